@@ -1,0 +1,2 @@
+//! isthmus
+fn main() {}
