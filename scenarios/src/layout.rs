@@ -1,0 +1,83 @@
+//! Writes what a plan says before anything runs: keys, enrolments, configuration. What is there already stays.
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::{
+    plan::{ClusterPlan, Plan, Process, Role, bookinfo::EXAMPLES, roles::CONTROL_PORT},
+    state::StateDir,
+};
+
+/// An enrolment must outlive the mesh's pauses: a cluster killed today is started again tomorrow.
+const ENROLMENT_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Where control, members and gateways live.
+const SYSTEM: &str = "isthmus-system";
+
+/// Writes everything the processes of `plan` need.
+///
+/// # Errors
+/// When a file cannot be written, or a key not made.
+pub fn write(plan: &Plan, state: &StateDir) -> Result<()> {
+    plan.clusters.iter().try_for_each(|cluster| write_cluster(plan, cluster, state))
+}
+
+fn write_cluster(plan: &Plan, cluster: &ClusterPlan, state: &StateDir) -> Result<()> {
+    let name = &cluster.name;
+    for dir in [state.config(name), state.cluster(name).join("run"), state.cluster(name).join("enrol")] {
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    isthmus_runtime::key::federation_key(&state.federation_key(name))
+        .with_context(|| format!("no federation key for {name}"))?;
+    for process in cluster.processes() {
+        let dir = state.role(name, &process.name);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        if let Some(config) = plan.configuration(state, &process) {
+            write_yaml(&state.run(name, &process.name), &config)?;
+        }
+        if process.role != Role::App {
+            enrol(plan, cluster, state, &process)?;
+        }
+    }
+    write_examples(cluster, &state.config(name))
+}
+
+fn enrol(plan: &Plan, cluster: &ClusterPlan, state: &StateDir, process: &Process) -> Result<()> {
+    let path = state.enrolment(&cluster.name, &process.name);
+    let workload = process.name.strip_suffix(".sidecar").and_then(|name| cluster.workload(name));
+    let (namespace, account, name) = match workload {
+        Some(workload) => (workload.namespace.as_str(), workload.service_account.as_str(), workload.name.clone()),
+        None => (SYSTEM, process.role.subcommand(), format!("{}-{}", process.role.subcommand(), cluster.name)),
+    };
+    let ca_dir = state.role(&cluster.name, "control").join("ca");
+    let asked = isthmus_ca::enrol::Asked {
+        trust_domain: cluster.name.trust_domain(&plan.mesh),
+        namespace,
+        service_account: account,
+        workload: &name,
+        ttl: ENROLMENT_TTL,
+        control: &SocketAddr::new(cluster.addresses().control(), CONTROL_PORT).to_string(),
+    };
+    let enrolment = isthmus_ca::enrol::mint(&ca_dir, &asked)
+        .with_context(|| format!("no enrolment for {} of {}", process.name, cluster.name))?;
+    let bytes = serde_json::to_vec_pretty(&enrolment)?;
+    isthmus_runtime::disk::write_atomic(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn write_yaml(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_saphyr::to_string(value)?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The demo's configuration, where the cluster has none of that name: what a person edited stays.
+fn write_examples(cluster: &ClusterPlan, dir: &Path) -> Result<()> {
+    let has = |app: &str| cluster.workloads.iter().any(|workload| workload.app.as_deref() == Some(app));
+    for example in EXAMPLES.iter().filter(|example| example.app.is_none_or(has)) {
+        let path = dir.join(example.file);
+        if !path.exists() {
+            fs::write(&path, example.text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

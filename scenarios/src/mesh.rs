@@ -1,0 +1,194 @@
+//! A raised mesh: files written, everything spawned at once, the first cluster bootstrapped, the others joined by
+//! token, and a request that crosses clusters as the proof.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::{
+    admin, layout,
+    observe::Observer,
+    operator,
+    plan::{
+        ClusterPlan, Plan, Role,
+        roles::{ADMIN_PORT, EXPLICIT_PORT},
+    },
+    state::{Found, Held, StateDir},
+    status::Status,
+    supervisor::Supervisor,
+};
+
+/// What proves that the mesh answers: us-east has no details of its own.
+pub const PROOF: &str = "http://details.bookinfo.svc.clusterset.local:9080/details/0";
+/// On a slow machine, with everything starting at once.
+const START_LIMIT: Duration = Duration::from_secs(90);
+/// How long a token of `up` may be redeemed.
+const TOKEN_TTL: Duration = Duration::from_secs(3600);
+/// Between two tries while something starts.
+const TRY_AGAIN: Duration = Duration::from_millis(25);
+
+/// A mesh that runs.
+pub struct Mesh {
+    /// What runs where.
+    pub plan: Plan,
+    /// Where its state is.
+    pub state: StateDir,
+    /// Its processes.
+    pub supervisor: Supervisor,
+    begun: Instant,
+    progress: Mutex<Progress>,
+    observer: tokio::sync::Mutex<Observer>,
+    _held: Held,
+}
+
+#[derive(Default)]
+struct Progress {
+    step: Option<String>,
+    answered_ms: Option<u64>,
+}
+
+impl Mesh {
+    /// Takes the state directory, writes all files and spawns all processes; returns without waiting for them, with
+    /// what an earlier run left.
+    ///
+    /// # Errors
+    /// When the directory is another mesh's, an address is taken, or a file cannot be written.
+    pub fn spawn(plan: Plan, state: StateDir, binary: PathBuf) -> Result<(Arc<Self>, Found)> {
+        let begun = Instant::now();
+        let held = state.hold()?;
+        addresses_are_free(&plan)?;
+        let found = state.settle(&plan)?;
+        layout::write(&plan, &state)?;
+        let supervisor = Supervisor::start(binary, state.clone(), plan.processes());
+        let (progress, observer) = Default::default();
+        let mesh = Self { plan, state, supervisor, begun, progress, observer, _held: held };
+        Ok((Arc::new(mesh), found))
+    }
+
+    /// Bootstraps, joins, and waits until a request crosses clusters; `say` hears each step. Returns how long after
+    /// the start that was.
+    ///
+    /// # Errors
+    /// When a step is not done within a minute and a half, with what it waits for.
+    pub async fn raise(&self, mut say: impl FnMut(&str)) -> Result<Duration> {
+        let mut step = |text: String| {
+            say(&text);
+            self.progress.lock().step = Some(text);
+        };
+        let Some((first, others)) = self.plan.clusters.split_first() else { bail!("a mesh without clusters") };
+        step(format!("{} processes of {} clusters started", self.plan.processes().len(), self.plan.clusters.len()));
+        if !self.is_joined(first).await? {
+            operator::bootstrap(member(first)).await?;
+            step(format!("{} bootstrapped the mesh", first.name));
+        }
+        for cluster in others {
+            if self.is_joined(cluster).await? {
+                continue;
+            }
+            let token = operator::create_token(member(first), cluster.name.as_str(), TOKEN_TTL).await?;
+            operator::join(member(cluster), &token).await?;
+            step(format!("{} joined with a token of {}", cluster.name, first.name));
+        }
+        step(format!("waiting for the first answer of {PROOF} in {}", first.name));
+        self.proof(first).await?;
+        let after = self.begun.elapsed();
+        let mut progress = self.progress.lock();
+        progress.step = None;
+        progress.answered_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        Ok(after)
+    }
+
+    /// Waits until the member answers, then says whether it is of a mesh already (from its disk).
+    async fn is_joined(&self, cluster: &ClusterPlan) -> Result<bool> {
+        let until = Instant::now() + START_LIMIT;
+        loop {
+            match operator::standing(member(cluster)).await {
+                Ok(standing) => return Ok(standing.get("joined").and_then(Value::as_bool).unwrap_or(false)),
+                Err(reason) if Instant::now() > until => {
+                    let died = self.died(&cluster.name, Role::Federation);
+                    return Err(
+                        reason.context(format!("the federation member of {} does not start{died}", cluster.name))
+                    );
+                }
+                Err(_) => sleep(TRY_AGAIN).await,
+            }
+        }
+    }
+
+    async fn proof(&self, first: &ClusterPlan) -> Result<()> {
+        let client = first.client().with_context(|| format!("{} has no client workload", first.name))?;
+        let proxy = SocketAddr::new(first.address_of(client), EXPLICIT_PORT);
+        let until = Instant::now() + START_LIMIT;
+        loop {
+            let got = admin::through(proxy, PROOF, Duration::from_secs(5)).await;
+            match got {
+                Ok(answer) if answer.status.is_success() => return Ok(()),
+                Ok(answer) if Instant::now() > until => {
+                    bail!("{PROOF} answers {}: {}", answer.status, String::from_utf8_lossy(&answer.body).trim())
+                }
+                Err(reason) if Instant::now() > until => return Err(reason.context(format!("{PROOF} does not answer"))),
+                _ => sleep(TRY_AGAIN).await,
+            }
+        }
+    }
+
+    fn died(&self, cluster: &isthmus_core::name::ClusterName, role: Role) -> String {
+        let of_role = |p: &&crate::status::ProcessStatus| p.cluster == *cluster && p.role == role;
+        let processes = self.supervisor.processes();
+        let exit = processes.iter().find(of_role).and_then(|process| process.last_exit.clone());
+        exit.map_or_else(String::new, |exit| format!(" ({exit})"))
+    }
+
+    /// The mesh as it is now.
+    pub async fn status(&self) -> Status {
+        let clusters = self.observer.lock().await.look(&self.plan, self.supervisor.processes()).await;
+        let progress = self.progress.lock();
+        Status {
+            mesh: self.plan.mesh.to_string(),
+            state_dir: self.state.path().display().to_string(),
+            pid: std::process::id(),
+            up_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            answered_ms: progress.answered_ms,
+            coming_up: progress.step.clone(),
+            clusters,
+        }
+    }
+}
+
+/// The admin address of a cluster's federation member.
+#[must_use]
+pub fn member(cluster: &ClusterPlan) -> SocketAddr {
+    SocketAddr::new(cluster.addresses().federation(), ADMIN_PORT)
+}
+
+/// The admin address of a cluster's control.
+#[must_use]
+pub fn control(cluster: &ClusterPlan) -> SocketAddr {
+    SocketAddr::new(cluster.addresses().control(), ADMIN_PORT)
+}
+
+/// Every process would say so by itself, but one line before anything is spawned is clearer than forty in logs.
+fn addresses_are_free(plan: &Plan) -> Result<()> {
+    for process in plan.processes() {
+        let port = if process.role == Role::App { crate::plan::roles::APPLICATION_PORT } else { ADMIN_PORT };
+        let address = SocketAddr::new(process.address, port);
+        if let Err(reason) = TcpListener::bind(address) {
+            bail!(
+                "{address}, which {} of {} needs, is not free ({reason}); another mesh may be up in another state \
+                 directory: end it with `isthmus down --state-dir DIR`, or raise this one at other addresses with \
+                 --first-number",
+                process.name,
+                process.cluster
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Looks at a running mesh for `status`: readiness, links and request rates, from each role's own endpoints.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use http_body_util::Full;
+use serde_json::Value;
+
+use crate::{
+    admin,
+    plan::{
+        ClusterPlan, Plan, Role,
+        roles::{ADMIN_PORT, HEALTH_PORT, METRICS_PORT},
+    },
+    status::{ClusterStatus, Link, ProcessState, ProcessStatus},
+};
+
+/// A process on the same machine answers at once or is stuck.
+const LIMIT: Duration = Duration::from_millis(500);
+
+/// Remembers the last look, to tell rates.
+#[derive(Default)]
+pub struct Observer {
+    requests: BTreeMap<String, (Instant, f64)>,
+}
+
+impl Observer {
+    /// Looks at every cluster.
+    pub async fn look(&mut self, plan: &Plan, processes: Vec<ProcessStatus>) -> Vec<ClusterStatus> {
+        let looks = plan.clusters.iter().map(|cluster| {
+            let own = processes.iter().filter(|process| process.cluster == cluster.name).cloned().collect();
+            look_at(cluster, own)
+        });
+        let mut clusters = Vec::new();
+        for (mut cluster, requests) in join_all(looks).await {
+            cluster.requests_per_second = self.rate(cluster.name.as_str(), requests);
+            clusters.push(cluster);
+        }
+        clusters
+    }
+
+    /// Counters fall when a sidecar is new; that is no negative rate.
+    fn rate(&mut self, cluster: &str, requests: f64) -> f64 {
+        let now = Instant::now();
+        let before = self.requests.insert(cluster.to_owned(), (now, requests));
+        before.map_or(0.0, |(then, before)| {
+            let seconds = now.duration_since(then).as_secs_f64();
+            if seconds > 0.0 { ((requests - before) / seconds).max(0.0) } else { 0.0 }
+        })
+    }
+}
+
+async fn look_at(cluster: &ClusterPlan, mut processes: Vec<ProcessStatus>) -> (ClusterStatus, f64) {
+    let ready = join_all(processes.iter().map(ready));
+    let requests = join_all(processes.iter().filter(|p| p.role == Role::Proxy && is_running(p)).map(requests));
+    let (ready, requests, links) = tokio::join!(ready, requests, links(cluster));
+    for (process, ready) in processes.iter_mut().zip(ready) {
+        process.ready = ready;
+    }
+    let status = ClusterStatus {
+        name: cluster.name.clone(),
+        region: cluster.region.clone(),
+        processes,
+        requests_per_second: 0.0,
+        links,
+    };
+    (status, requests.iter().sum())
+}
+
+fn is_running(process: &ProcessStatus) -> bool {
+    process.state == ProcessState::Running
+}
+
+async fn ready(process: &ProcessStatus) -> Option<bool> {
+    if process.role == Role::App || !is_running(process) {
+        return None;
+    }
+    let answer = get(SocketAddr::new(process.address, HEALTH_PORT), "/healthz/ready").await;
+    Some(answer.is_some_and(|answer| answer.status.is_success()))
+}
+
+async fn requests(sidecar: &ProcessStatus) -> f64 {
+    match get(SocketAddr::new(sidecar.address, METRICS_PORT), "/metrics").await {
+        Some(answer) => sent(&String::from_utf8_lossy(&answer.body)),
+        None => 0.0,
+    }
+}
+
+/// Requests that a sidecar sent, of its Prometheus text.
+fn sent(metrics: &str) -> f64 {
+    let source = |line: &&str| line.starts_with("istio_requests_total{") && line.contains("reporter=\"source\"");
+    let count = |line: &str| line.rsplit_once(' ').and_then(|(_, count)| count.parse::<f64>().ok());
+    metrics.lines().filter(source).filter_map(count).sum()
+}
+
+async fn links(cluster: &ClusterPlan) -> Vec<Link> {
+    let control = SocketAddr::new(cluster.addresses().control(), ADMIN_PORT);
+    let Some(answer) = get(control, "/api/clusters").await else { return Vec::new() };
+    let Ok(Value::Array(clusters)) = serde_json::from_slice(&answer.body) else { return Vec::new() };
+    let others = clusters.iter().filter(|other| text(other, "name") != cluster.name.as_str());
+    others.map(link).collect()
+}
+
+fn link(other: &Value) -> Link {
+    let number = |key: &str| other.get(key).and_then(Value::as_u64).unwrap_or(0);
+    Link {
+        to: text(other, "name"),
+        standing: text(other, "standing"),
+        share: other.get("share").and_then(Value::as_f64).unwrap_or(0.0),
+        rtt_us: number("rtt_us"),
+        loss_ppm: number("loss_ppm"),
+        transport: text(other, "transport"),
+        why: text(other, "why"),
+    }
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+async fn get(to: SocketAddr, path: &str) -> Option<admin::Answer> {
+    let request = http::Request::get(path).header(http::header::HOST, to.to_string()).body(Full::default()).ok()?;
+    admin::exchange(to, request, LIMIT).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_sidecar_sent_itself_counts() {
+        let metrics = "# TYPE istio_requests_total counter\n\
+                       istio_requests_total{reporter=\"source\",a=\"b\"} 3\n\
+                       istio_requests_total{reporter=\"source\",a=\"c\"} 4\n\
+                       istio_requests_total{reporter=\"destination\"} 50\n";
+        assert!((sent(metrics) - 7.0).abs() < f64::EPSILON);
+    }
+}
