@@ -1,0 +1,168 @@
+//! Ports 15000, 15020 and 15021 of every role. The first of them is the lock of the process (DESIGN.md decision 23):
+//! it is bound unshared before anything else.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    Json, Router,
+    extract::Query,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+
+use crate::{
+    drain::Drain,
+    http1, listen, logs,
+    metrics::{self, Registry},
+    readiness::Readiness,
+};
+
+/// Where the three ports are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Admin, and the lock.
+    pub admin: u16,
+    /// Prometheus text.
+    pub metrics: u16,
+    /// Health and readiness.
+    pub health: u16,
+}
+
+/// DESIGN.md, "Ports".
+pub const PORTS: Ports = Ports { admin: 15000, metrics: 15020, health: 15021 };
+
+/// The ports cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{role} {name} does not begin: {source}; is it running already?")]
+pub struct AdminError {
+    /// The role.
+    role: String,
+    /// Its name.
+    name: String,
+    /// What the system said, with the address.
+    source: io::Error,
+}
+
+type Dump = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// The three ports, held but not served yet.
+pub struct Admin {
+    role: String,
+    name: String,
+    listeners: [TcpListener; 3],
+    routes: Router,
+    dump: Option<Dump>,
+}
+
+impl Admin {
+    /// Takes the well-known ports of `address`, the admin port first.
+    ///
+    /// # Errors
+    /// [`AdminError`] names role, address and the likely reason: another process holds it.
+    pub fn bind(address: IpAddr, role: &str, name: &str) -> Result<Self, AdminError> {
+        Self::bind_at(address, PORTS, role, name)
+    }
+
+    /// As [`Admin::bind`], on other ports; 0: any free one.
+    ///
+    /// # Errors
+    /// As [`Admin::bind`].
+    pub fn bind_at(address: IpAddr, ports: Ports, role: &str, name: &str) -> Result<Self, AdminError> {
+        let bind = |port| {
+            listen::tcp(SocketAddr::new(address, port)).map_err(|source| AdminError {
+                role: role.to_owned(),
+                name: name.to_owned(),
+                source,
+            })
+        };
+        let listeners = [bind(ports.admin)?, bind(ports.metrics)?, bind(ports.health)?];
+        Ok(Self { role: role.to_owned(), name: name.to_owned(), listeners, routes: Router::new(), dump: None })
+    }
+
+    /// Where the ports are, in the order of [`Ports`].
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// More routes on the admin port.
+    #[must_use]
+    pub fn router(mut self, routes: Router) -> Self {
+        self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// What `GET /config_dump` shows. No key, no token may be in it.
+    #[must_use]
+    pub fn config_dump(mut self, dump: impl Fn() -> serde_json::Value + Send + Sync + 'static) -> Self {
+        self.dump = Some(Arc::new(dump));
+        self
+    }
+
+    /// Serves the three ports until everything has to close; during the drain too.
+    pub async fn serve(self, registry: Registry, readiness: Readiness, drain: Drain) {
+        let (metrics, health) = (metrics_routes(registry), health_routes(readiness));
+        let mut admin =
+            control_routes(self.role, self.name, drain.clone()).merge(metrics.clone()).merge(health.clone());
+        if let Some(dump) = self.dump {
+            admin = admin.route("/config_dump", get(move || std::future::ready(Json(dump()))));
+        }
+        let [on_admin, on_metrics, on_health] = self.listeners;
+        tokio::join!(
+            http1::serve(on_admin, admin.merge(self.routes), drain.clone()),
+            http1::serve(on_metrics, metrics, drain.clone()),
+            http1::serve(on_health, health, drain),
+        );
+    }
+}
+
+fn metrics_routes(registry: Registry) -> Router {
+    let scrape = get(move || {
+        let text = metrics::render(&registry);
+        async { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text) }
+    });
+    Router::new().route("/metrics", scrape.clone()).route("/stats/prometheus", scrape)
+}
+
+fn health_routes(readiness: Readiness) -> Router {
+    let ready = get(move || {
+        let missing = readiness.missing();
+        let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        async move { (status, Json(serde_json::json!({ "ready": missing.is_empty(), "missing": missing }))) }
+    });
+    Router::new()
+        .route("/healthz", get(|| std::future::ready("ok\n")))
+        .route("/readyz", ready.clone())
+        .route("/healthz/ready", ready)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LevelQuery {
+    level: String,
+}
+
+fn control_routes(role: String, name: String, drain: Drain) -> Router {
+    let about = serde_json::json!({ "role": role, "name": name, "version": env!("CARGO_PKG_VERSION") });
+    let version = get(move || std::future::ready(Json(about)));
+    let trigger = drain.trigger();
+    let drain = post(move || {
+        trigger.drain("asked on the admin port");
+        std::future::ready("draining\n")
+    });
+    let level = get(|| async { format!("{}\n", logs::level().unwrap_or_else(|| "fixed".into())) });
+    let level = level.post(|Query(query): Query<LevelQuery>| async move {
+        match logs::set_level(&query.level) {
+            Ok(()) => format!("{}\n", query.level).into_response(),
+            Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+        }
+    });
+    Router::new().route("/version", version).route("/drain", drain).route("/logging", level)
+}
