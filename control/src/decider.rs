@@ -1,0 +1,365 @@
+//! What is observed of each remote cluster, and what is decided from it (DESIGN.md decisions 25 and 26).
+//!
+//! Two signals: paths, as own gateways report them, and leases, counted on the own monotonic clock whichever way they
+//! came. The machine that judges them is `isthmus_core::failover`; here its inputs are gathered, its outputs made
+//! calm (the round trip is smoothed and rounded) and its moves remembered.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use isthmus_core::{
+    failover::{Judge, Path},
+    model::{RemoteCluster, Standing},
+    name::ClusterName,
+    statement::{Content, Version},
+};
+use isthmus_wire::feed::{ClusterEvidence, PathReport};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    heard::World,
+    view::{ClusterRow, MoveRow, PathRow},
+};
+
+/// Moves that are remembered.
+const MOVES: usize = 256;
+/// A gateway that reported nothing in so long is not asked any more, milliseconds.
+const REPORT_COUNTS: u64 = 5_000;
+
+/// How a lease came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By the own member.
+    Member,
+    /// By a tunnel, reported by an own gateway.
+    Tunnel,
+}
+
+impl Way {
+    /// As people and metrics read it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+/// What was decided of a cluster, as the feed carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The part of its traffic it shall get.
+    pub share: f64,
+    /// How it stands.
+    pub standing: Standing,
+    /// Smoothed, rounded round trip, microseconds.
+    pub rtt_us: u64,
+}
+
+impl Default for Verdict {
+    /// Nothing is known against it.
+    fn default() -> Self {
+        Self { share: 1.0, standing: Standing::Unknown, rtt_us: 0 }
+    }
+}
+
+/// What a beat changed.
+#[derive(Debug, Default)]
+pub struct Beat {
+    /// Whether any verdict changed.
+    pub changed: bool,
+    /// Standings that moved.
+    pub moved: Vec<MoveRow>,
+}
+
+/// What is kept on disk: a restarted control goes on where it was.
+pub type OnDisk = BTreeMap<ClusterName, Verdict>;
+
+#[derive(Debug, Default)]
+struct Lease {
+    version: Version,
+    heard_at: u64,
+    way: Option<Way>,
+}
+
+#[derive(Debug)]
+struct Observed {
+    judge: Judge,
+    lease: Lease,
+    /// By own gateway: when it reported, and what.
+    paths: BTreeMap<String, (u64, PathReport)>,
+    verdict: Verdict,
+    smoothed_us: f64,
+}
+
+/// Everything observed and decided.
+#[derive(Debug)]
+pub struct Decider {
+    own: ClusterName,
+    clusters: BTreeMap<ClusterName, Observed>,
+    moves: VecDeque<MoveRow>,
+    changed: bool,
+}
+
+impl Decider {
+    /// With what an earlier run decided: it stands until something new is seen.
+    #[must_use]
+    pub fn restored(own: ClusterName, on_disk: OnDisk) -> Self {
+        let observed = |(name, verdict): (ClusterName, Verdict)| {
+            let judge = Judge::restored(Duration::ZERO, verdict.standing, verdict.share);
+            (name, Observed { verdict, smoothed_us: verdict.rtt_us as f64, ..Observed::with(judge) })
+        };
+        Self { own, clusters: on_disk.into_iter().map(observed).collect(), moves: VecDeque::new(), changed: false }
+    }
+
+    /// What to keep on disk, if it changed since it was asked for last.
+    pub fn take_changed(&mut self) -> Option<OnDisk> {
+        std::mem::take(&mut self.changed).then(|| self.verdicts())
+    }
+
+    /// A gateway reports a path.
+    pub fn path(&mut self, gateway: &str, report: PathReport, now: u64) {
+        if let Some(observed) = self.known(&report.cluster, now) {
+            observed.paths.insert(gateway.to_owned(), (now, report));
+        }
+    }
+
+    /// A gateway left the feed: what it reported says nothing any more.
+    pub fn gateway_lost(&mut self, gateway: &str) {
+        self.clusters.values_mut().for_each(|observed| {
+            observed.paths.remove(gateway);
+        });
+    }
+
+    /// A verified lease; `false` when it is no news.
+    pub fn lease(&mut self, cluster: &ClusterName, version: Version, member: bool, way: Way, now: u64) -> bool {
+        if *cluster == self.own {
+            return false;
+        }
+        let observed = self.clusters.entry(cluster.clone()).or_insert_with(|| Observed::new(now));
+        let fresh = version > observed.lease.version;
+        if fresh {
+            observed.lease = Lease { version, heard_at: now, way: Some(way) };
+            observed.judge.lease(Duration::from_millis(now), member);
+        }
+        fresh
+    }
+
+    /// What a proxy's requests showed. Evidence is acted on where it is seen; here it is only counted.
+    pub fn evidence(&mut self, _evidence: &ClusterEvidence, _now: u64) {}
+
+    /// Judges every member. `unix_ms` stamps moves for people.
+    pub fn decide(&mut self, world: &World, now: u64, unix_ms: u64) -> Beat {
+        self.clusters.retain(|name, _| world.members.contains_key(name));
+        let mut beat = Beat::default();
+        for name in world.members.keys() {
+            let observed = self.clusters.entry(name.clone()).or_insert_with(|| Observed::new(now));
+            let from = observed.verdict.standing;
+            beat.changed |= observed.judge(now);
+            let (to, why) = (observed.verdict.standing, observed.judge.decision().why.to_owned());
+            if from != to {
+                beat.moved.push(MoveRow { cluster: name.to_string(), from, to, why, at_ms: unix_ms });
+            }
+        }
+        self.changed |= beat.changed;
+        self.moves.extend(beat.moved.iter().cloned());
+        while self.moves.len() > MOVES {
+            self.moves.pop_front();
+        }
+        beat
+    }
+
+    /// What is in force of every cluster.
+    #[must_use]
+    pub fn verdicts(&self) -> OnDisk {
+        self.clusters.iter().map(|(name, observed)| (name.clone(), observed.verdict)).collect()
+    }
+
+    /// Moves, oldest first.
+    pub fn moves(&self) -> impl Iterator<Item = &MoveRow> {
+        self.moves.iter()
+    }
+
+    fn known(&mut self, cluster: &str, now: u64) -> Option<&mut Observed> {
+        let name: ClusterName = cluster.parse().ok().filter(|name| *name != self.own)?;
+        Some(self.clusters.entry(name).or_insert_with(|| Observed::new(now)))
+    }
+
+    /// A cluster as people see it.
+    #[must_use]
+    pub fn row(&self, cluster: &RemoteCluster, world: Option<&World>, now: u64) -> ClusterRow {
+        let observed = self.clusters.get(&cluster.name);
+        let paths: Vec<_> = observed.map(|observed| observed.path_rows(now)).unwrap_or_default();
+        let lease = observed.map(|observed| &observed.lease).filter(|lease| lease.way.is_some());
+        let card = world.and_then(|world| world.contents.get(&cluster.name)?.get("card"));
+        let zones = match card.map(AsRef::as_ref) {
+            Some(Content::Card(card)) => card.zones.clone(),
+            _ => vec![],
+        };
+        ClusterRow {
+            name: cluster.name.to_string(),
+            own: false,
+            region: cluster.region.clone(),
+            zones,
+            standing: cluster.standing,
+            share: cluster.share,
+            rtt_us: cluster.rtt_us,
+            loss_ppm: paths.iter().map(|path| path.loss_ppm).max().unwrap_or(0),
+            transport: paths.first().map(|path| path.transport.clone()).unwrap_or_default(),
+            tunnels: paths.iter().map(|path| path.tunnels).sum(),
+            lease_age_ms: lease.map(|lease| now.saturating_sub(lease.heard_at)),
+            lease_by: lease.and_then(|lease| lease.way).map(|way| way.word().to_owned()).unwrap_or_default(),
+            paths,
+            why: observed.map(|observed| observed.judge.decision().why.to_owned()).unwrap_or_default(),
+            since_seconds: observed.map_or(0, |observed| observed.since_seconds(now)),
+            gateways: cluster.gateways.clone(),
+            trust_domain: cluster.trust_domain.to_string(),
+        }
+    }
+}
+
+impl Observed {
+    fn new(now: u64) -> Self {
+        Self::with(Judge::new(Duration::from_millis(now)))
+    }
+
+    fn with(judge: Judge) -> Self {
+        Self { judge, lease: Lease::default(), paths: BTreeMap::new(), verdict: Verdict::default(), smoothed_us: 0.0 }
+    }
+
+    fn since_seconds(&self, now: u64) -> u64 {
+        Duration::from_millis(now).saturating_sub(self.judge.decision().since).as_secs()
+    }
+
+    /// The best of the paths that own gateways reported lately; `None`: no gateway reports, which says nothing of the
+    /// other cluster. A suspect path counts as lost: its answer is overdue.
+    fn best_path(&self, now: u64) -> Option<(Path, u64)> {
+        let fresh = self.paths.values().filter(|(at, _)| now.saturating_sub(*at) < REPORT_COUNTS);
+        let path = |(_, report): &(u64, PathReport)| match report.state.as_str() {
+            "up" => (Path::Up, report.rtt_us),
+            _ => (Path::Lost, 0),
+        };
+        fresh.map(path).min_by_key(|(path, rtt_us)| (*path == Path::Lost, *rtt_us))
+    }
+
+    fn judge(&mut self, now: u64) -> bool {
+        if let Some((path, rtt_us)) = self.best_path(now) {
+            self.judge.path(Duration::from_millis(now), path);
+            if rtt_us > 0 {
+                let new = rtt_us as f64;
+                self.smoothed_us = if self.smoothed_us > 0.0 { 0.8 * self.smoothed_us + 0.2 * new } else { new };
+            }
+        }
+        let decision = self.judge.decide(Duration::from_millis(now));
+        let verdict = Verdict {
+            share: (decision.share * 1000.0).round() / 1000.0,
+            standing: decision.standing,
+            rtt_us: calm(self.verdict.rtt_us, self.smoothed_us),
+        };
+        std::mem::replace(&mut self.verdict, verdict) != verdict
+    }
+
+    fn path_rows(&self, now: u64) -> Vec<PathRow> {
+        let row = |(gateway, (at, path)): (&String, &(u64, PathReport))| PathRow {
+            gateway: gateway.clone(),
+            state: path.state.clone(),
+            rtt_us: path.rtt_us,
+            loss_ppm: path.loss_ppm,
+            silent_ms: path.silent_ms.saturating_add(now.saturating_sub(*at)),
+            tunnels: path.tunnels,
+            transport: path.transport.clone(),
+        };
+        self.paths.iter().map(row).collect()
+    }
+}
+
+/// The round trip as the feed carries it: it moves only when it is off by a quarter and by 200 µs, to two digits.
+fn calm(shown: u64, smoothed: f64) -> u64 {
+    let off = (smoothed - shown as f64).abs();
+    if smoothed <= 0.0 || (shown > 0 && (off < 0.25 * shown as f64 || off < 200.0)) {
+        return shown;
+    }
+    let step = 10f64.powf(smoothed.log10().floor() - 1.0).max(1.0);
+    ((smoothed / step).round() * step) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heard::Member;
+
+    fn west() -> ClusterName {
+        "west".parse().unwrap()
+    }
+
+    fn world() -> World {
+        let member = Member {
+            trust_domain: "west.mesh.test".parse().unwrap(),
+            roots: vec![],
+            key: vec![],
+            addresses: vec![],
+            operator: false,
+        };
+        World { members: [(west(), member)].into(), contents: BTreeMap::new() }
+    }
+
+    fn report(state: &str, rtt_us: u64) -> PathReport {
+        PathReport { cluster: "west".into(), state: state.into(), rtt_us, tunnels: 2, ..PathReport::default() }
+    }
+
+    /// Plays beats of 500 ms; each with this path of the one gateway and a lease by tunnel.
+    fn play(decider: &mut Decider, from: u64, beats: u64, path: &str) -> (u64, Verdict) {
+        for beat in 1..=beats {
+            let now = from + beat * 500;
+            decider.path("gw", report(path, 1000), now);
+            decider.lease(&west(), Version { epoch: 1, number: now }, true, Way::Tunnel, now);
+            decider.decide(&world(), now, now);
+        }
+        (from + beats * 500, decider.verdicts()[&west()])
+    }
+
+    #[test]
+    fn a_lost_path_is_left_and_the_move_is_remembered_and_kept_over_a_restart() {
+        let mut decider = Decider::restored("east".parse().unwrap(), OnDisk::new());
+        let (now, verdict) = play(&mut decider, 0, 4, "up");
+        assert_eq!((verdict.share, verdict.standing, verdict.rtt_us), (1.0, Standing::Alive, 1000));
+        let (now, verdict) = play(&mut decider, now, 6, "suspect");
+        assert_eq!((verdict.share, verdict.standing), (0.0, Standing::CutOff));
+        assert_eq!(decider.moves().last().unwrap().to, Standing::CutOff);
+        let mut again = Decider::restored("east".parse().unwrap(), decider.take_changed().unwrap());
+        again.decide(&world(), now, now);
+        assert_eq!(again.verdicts()[&west()].share, 0.0, "a restarted control returns no traffic by itself");
+    }
+
+    #[test]
+    fn a_silent_gateway_of_our_own_says_nothing_of_another_cluster() {
+        let mut decider = Decider::restored("east".parse().unwrap(), OnDisk::new());
+        let (now, _) = play(&mut decider, 0, 4, "up");
+        decider.gateway_lost("gw");
+        for beat in 1..20 {
+            let at = now + beat * 500;
+            decider.lease(&west(), Version { epoch: 1, number: at }, true, Way::Member, at);
+            decider.decide(&world(), at, at);
+        }
+        assert_eq!(decider.verdicts()[&west()].standing, Standing::Alive);
+    }
+
+    #[test]
+    fn an_old_lease_is_no_news_whichever_way_it_comes() {
+        let mut decider = Decider::restored("east".parse().unwrap(), OnDisk::new());
+        assert!(decider.lease(&west(), Version { epoch: 2, number: 5 }, true, Way::Member, 0));
+        assert!(!decider.lease(&west(), Version { epoch: 2, number: 5 }, true, Way::Tunnel, 9));
+        assert!(!decider.lease(&west(), Version { epoch: 1, number: 99 }, true, Way::Tunnel, 9));
+    }
+
+    #[test]
+    fn the_round_trip_shown_does_not_flutter() {
+        assert_eq!(calm(0, 12_345.0), 12_000);
+        assert_eq!(calm(12_000, 13_900.0), 12_000);
+        assert_eq!(calm(12_000, 16_100.0), 16_000);
+        assert_eq!(calm(150, 300.0), 150, "a tenth of a millisecond is nothing");
+    }
+}

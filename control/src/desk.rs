@@ -1,0 +1,354 @@
+//! The desk: the single owner of all inputs. It compiles them, versions the result, and decides every 500 ms.
+//!
+//! Inputs change in bursts, so a change waits [`COALESCE`] for others. Nothing is handed out before the files were
+//! read once and the other clusters' words are known, from disk or from the member, or [`GRACE`] has passed: a control
+//! that just started must not tell its proxies that the rest of the world is gone.
+
+pub mod shown;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use isthmus_core::{model::Resource, statement::Content};
+use isthmus_runtime::{disk, drain::Drain};
+use isthmus_wire::federation::{SignedStatement, Standing as FederationStanding};
+use prost::Message as _;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior},
+};
+
+use crate::{
+    clients::{Clients, Role},
+    compiler::{self, Compiled, Setting},
+    decider::{Decider, Way},
+    handle::{Message, SpeakerView},
+    heard::{self, World},
+    metrics::Metrics,
+    registry::{Registered, Registry},
+    sources::Files,
+    table::{Snapshot, Table},
+};
+
+/// What changes within so long is compiled at once.
+pub const COALESCE: Duration = Duration::from_millis(10);
+/// The beat of decisions (DESIGN.md decision 26).
+pub const BEAT: Duration = Duration::from_millis(500);
+/// How long a control without any memory of other clusters waits for its member before it speaks to its proxies.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// Messages that wait for the desk.
+pub const QUEUE: usize = 1024;
+/// Version of the files of registrations and decisions.
+const DISK_VERSION: u32 = 1;
+
+/// Where the desk hands out what it makes.
+pub struct Outputs {
+    /// To feed streams.
+    pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    /// To the speaker.
+    pub contents: watch::Sender<Option<Vec<Content>>>,
+    /// To DNS.
+    pub compiled: watch::Sender<Option<Arc<Compiled>>>,
+}
+
+/// Files of the desk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Registrations.
+    pub registrations: PathBuf,
+    /// Decisions.
+    pub decisions: PathBuf,
+}
+
+/// The desk.
+pub struct Desk {
+    setting: Setting,
+    disk: Disk,
+    outputs: Outputs,
+    metrics: Metrics,
+    began: Instant,
+    table: Table,
+    files: Option<Files>,
+    world: Option<Arc<World>>,
+    registry: Registry,
+    clients: Clients,
+    decider: Decider,
+    compiled: Arc<Compiled>,
+    speaker: SpeakerView,
+    federation: FederationStanding,
+    /// Streams of gateways that reported paths, by name.
+    gateways: BTreeMap<u64, String>,
+    compile_at: Option<Instant>,
+    /// What was compiled last of registrations, to see whether time alone changed them.
+    standing: Vec<Registered>,
+}
+
+impl Desk {
+    /// With what an earlier run knew.
+    ///
+    /// # Errors
+    /// When a file is there but cannot be read.
+    pub fn open(setting: Setting, disk: Disk, outputs: Outputs, metrics: Metrics) -> Result<Self, disk::DiskError> {
+        let registered = disk::load_versioned(&disk.registrations, DISK_VERSION)?.unwrap_or_default();
+        let decided = disk::load_versioned(&disk.decisions, DISK_VERSION)?.unwrap_or_default();
+        let run = format!("{:016x}", fastrand::u64(..));
+        Ok(Self {
+            decider: Decider::restored(setting.cluster.clone(), decided),
+            setting,
+            disk,
+            outputs,
+            metrics,
+            began: Instant::now(),
+            table: Table::new(&run),
+            files: None,
+            world: None,
+            registry: Registry::restored(registered, 0),
+            clients: Clients::default(),
+            compiled: Arc::default(),
+            speaker: SpeakerView::default(),
+            federation: FederationStanding::default(),
+            gateways: BTreeMap::new(),
+            compile_at: None,
+            standing: vec![],
+        })
+    }
+
+    /// Works until the drain.
+    pub async fn run(mut self, mut messages: mpsc::Receiver<Message>, drain: Drain) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let compile_at = self.compile_at;
+            tokio::select! {
+                () = drain.draining() => break,
+                message = messages.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => break,
+                },
+                _ = beat.tick() => self.beat(),
+                () = async { match compile_at { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => {
+                    self.compile();
+                }
+            }
+        }
+        self.keep();
+    }
+
+    /// Milliseconds since this control began.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn changed(&mut self) {
+        self.compile_at.get_or_insert_with(|| Instant::now() + COALESCE);
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Files(files) => {
+                self.files = Some(files);
+                self.changed();
+            }
+            Message::World(world) => {
+                if self.world.as_ref() != Some(&world) {
+                    self.world = Some(world);
+                    self.changed();
+                }
+            }
+            Message::Lease(lease) => self.lease(&lease, Way::Member),
+            Message::OwnLease(lease) => self.own_lease(&lease),
+            Message::Federation(standing) => self.federation = standing,
+            Message::Speaker(view) => self.speaker = view,
+            Message::Look(reply) => {
+                let _ = reply.send(self.view());
+            }
+            client => self.client(client),
+        }
+    }
+
+    fn client(&mut self, message: Message) {
+        match message {
+            Message::Opened { stream, role, name, identity } => {
+                self.metrics.clients.inc();
+                if role == Role::Gateway {
+                    self.gateways.insert(stream, name.clone());
+                }
+                self.clients.opened(stream, role, &name, identity);
+            }
+            Message::Sent { stream, nonce, version, keys } => self.clients.sent(stream, nonce, version, keys),
+            Message::Answered { stream, nonce, refusals } => {
+                self.metrics.nacks.inc_by(refusals.len() as u64);
+                self.clients.answered(stream, nonce, refusals);
+            }
+            Message::Register { stream, registered, reply } => {
+                let _ = reply.send(self.register(stream, *registered));
+            }
+            Message::RegistrationRefused { stream, reason } => {
+                self.metrics.registrations_refused.inc();
+                self.clients.registered(stream, "", Some(reason));
+            }
+            Message::Report { stream, role, report } => self.report(stream, role, report),
+            Message::Closed { stream } => self.closed(stream),
+            _ => {}
+        }
+    }
+
+    fn register(&mut self, stream: u64, registered: Registered) -> Result<(), String> {
+        let zone = registered.locality.zone.clone();
+        let taken = self.registry.register(stream, registered).map_err(|refused| refused.to_string());
+        if taken.is_err() {
+            self.metrics.registrations_refused.inc();
+        }
+        self.clients.registered(stream, &zone, taken.clone().err());
+        self.changed();
+        taken
+    }
+
+    fn report(&mut self, stream: u64, role: Role, report: isthmus_wire::feed::Report) {
+        let now = self.now();
+        for evidence in &report.clusters {
+            self.decider.evidence(evidence, now);
+        }
+        let Some(gateway) = self.gateways.get(&stream).filter(|_| role == Role::Gateway).cloned() else { return };
+        for path in report.paths {
+            self.decider.path(&gateway, path, now);
+        }
+        for lease in report.leases {
+            match SignedStatement::decode(lease.as_slice()) {
+                Ok(lease) => self.verified_lease(&lease),
+                Err(error) => tracing::warn!(%error, gateway, "a gateway reports a lease that is none"),
+            }
+        }
+    }
+
+    /// A lease that came by a tunnel: nobody has verified it yet.
+    fn verified_lease(&mut self, lease: &SignedStatement) {
+        let key =
+            lease.cluster.parse().ok().and_then(|name| Some(self.world.as_ref()?.members.get(&name)?.key.clone()));
+        let Some(key) = key else { return };
+        match heard::check(&self.setting.mesh, lease, &key) {
+            Ok(_) => self.lease(lease, Way::Tunnel),
+            Err(error) => {
+                self.metrics.heard.with_label_values(&["forged"]).inc();
+                tracing::warn!(%error, "a lease from a tunnel is not taken");
+            }
+        }
+    }
+
+    fn lease(&mut self, lease: &SignedStatement, way: Way) {
+        let Ok(Content::Lease(content)) = serde_json::from_slice(&lease.content) else { return };
+        let Ok(cluster) = lease.cluster.parse() else { return };
+        let now = self.now();
+        if self.decider.lease(&cluster, crate::speaker::version_of(lease), content.member, way, now) {
+            self.metrics.leases.with_label_values(&[way.word()]).inc();
+        }
+    }
+
+    fn own_lease(&mut self, lease: &SignedStatement) {
+        let statement = STANDARD.encode(lease.encode_to_vec());
+        match self.table.upsert(Resource::Lease { statement }) {
+            Ok(_) => self.hand_out(),
+            Err(error) => tracing::error!(%error, "the own lease has no JSON"),
+        }
+    }
+
+    fn closed(&mut self, stream: u64) {
+        let now = self.now();
+        self.metrics.clients.dec();
+        self.registry.lost(stream, now);
+        self.clients.closed(stream, now);
+        if let Some(gateway) = self.gateways.remove(&stream)
+            && !self.gateways.values().any(|other| *other == gateway)
+        {
+            self.decider.gateway_lost(&gateway);
+        }
+    }
+
+    /// Every 500 ms: decide, and see what time alone changed.
+    fn beat(&mut self) {
+        let now = self.now();
+        self.registry.tick(now);
+        self.clients.tick(now);
+        let members = self.world.clone().unwrap_or_default();
+        let moves = self.decider.decide(&members, now, unix_ms());
+        for moved in &moves.moved {
+            tracing::info!(cluster = moved.cluster, from = ?moved.from, to = ?moved.to, why = moved.why, "a cluster's standing moves");
+            self.metrics.decisions.with_label_values(&[&format!("{:?}", moved.to)]).inc();
+        }
+        if moves.changed || self.registry.standing(now) != self.standing || self.compile_is_overdue() {
+            self.changed();
+        }
+        self.keep();
+    }
+
+    fn may_hand_out(&self) -> bool {
+        self.files.is_some() && (self.world.is_some() || self.began.elapsed() >= GRACE)
+    }
+
+    fn compile_is_overdue(&self) -> bool {
+        self.outputs.snapshots.borrow().is_none() && self.may_hand_out()
+    }
+
+    fn compile(&mut self) {
+        self.compile_at = None;
+        if !self.may_hand_out() {
+            return;
+        }
+        let timer = self.metrics.compile_seconds.start_timer();
+        self.standing = self.registry.standing(self.now());
+        let world = self.world.clone().unwrap_or_default();
+        let files = self.files.clone().unwrap_or_default();
+        let compiled = compiler::compile(&self.setting, &files, &self.standing, &world, &self.decider.verdicts());
+        timer.observe_duration();
+        match self.table.replace(compiled.resources.clone(), "lease") {
+            Ok(changed) => self.metrics.resource_changes.inc_by(changed.len() as u64),
+            Err(error) => tracing::error!(%error, "a compiled resource has no JSON; what was in force stays"),
+        }
+        self.tell_faults(&files, &compiled);
+        self.compiled = Arc::new(compiled);
+        self.hand_out();
+        self.outputs.contents.send_if_modified(|contents| {
+            let differs = contents.as_ref() != Some(&self.compiled.contents);
+            *contents = Some(self.compiled.contents.clone());
+            differs
+        });
+        self.outputs.compiled.send_replace(Some(self.compiled.clone()));
+    }
+
+    fn tell_faults(&self, files: &Files, compiled: &Compiled) {
+        for fault in compiled.faults.iter().filter(|fault| !self.compiled.faults.contains(fault)) {
+            tracing::error!(%fault, "an object is refused; the rest is in force");
+        }
+        let in_files: usize = files.files.iter().map(|(_, _, faults)| faults.len()).sum();
+        self.metrics.faults.set(i64::try_from(in_files + compiled.faults.len()).unwrap_or(i64::MAX));
+    }
+
+    fn hand_out(&self) {
+        let snapshot = self.table.snapshot();
+        self.metrics.resources.set(i64::try_from(snapshot.entries.len()).unwrap_or(i64::MAX));
+        if self.may_hand_out() && self.table.snapshot().entries.contains_key("mesh") {
+            self.outputs.snapshots.send_replace(Some(Arc::new(snapshot.clone())));
+        }
+    }
+
+    fn keep(&mut self) {
+        let registered = self.registry.take_changed();
+        let decided = self.decider.take_changed();
+        let kept = registered
+            .map_or(Ok(()), |registered| disk::store_versioned(&self.disk.registrations, DISK_VERSION, &registered))
+            .and(decided.map_or(Ok(()), |d| disk::store_versioned(&self.disk.decisions, DISK_VERSION, &d)));
+        if let Err(error) = kept {
+            tracing::error!(%error, "registrations and decisions cannot be kept on disk");
+        }
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,47 @@
+//! Why control cannot begin. Once it runs, nothing of a peer, a file or a user ends it.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Control cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken or not there.
+    #[error(transparent)]
+    Admin(#[from] isthmus_runtime::admin::AdminError),
+    /// A file of its state is unreadable.
+    #[error("control cannot read its state")]
+    Disk(#[from] isthmus_runtime::disk::DiskError),
+    /// The certificate authority cannot begin.
+    #[error("the certificate authority in {} cannot begin: {reason}", dir.display())]
+    Ca {
+        /// Its directory.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A port is taken.
+    #[error("control cannot listen on {address}; another process may hold it")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// DNS cannot begin.
+    #[error("DNS cannot begin on {address}: {reason}")]
+    Dns {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// A metric's name is taken.
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// A name is not one.
+    #[error(transparent)]
+    Name(#[from] isthmus_core::name::InvalidName),
+    /// The gRPC server failed.
+    #[error("the server on 15012 failed")]
+    Server(#[from] tonic::transport::Error),
+}

@@ -1,0 +1,157 @@
+//! How the rest of control talks to the desk: messages in, snapshots out.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use isthmus_core::name::SpiffeId;
+use isthmus_wire::{federation::SignedStatement, feed::Report};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{clients::Role, heard::World, registry::Registered, sources::Files, table::Snapshot, view::View};
+
+/// What the desk is told.
+#[derive(Debug)]
+pub enum Message {
+    /// What the sources have in force now.
+    Files(Files),
+    /// A client's stream said hello.
+    Opened {
+        /// The stream.
+        stream: u64,
+        /// What the client is.
+        role: Role,
+        /// Its name.
+        name: String,
+        /// Who it proved to be.
+        identity: SpiffeId,
+    },
+    /// A message went out to a client.
+    Sent {
+        /// The stream.
+        stream: u64,
+        /// The message.
+        nonce: u64,
+        /// The table's version it brings the client to.
+        version: u64,
+        /// Keys in it.
+        keys: Vec<String>,
+    },
+    /// A client answered a message.
+    Answered {
+        /// The stream.
+        stream: u64,
+        /// The message.
+        nonce: u64,
+        /// (key, reason); none: all of it is in force.
+        refusals: Vec<(String, String)>,
+    },
+    /// A sidecar registers its workload.
+    Register {
+        /// The stream.
+        stream: u64,
+        /// What it says, checked against its identity.
+        registered: Box<Registered>,
+        /// Whether it is taken; else the reason.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// A registration was refused before it came to the desk.
+    RegistrationRefused {
+        /// The stream.
+        stream: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A client tells what it saw.
+    Report {
+        /// The stream.
+        stream: u64,
+        /// What the client is.
+        role: Role,
+        /// What it saw.
+        report: Report,
+    },
+    /// A stream ended.
+    Closed {
+        /// The stream.
+        stream: u64,
+    },
+    /// What the other clusters say, all of it.
+    World(Arc<World>),
+    /// A lease came by the member, verified.
+    Lease(SignedStatement),
+    /// The own lease, to be sent by gateways.
+    OwnLease(SignedStatement),
+    /// How the federation stands.
+    Federation(isthmus_wire::federation::Standing),
+    /// How the speaker stands.
+    Speaker(SpeakerView),
+    /// Somebody looks.
+    Look(oneshot::Sender<View>),
+}
+
+/// How the speaker stands, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SpeakerView {
+    /// Whether the own member takes statements.
+    pub member: bool,
+    /// The epoch in use.
+    pub epoch: u64,
+    /// Statements the member has not taken yet.
+    pub open: usize,
+    /// What the member refused and why, by key.
+    pub refused: std::collections::BTreeMap<String, String>,
+}
+
+/// A cheap handle to the desk.
+#[derive(Clone)]
+pub struct Handle {
+    tell: mpsc::Sender<Message>,
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    streams: Arc<AtomicU64>,
+}
+
+impl Handle {
+    /// From the desk's ends.
+    #[must_use]
+    pub fn new(tell: mpsc::Sender<Message>, snapshots: watch::Receiver<Option<Arc<Snapshot>>>) -> Self {
+        Self { tell, snapshots, streams: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// Tells the desk; waits while it has much to do. A desk that stopped hears nothing.
+    pub async fn tell(&self, message: Message) {
+        let _ = self.tell.send(message).await;
+    }
+
+    /// What is in force, and its changes; `None` until the first compilation.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        let mut snapshots = self.snapshots.clone();
+        snapshots.mark_changed();
+        snapshots
+    }
+
+    /// A number for a new stream.
+    #[must_use]
+    pub fn next_stream(&self) -> u64 {
+        self.streams.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Registers a workload.
+    ///
+    /// # Errors
+    /// The reason it is refused.
+    pub async fn register(&self, stream: u64, registered: Registered) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::Register { stream, registered: Box::new(registered), reply }).await;
+        answer.await.unwrap_or_else(|_| Err("this control stops".into()))
+    }
+
+    /// Everything there is to see.
+    pub async fn look(&self) -> Option<View> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::Look(reply)).await;
+        answer.await.ok()
+    }
+}

@@ -1,0 +1,110 @@
+//! The sources: a directory of Kubernetes-shaped YAML, read again whenever it changes.
+
+pub mod book;
+pub mod directory;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use isthmus_runtime::{disk, drain::Drain};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    compiler::{self, Objects},
+    handle::{Handle, Message},
+};
+use book::{Book, Fault};
+
+/// Version of the file of last good texts.
+const DISK_VERSION: u32 = 1;
+
+/// What the sources have in force now.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// By file name.
+    pub in_force: BTreeMap<String, Arc<Objects>>,
+    /// Each file: whether some content of it is in force, and its faults.
+    pub files: Vec<(String, bool, Vec<Fault>)>,
+}
+
+/// Last good texts on disk.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct OnDisk {
+    texts: BTreeMap<String, String>,
+}
+
+/// The directory as a source.
+pub struct Source {
+    directory: PathBuf,
+    file: PathBuf,
+    desk: Handle,
+    book: Book<Arc<Objects>>,
+    /// Why the directory cannot be listed, if it cannot.
+    unlisted: Option<String>,
+}
+
+impl Source {
+    /// With the last good texts of an earlier run, kept in `file`.
+    ///
+    /// # Errors
+    /// When that file is there but cannot be read.
+    pub fn open(directory: PathBuf, file: PathBuf, desk: Handle) -> Result<Self, disk::DiskError> {
+        let texts = disk::load_versioned::<OnDisk>(&file, DISK_VERSION)?.unwrap_or_default().texts;
+        Ok(Self { directory, file, desk, book: Book::restored(texts, parse), unlisted: None })
+    }
+
+    /// Tells the desk what is in force, now and whenever it changes, until the drain.
+    pub async fn run(mut self, drain: Drain) {
+        let mut hints = directory::Hints::of(&self.directory);
+        self.look().await;
+        self.publish().await;
+        loop {
+            tokio::select! {
+                () = drain.draining() => return,
+                () = hints.next() => {
+                    if self.look().await {
+                        self.publish().await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) -> bool {
+        let directory = self.directory.clone();
+        let listed = tokio::task::spawn_blocking(move || directory::list(&directory)).await;
+        match listed {
+            Ok(Ok(listing)) => {
+                let was_unlisted = self.unlisted.take().is_some();
+                self.book.see(listing, parse) || was_unlisted
+            }
+            Ok(Err(error)) => {
+                let reason = format!("the directory cannot be listed: {error}; what was in force stays");
+                self.unlisted.replace(reason.clone()) != Some(reason)
+            }
+            Err(_cancelled) => false,
+        }
+    }
+
+    async fn publish(&mut self) {
+        let mut files: Vec<_> =
+            self.book.files().map(|(file, good, faults)| (file.to_owned(), good, faults.to_vec())).collect();
+        if let Some(reason) = self.unlisted.clone() {
+            let file = self.directory.display().to_string();
+            files.push((file.clone(), false, vec![Fault { file, line: 0, field: String::new(), reason }]));
+        }
+        for fault in files.iter().flat_map(|(_, _, faults)| faults) {
+            tracing::error!(%fault, "configuration is refused; the last good content of the file stays in force");
+        }
+        let in_force = self.book.in_force().map(|(file, objects)| (file.to_owned(), objects.clone())).collect();
+        self.desk.tell(Message::Files(Files { in_force, files })).await;
+        let (file, on_disk) = (self.file.clone(), OnDisk { texts: self.book.texts() });
+        let kept = tokio::task::spawn_blocking(move || disk::store_versioned(&file, DISK_VERSION, &on_disk)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::error!(%error, "the last good configuration cannot be kept on disk");
+        }
+    }
+}
+
+fn parse(file: &str, text: &str) -> Result<Arc<Objects>, Vec<Fault>> {
+    compiler::parse(file, text).map(Arc::new)
+}

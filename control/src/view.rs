@@ -1,0 +1,168 @@
+//! What people see of control: plain rows, made when somebody looks. The shapes of `/api/*`.
+
+use std::collections::BTreeMap;
+
+use isthmus_core::model::Standing;
+use serde::Serialize;
+
+use crate::{clients::Client, handle::SpeakerView, sources::book::Fault};
+
+/// Everything there is to see.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Remote clusters, and the own one first.
+    pub clusters: Vec<ClusterRow>,
+    /// Services clients of this cluster may call.
+    pub services: Vec<ServiceRow>,
+    /// Endpoints and groups.
+    pub endpoints: Vec<EndpointRow>,
+    /// Proxies and gateways.
+    pub clients: Vec<Client>,
+    /// Files and objects with their faults.
+    pub config: Vec<ConfigRow>,
+    /// Names and their addresses.
+    pub dns: Vec<DnsRow>,
+    /// What was decided of clusters, newest last.
+    pub moves: Vec<MoveRow>,
+    /// How the own speaker stands.
+    pub speaker: SpeakerView,
+}
+
+/// A cluster.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClusterRow {
+    /// Its name.
+    pub name: String,
+    /// Whether it is the own one.
+    pub own: bool,
+    /// Its region.
+    pub region: String,
+    /// Zones it has workloads in.
+    pub zones: Vec<String>,
+    /// How it stands.
+    pub standing: Standing,
+    /// Part of its traffic it gets, 0 to 1.
+    pub share: f64,
+    /// Round trip, microseconds; 0: not known.
+    pub rtt_us: u64,
+    /// Loss, parts per million.
+    pub loss_ppm: u32,
+    /// quic, tcp, or empty.
+    pub transport: String,
+    /// Tunnels up, over all own gateways.
+    pub tunnels: u32,
+    /// Milliseconds since its lease was heard, by any way; `None`: never.
+    pub lease_age_ms: Option<u64>,
+    /// The way the last lease came: member or tunnel.
+    pub lease_by: String,
+    /// The path as each own gateway sees it.
+    pub paths: Vec<PathRow>,
+    /// Why it stands so, for people.
+    pub why: String,
+    /// Seconds since it stands so.
+    pub since_seconds: u64,
+    /// Where its gateways are.
+    pub gateways: Vec<String>,
+    /// Its trust domain.
+    pub trust_domain: String,
+}
+
+/// A path as one gateway reports it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PathRow {
+    /// The own gateway.
+    pub gateway: String,
+    /// up, suspect, lost.
+    pub state: String,
+    /// Round trip, microseconds.
+    pub rtt_us: u64,
+    /// Loss, parts per million.
+    pub loss_ppm: u32,
+    /// Milliseconds since anything was heard.
+    pub silent_ms: u64,
+    /// Tunnels up.
+    pub tunnels: u32,
+    /// quic or tcp.
+    pub transport: String,
+}
+
+/// A service.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceRow {
+    /// namespace/name.
+    pub service: String,
+    /// `svc.clusterset.local` exists.
+    pub clusterset: bool,
+    /// `svc.cluster.local` climbs the ladder.
+    pub global: bool,
+    /// Exported to: all, a list, or nothing.
+    pub exported: Option<isthmus_core::statement::Consumers>,
+    /// Ports, `number/protocol`.
+    pub ports: Vec<String>,
+    /// Usable endpoints in the own cluster.
+    pub local_usable: u32,
+    /// Usable endpoints by remote cluster.
+    pub remote_usable: BTreeMap<String, u32>,
+    /// Which service address it has.
+    pub address_index: Option<u8>,
+}
+
+/// A local endpoint, or a group of a remote cluster.
+#[derive(Clone, Debug, Serialize)]
+pub struct EndpointRow {
+    /// namespace/name.
+    pub service: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The endpoint's id; of a group `n of m`.
+    pub endpoint: String,
+    /// Its address; empty of a group.
+    pub address: String,
+    /// region/zone.
+    pub locality: String,
+    /// ready, draining, unready, unknown; of a group usable or none.
+    pub state: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who must answer.
+    pub identities: Vec<String>,
+    /// Its weight.
+    pub weight: u32,
+}
+
+/// A file.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConfigRow {
+    /// Its name; of faults between objects, the object's file as far as it is known.
+    pub file: String,
+    /// Whether some content of it is in force.
+    pub in_force: bool,
+    /// What is wrong with it.
+    pub errors: Vec<Fault>,
+}
+
+/// A name in the mesh's DNS.
+#[derive(Clone, Debug, Serialize)]
+pub struct DnsRow {
+    /// The name.
+    pub name: String,
+    /// Its addresses as the cluster's own DNS answers them.
+    pub addresses: Vec<String>,
+    /// Its ports.
+    pub ports: Vec<u16>,
+}
+
+/// A move of a cluster's standing.
+#[derive(Clone, Debug, Serialize)]
+pub struct MoveRow {
+    /// The cluster.
+    pub cluster: String,
+    /// From.
+    pub from: Standing,
+    /// To.
+    pub to: Standing,
+    /// Why.
+    pub why: String,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+}
