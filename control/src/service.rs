@@ -1,0 +1,212 @@
+//! Control as a process: opens its state, starts the desk and everything around it, and ends with the drain.
+
+use std::{path::Path, sync::Arc};
+
+use isthmus_runtime::{
+    admin::Admin,
+    drain::Drain,
+    enrolment::system_identity,
+    grpc,
+    identity::Identity,
+    key, listen, logs, metrics as metric, readiness::{Part, Readiness},
+    tls::{self, Accept, ClientAuth},
+};
+use isthmus_wire::feed::feed_server::FeedServer;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    api,
+    authority::Authority,
+    compiler::Setting,
+    config::Config,
+    desk::{self, Desk},
+    error::Error,
+    feed,
+    handle::Handle,
+    heard::Heard,
+    listener::{self, Listener},
+    metrics::Metrics,
+    names,
+    sources::Source,
+    speaker::Speaker,
+    table::Snapshot,
+    voice::{self, Found, Voice},
+};
+
+/// The feed's and the CA's port.
+const FEED_PORT: u16 = 15012;
+/// Statements found under the own name that wait for the speaker.
+const FOUND: usize = 64;
+
+/// Runs one cluster's control plane until the drain.
+///
+/// # Errors
+/// When it cannot begin: a taken port, an unreadable state, no certificate authority.
+pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
+    // The binary may have set up logging already; its choice stays.
+    let _ = logs::init("control", config.common.log.as_deref().unwrap_or("info"), false);
+    let admin = Admin::bind(config.common.address, "control", &config.common.name)?;
+    isthmus_runtime::disk::make_dir(&config.common.state_dir)?;
+    let registry = metric::registry("control")?;
+    let metrics = Metrics::new(&registry)?;
+    let readiness = Readiness::new();
+    let mut tasks = JoinSet::new();
+    let authority = Authority::open(&config)?;
+    let identity = authority.identity(&drain)?;
+    let parts = Parts::new(&config, &authority, identity.clone(), metrics, readiness.clone(), drain.clone());
+    let desk = parts.start(&mut tasks).await?;
+    serve(&config, &authority, &identity, desk.clone(), &mut tasks, &drain)?;
+    let snapshots = desk.snapshots();
+    let dump = move || snapshots.borrow().as_deref().map_or(serde_json::Value::Null, dump);
+    let admin = admin.router(api::router(desk)).config_dump(dump);
+    tasks.spawn(admin.serve(registry, readiness, drain.clone()));
+    tracing::info!(cluster = %config.common.cluster, address = %config.common.address, "control runs");
+    drain.draining().await;
+    finish(tasks, &drain).await;
+    Ok(())
+}
+
+/// What was under way may finish until everything has to close.
+async fn finish(mut tasks: JoinSet<()>, drain: &Drain) {
+    let closing = tokio::time::sleep(std::time::Duration::from_secs(1));
+    tokio::select! {
+        () = async { while tasks.join_next().await.is_some() {} } => {}
+        () = drain.closed() => {}
+        () = closing => {}
+    }
+}
+
+fn serve(
+    config: &Config,
+    authority: &Authority,
+    identity: &Identity,
+    desk: Handle,
+    tasks: &mut JoinSet<()>,
+    drain: &Drain,
+) -> Result<(), Error> {
+    let address = std::net::SocketAddr::new(config.common.address, FEED_PORT);
+    let listener = listen::tcp(address).map_err(|source| Error::Listen { address, source })?;
+    let trust_domain = config.common.cluster.trust_domain(&config.common.mesh);
+    let accept = Accept::TrustDomain(trust_domain.clone());
+    let tls = tls::server_config(identity, accept, &[grpc::ALPN], ClientAuth::Optional);
+    let feed = FeedServer::new(feed::Service::new(desk, trust_domain, drain.clone()));
+    let routes = tonic::service::Routes::new(feed).add_service(authority.service());
+    tasks.spawn(grpc::serve(listener, tls, routes, drain.clone()));
+    Ok(())
+}
+
+/// All that is not the server.
+struct Parts<'a> {
+    config: &'a Config,
+    setting: Setting,
+    identity: Identity,
+    metrics: Metrics,
+    readiness: Readiness,
+    drain: Drain,
+}
+
+impl<'a> Parts<'a> {
+    fn new(
+        config: &'a Config,
+        authority: &Authority,
+        identity: Identity,
+        metrics: Metrics,
+        readiness: Readiness,
+        drain: Drain,
+    ) -> Self {
+        let setting = Setting {
+            mesh: config.common.mesh.clone(),
+            cluster: config.common.cluster.clone(),
+            region: config.common.locality.region.clone(),
+            zones: config.zones.clone(),
+            gateways: config.gateways.clone(),
+            advertise: config.advertise_gateways.clone(),
+            member: config.member,
+            roots: authority.roots(),
+            dns_for: config.dns_for,
+        };
+        Self { config, setting, identity, metrics, readiness, drain }
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.config.common.state_dir.join(name)
+    }
+
+    async fn start(self, tasks: &mut JoinSet<()>) -> Result<Handle, Error> {
+        let (tell, messages) = mpsc::channel(desk::QUEUE);
+        let (snapshots, shown) = watch::channel(None);
+        let (contents, to_say) = watch::channel(None);
+        let (compiled, named) = watch::channel(None);
+        let (found, to_rise) = mpsc::channel(FOUND);
+        let handle = Handle::new(tell, shown);
+        let disk = desk::Disk { registrations: self.file("registrations.json"), decisions: self.file("decisions.json") };
+        let outputs = desk::Outputs { snapshots, contents, compiled };
+        let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
+        let drain = self.drain.clone();
+        tasks.spawn(desk.run(messages, drain.clone()));
+        let source = Source::open(self.config.config_dir.clone(), self.file("sources.json"), handle.clone())?;
+        tasks.spawn(source.run(drain.clone()));
+        tasks.spawn(self.listener(handle.clone(), found)?.run(drain.clone()));
+        tasks.spawn(self.voice(handle.clone(), to_say, to_rise)?.run(drain.clone()));
+        tasks.spawn(watch_readiness(handle.snapshots(), self.readiness.needs("model"), self.identity.clone()));
+        names::start(&self.setting, self.config.common.address, named, tasks, &drain).await?;
+        Ok(handle)
+    }
+
+    fn member(&self) -> Result<tonic::transport::Channel, Error> {
+        let trust_domain = self.config.common.cluster.trust_domain(&self.config.common.mesh);
+        let accept = Accept::one(system_identity(&trust_domain, "federation")?);
+        Ok(grpc::channel(&self.identity, self.config.member, accept))
+    }
+
+    fn listener(&self, desk: Handle, found: mpsc::Sender<Found>) -> Result<Listener, Error> {
+        let file = self.file("heard.json");
+        let on_disk = listener::last_heard(&file)?;
+        let (mesh, own) = (self.setting.mesh.clone(), self.setting.cluster.clone());
+        let heard = Heard::new(mesh, own, on_disk, &self.metrics);
+        let channel = self.member()?;
+        Ok(Listener { heard, file, channel, found, desk, metrics: self.metrics.clone() })
+    }
+
+    fn voice(
+        &self,
+        desk: Handle,
+        contents: watch::Receiver<Option<Vec<isthmus_core::statement::Content>>>,
+        found: mpsc::Receiver<Found>,
+    ) -> Result<Voice, Error> {
+        let file = self.file("epoch.json");
+        let on_disk = voice::last_epoch(&file)?;
+        let key = key::federation_key(Path::new(&self.config.federation_key))?;
+        let speaker = Speaker::new(self.setting.mesh.clone(), self.setting.cluster.clone(), key, on_disk);
+        let channel = self.member()?;
+        Ok(Voice { speaker, file, on_disk, channel, contents, found, desk, metrics: self.metrics.clone() })
+    }
+}
+
+/// Ready with the first compilation; and the own process believes the roots it compiled.
+async fn watch_readiness(mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>, part: Part, identity: Identity) {
+    while snapshots.changed().await.is_ok() {
+        let snapshot = snapshots.borrow_and_update().clone();
+        let Some(snapshot) = snapshot else { continue };
+        part.ready();
+        if let Some(isthmus_core::model::Resource::Trust(trust)) =
+            snapshot.entries.get("trust").map(|entry| &entry.resource)
+        {
+            identity.set_trust(isthmus_runtime::trust::TrustRoots::from_model(trust));
+        }
+    }
+}
+
+fn dump(snapshot: &Snapshot) -> serde_json::Value {
+    let resources: Vec<_> = snapshot
+        .entries
+        .iter()
+        .map(|(key, entry)| {
+            serde_json::json!({ "key": key, "version": entry.version, "resource": entry.resource })
+        })
+        .collect();
+    serde_json::json!({ "run": *snapshot.run, "version": snapshot.version, "resources": resources })
+}
