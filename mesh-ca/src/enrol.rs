@@ -1,0 +1,68 @@
+//! Enrolments minted offline, on the CA's directory: what a process is given before anything runs.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use isthmus_core::name::{SpiffeId, TrustDomain};
+use isthmus_runtime::enrolment::Enrolment;
+
+use crate::{
+    CaError, store,
+    token::{self, Claims},
+};
+
+/// For whom an enrolment is asked.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The cluster's trust domain.
+    pub trust_domain: TrustDomain,
+    /// The workload's namespace.
+    pub namespace: &'a str,
+    /// Its service account.
+    pub service_account: &'a str,
+    /// Its name, for people.
+    pub workload: &'a str,
+    /// How long the token can be used.
+    pub ttl: Duration,
+    /// Where the cluster's control listens (15012), `host:port`.
+    pub control: &'a str,
+}
+
+/// An enrolment; makes the CA in `ca_dir` when there is none.
+///
+/// # Errors
+/// [`CaError`]: a bad name, a directory that is damaged or another cluster's.
+pub fn mint(ca_dir: &Path, asked: &Asked<'_>) -> Result<Enrolment, CaError> {
+    // The names are checked here, where somebody reads the error, and not when the token is used.
+    SpiffeId::new(asked.trust_domain.clone(), asked.namespace, asked.service_account)?;
+    let authority = store::open_or_create(ca_dir, &asked.trust_domain)?;
+    let claims = Claims {
+        ns: asked.namespace.to_owned(),
+        sa: asked.service_account.to_owned(),
+        workload: asked.workload.to_owned(),
+        exp: token::expiry(SystemTime::now(), asked.ttl),
+    };
+    Ok(Enrolment {
+        trust_domain: authority.trust_domain,
+        roots: vec![pem(&authority.root)],
+        control: asked.control.to_owned(),
+        token: token::mint(&authority.token_key, &claims),
+    })
+}
+
+/// A certificate as PEM (RFC 7468).
+fn pem(der: &[u8]) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let text = STANDARD.encode(der);
+    let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (index, character) in text.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            out.push('\n');
+        }
+        out.push(character);
+    }
+    out.push_str("\n-----END CERTIFICATE-----\n");
+    out
+}
