@@ -81,3 +81,27 @@ fn write_examples(cluster: &ClusterPlan, dir: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::bookinfo;
+
+    #[test]
+    fn every_process_finds_its_files_and_what_a_person_edited_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plan, state) = (bookinfo::plan(2, 1).unwrap(), StateDir::at(dir.path()).unwrap());
+        write(&plan, &state).unwrap();
+        for process in plan.processes() {
+            assert!(state.run(&process.cluster, &process.name).exists(), "{}", process.name);
+            assert_eq!(state.enrolment(&process.cluster, &process.name).exists(), process.role != Role::App);
+        }
+        let west = state.config(&plan.clusters[1].name);
+        assert!(!state.config(&plan.clusters[0].name).join("details.yaml").exists(), "details is only in us-west");
+        fs::write(west.join("details.yaml"), "edited").unwrap();
+        let key = fs::read(state.federation_key(&plan.clusters[0].name)).unwrap();
+        write(&plan, &state).unwrap();
+        assert_eq!(fs::read_to_string(west.join("details.yaml")).unwrap(), "edited");
+        assert_eq!(fs::read(state.federation_key(&plan.clusters[0].name)).unwrap(), key);
+    }
+}
