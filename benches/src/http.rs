@@ -45,14 +45,22 @@ pub fn wait_until_right(target: &Target, body: &str, processes: &mut [Process]) 
     }
 }
 
-/// The whole answer to one GET.
+/// The whole answer to one GET of the root.
 ///
 /// # Errors
 /// The connection fails or the answer does not end in time.
 pub fn ask(target: &Target) -> Result<String> {
+    get(target, "/")
+}
+
+/// The whole answer to one GET of `path`.
+///
+/// # Errors
+/// As [`ask`].
+pub fn get(target: &Target, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&target.address, ANSWER).context("cannot connect")?;
     stream.set_read_timeout(Some(ANSWER))?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.host)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.host)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("no whole answer")?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
