@@ -59,12 +59,36 @@ pub struct Compiled {
     pub faults: Vec<Fault>,
 }
 /// Compile.
-pub fn compile(
-    _s: &Setting,
-    _f: &Files,
-    _r: &[Registered],
-    _w: &World,
-    _v: &BTreeMap<ClusterName, Verdict>,
-) -> Compiled {
-    Compiled::default()
+pub fn compile(s: &Setting, _f: &Files, _r: &[Registered], w: &World, v: &BTreeMap<ClusterName, Verdict>) -> Compiled {
+    let mut roots = BTreeMap::from([(s.cluster.trust_domain(&s.mesh), s.roots.clone())]);
+    let mut resources = vec![Resource::Mesh(isthmus_core::model::Mesh {
+        domain: s.mesh.clone(),
+        cluster: s.cluster.clone(),
+        gateways: s.gateways.clone(),
+        member: Some(s.member),
+    })];
+    for (name, member) in &w.members {
+        use base64::Engine;
+        roots.insert(
+            member.trust_domain.clone(),
+            member.roots.iter().map(|r| base64::engine::general_purpose::STANDARD.encode(r)).collect(),
+        );
+        let verdict = v.get(name).copied().unwrap_or_default();
+        resources.push(Resource::Cluster(isthmus_core::model::RemoteCluster {
+            name: name.clone(),
+            region: String::new(),
+            trust_domain: member.trust_domain.clone(),
+            gateways: member.addresses.clone(),
+            share: verdict.share,
+            standing: verdict.standing,
+            rtt_us: verdict.rtt_us,
+        }));
+    }
+    resources.push(Resource::Trust(isthmus_core::model::Trust { roots }));
+    let contents = vec![Content::Card(isthmus_core::statement::Card {
+        region: s.region.clone(),
+        zones: s.zones.clone(),
+        gateways: s.advertise.clone(),
+    })];
+    Compiled { resources, contents, faults: vec![] }
 }

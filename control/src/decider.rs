@@ -120,6 +120,11 @@ impl Decider {
         std::mem::take(&mut self.changed).then(|| self.verdicts())
     }
 
+    /// What was taken could not be kept: it is to be asked for again.
+    pub fn not_kept(&mut self) {
+        self.changed = true;
+    }
+
     /// A gateway reports a path.
     pub fn path(&mut self, gateway: &str, report: PathReport, now: u64) {
         if let Some(observed) = self.known(&report.cluster, now) {

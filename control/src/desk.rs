@@ -336,14 +336,19 @@ impl Desk {
         }
     }
 
+    /// Puts on disk what changed; what cannot be kept is tried again at the next beat.
     fn keep(&mut self) {
-        let registered = self.registry.take_changed();
-        let decided = self.decider.take_changed();
-        let kept = registered
-            .map_or(Ok(()), |registered| disk::store_versioned(&self.disk.registrations, DISK_VERSION, &registered))
-            .and(decided.map_or(Ok(()), |d| disk::store_versioned(&self.disk.decisions, DISK_VERSION, &d)));
-        if let Err(error) = kept {
-            tracing::error!(%error, "registrations and decisions cannot be kept on disk");
+        if let Some(registered) = self.registry.take_changed()
+            && let Err(error) = disk::store_versioned(&self.disk.registrations, DISK_VERSION, &registered)
+        {
+            tracing::error!(%error, "registrations cannot be kept on disk");
+            self.registry.not_kept();
+        }
+        if let Some(decided) = self.decider.take_changed()
+            && let Err(error) = disk::store_versioned(&self.disk.decisions, DISK_VERSION, &decided)
+        {
+            tracing::error!(%error, "decisions cannot be kept on disk");
+            self.decider.not_kept();
         }
     }
 }

@@ -11,13 +11,16 @@ pub enum Error {
     /// A file of its state is unreadable.
     #[error("control cannot read its state")]
     Disk(#[from] isthmus_runtime::disk::DiskError),
+    /// The federation key cannot be had.
+    #[error(transparent)]
+    Key(#[from] isthmus_runtime::key::KeyError),
     /// The certificate authority cannot begin.
-    #[error("the certificate authority in {} cannot begin: {reason}", dir.display())]
+    #[error("the certificate authority in {} cannot begin", dir.display())]
     Ca {
         /// Its directory.
         dir: PathBuf,
         /// Why.
-        reason: String,
+        source: isthmus_ca::CaError,
     },
     /// A port is taken.
     #[error("control cannot listen on {address}; another process may hold it")]
@@ -41,7 +44,4 @@ pub enum Error {
     /// A name is not one.
     #[error(transparent)]
     Name(#[from] isthmus_core::name::InvalidName),
-    /// The gRPC server failed.
-    #[error("the server on 15012 failed")]
-    Server(#[from] tonic::transport::Error),
 }

@@ -434,7 +434,8 @@ mod tests {
         let (east, west) = (Cluster::new("east"), Cluster::new("west"));
         let mut first = heard();
         first.take(snapshot(&[&east, &west], vec![west.says(1, &card("a"))]), &metrics());
-        let again = |on_disk| Heard::new("mesh.test".parse().unwrap(), "east".parse().unwrap(), Some(on_disk), &metrics());
+        let again =
+            |on_disk| Heard::new("mesh.test".parse().unwrap(), "east".parse().unwrap(), Some(on_disk), &metrics());
         assert_eq!(again(first.on_disk()).world(), first.world());
         assert_eq!(again(first.on_disk()).resume(), (1, "h".to_owned()));
         let mut forged = first.on_disk();

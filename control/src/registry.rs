@@ -19,6 +19,11 @@ pub const LOST_AFTER: u64 = 10_000;
 /// An endpoint nobody has spoken for in so long is forgotten: a host that does not return in a day is gone.
 pub const FORGOTTEN_AFTER: u64 = 24 * 3_600_000;
 
+/// Labels of one workload; Kubernetes' own tools grow slow long before.
+const MAX_LABELS: usize = 64;
+/// Bytes of a label's name and value: 253 + 1 + 63 and 63, as Kubernetes has them.
+const MAX_LABEL: usize = 380;
+
 /// What a sidecar says of its workload, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registered {
@@ -99,6 +104,10 @@ pub fn check(identity: &SpiffeId, said: &isthmus_wire::feed::Registration) -> Re
             namespace: said.namespace.chars().take(300).collect(),
             own: identity.namespace().to_owned(),
         });
+    }
+    if said.labels.len() > MAX_LABELS || said.labels.iter().any(|(key, value)| key.len() + value.len() > MAX_LABEL) {
+        let reason = format!("at most {MAX_LABELS} labels of {MAX_LABEL} bytes are taken");
+        return Err(field("labels", &said.labels.len().to_string(), reason));
     }
     let inbound = said.inbound.parse().map_err(|error| field("inbound", &said.inbound, format!("{error}")))?;
     let state = match said.state.as_str() {
@@ -202,6 +211,11 @@ impl Registry {
     /// What to keep on disk, if it changed since it was asked for last.
     pub fn take_changed(&mut self) -> Option<Vec<Registered>> {
         std::mem::take(&mut self.changed).then(|| self.held.values().map(|held| held.registered.clone()).collect())
+    }
+
+    /// What was taken could not be kept: it is to be asked for again.
+    pub fn not_kept(&mut self) {
+        self.changed = true;
     }
 
     /// Whether a stream speaks for the workload now.

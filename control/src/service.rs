@@ -1,6 +1,6 @@
 //! Control as a process: opens its state, starts the desk and everything around it, and ends with the drain.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use isthmus_runtime::{
     admin::Admin,
@@ -8,7 +8,8 @@ use isthmus_runtime::{
     enrolment::system_identity,
     grpc,
     identity::Identity,
-    key, listen, logs, metrics as metric, readiness::{Part, Readiness},
+    key, listen, logs, metrics as metric,
+    readiness::{Part, Readiness},
     tls::{self, Accept, ClientAuth},
 };
 use isthmus_wire::feed::feed_server::FeedServer;
@@ -55,7 +56,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let readiness = Readiness::new();
     let mut tasks = JoinSet::new();
     let authority = Authority::open(&config)?;
-    let identity = authority.identity(&drain)?;
+    let identity = authority.identity(&config, &drain)?;
     let parts = Parts::new(&config, &authority, identity.clone(), metrics, readiness.clone(), drain.clone());
     let desk = parts.start(&mut tasks).await?;
     serve(&config, &authority, &identity, desk.clone(), &mut tasks, &drain)?;
@@ -69,14 +70,19 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     Ok(())
 }
 
-/// What was under way may finish until everything has to close.
+/// Tasks have so long to write what they hold: the servers themselves would serve on until everything closes.
+const FINISH: Duration = Duration::from_millis(300);
+
+/// What was under way may finish.
 async fn finish(mut tasks: JoinSet<()>, drain: &Drain) {
-    let closing = tokio::time::sleep(std::time::Duration::from_secs(1));
+    let closing = tokio::time::sleep(FINISH);
     tokio::select! {
         () = async { while tasks.join_next().await.is_some() {} } => {}
         () = drain.closed() => {}
         () = closing => {}
     }
+    // What is left is cut, and its ports are free when this returns.
+    tasks.shutdown().await;
 }
 
 fn serve(
@@ -142,7 +148,8 @@ impl<'a> Parts<'a> {
         let (compiled, named) = watch::channel(None);
         let (found, to_rise) = mpsc::channel(FOUND);
         let handle = Handle::new(tell, shown);
-        let disk = desk::Disk { registrations: self.file("registrations.json"), decisions: self.file("decisions.json") };
+        let disk =
+            desk::Disk { registrations: self.file("registrations.json"), decisions: self.file("decisions.json") };
         let outputs = desk::Outputs { snapshots, contents, compiled };
         let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
         let drain = self.drain.clone();
@@ -204,9 +211,7 @@ fn dump(snapshot: &Snapshot) -> serde_json::Value {
     let resources: Vec<_> = snapshot
         .entries
         .iter()
-        .map(|(key, entry)| {
-            serde_json::json!({ "key": key, "version": entry.version, "resource": entry.resource })
-        })
+        .map(|(key, entry)| serde_json::json!({ "key": key, "version": entry.version, "resource": entry.resource }))
         .collect();
     serde_json::json!({ "run": *snapshot.run, "version": snapshot.version, "resources": resources })
 }
