@@ -84,7 +84,8 @@ pub fn channel_with(config: Arc<ClientConfig>, address: impl ToString) -> Channe
 }
 
 async fn connect(config: Arc<ClientConfig>, address: &str) -> io::Result<client::TlsStream<TcpStream>> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot reach {address}: {error}"));
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot reach {address}: {}", tls::explain(&error)));
     let late = |limit: Duration| {
         let text = format!("cannot reach {address}: no answer within {} s", limit.as_secs());
         move |_| io::Error::new(io::ErrorKind::TimedOut, text)
@@ -167,7 +168,7 @@ async fn handshake(stream: TcpStream, from: SocketAddr, tls: TlsAcceptor) -> Opt
             Some(Peer { stream, identity })
         }
         Ok(Err(error)) => {
-            tracing::debug!(%from, %error, "a handshake is refused");
+            tracing::debug!(%from, reason = tls::explain(&error), "a handshake is refused");
             None
         }
         Err(_) => {

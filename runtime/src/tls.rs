@@ -195,6 +195,22 @@ fn client(verifier: PeerVerifier, leaf: Option<OwnLeaf>, alpn: &[&[u8]], exchang
     Arc::new(config)
 }
 
+/// Why a handshake failed, in our words where the reason is ours: rustls shows a verifier's own errors as debug output.
+#[must_use]
+pub fn explain(error: &std::io::Error) -> String {
+    let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).and_then(refusal_of);
+    ours.map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The refusal inside a rustls error, if that is what it is.
+#[must_use]
+pub fn refusal_of(error: &rustls::Error) -> Option<&PeerRefused> {
+    match error {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => other.0.downcast_ref(),
+        _ => None,
+    }
+}
+
 /// The identity of a *verified* connection, from rustls' `peer_certificates()`.
 #[must_use]
 pub fn peer_spiffe(certificates: Option<&[CertificateDer<'_>]>) -> Option<SpiffeId> {
