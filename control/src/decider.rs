@@ -153,6 +153,13 @@ impl Decider {
         fresh
     }
 
+    /// The cluster speaks with another key now: its old versions say nothing of its new ones.
+    pub fn rekeyed(&mut self, cluster: &ClusterName) {
+        if let Some(observed) = self.clusters.get_mut(cluster) {
+            observed.lease.version = Version::default();
+        }
+    }
+
     /// What a proxy's requests showed. Evidence is acted on where it is seen; here it is only counted.
     pub fn evidence(&mut self, _evidence: &ClusterEvidence, _now: u64) {}
 
@@ -358,6 +365,8 @@ mod tests {
         assert!(decider.lease(&west(), Version { epoch: 2, number: 5 }, true, Way::Member, 0));
         assert!(!decider.lease(&west(), Version { epoch: 2, number: 5 }, true, Way::Tunnel, 9));
         assert!(!decider.lease(&west(), Version { epoch: 1, number: 99 }, true, Way::Tunnel, 9));
+        decider.rekeyed(&west());
+        assert!(decider.lease(&west(), Version { epoch: 1, number: 1 }, true, Way::Tunnel, 9), "reinstalled");
     }
 
     #[test]

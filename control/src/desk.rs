@@ -156,6 +156,7 @@ impl Desk {
             }
             Message::World(world) => {
                 if self.world.as_ref() != Some(&world) {
+                    self.rekey(&world);
                     self.world = Some(world);
                     self.changed();
                 }
@@ -274,8 +275,9 @@ impl Desk {
         let now = self.now();
         self.registry.tick(now);
         self.clients.tick(now);
-        let members = self.world.clone().unwrap_or_default();
-        let moves = self.decider.decide(&members, now, unix_ms());
+        // Before the other clusters are known, what an earlier run decided of them stands.
+        let world = self.world.clone();
+        let moves = world.map(|world| self.decider.decide(&world, now, unix_ms())).unwrap_or_default();
         for moved in &moves.moved {
             tracing::info!(cluster = moved.cluster, from = ?moved.from, to = ?moved.to, why = moved.why, "a cluster's standing moves");
             self.metrics.decisions.with_label_values(&[&format!("{:?}", moved.to)]).inc();
@@ -286,8 +288,18 @@ impl Desk {
         self.keep();
     }
 
+    /// A cluster that joined again with another key counts its versions anew.
+    fn rekey(&mut self, world: &World) {
+        let Some(before) = &self.world else { return };
+        for (name, member) in &world.members {
+            if before.members.get(name).is_some_and(|old| old.key != member.key) {
+                self.decider.rekeyed(name);
+            }
+        }
+    }
+
     fn may_hand_out(&self) -> bool {
-        self.files.is_some() && (self.world.is_some() || self.began.elapsed() >= GRACE)
+        self.files.as_ref().is_some_and(|files| files.known) && (self.world.is_some() || self.began.elapsed() >= GRACE)
     }
 
     fn compile_is_overdue(&self) -> bool {

@@ -20,6 +20,9 @@ const DISK_VERSION: u32 = 1;
 /// What the sources have in force now.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
+    /// Whether anything is known: the directory was listed once, now or in an earlier run. Until then nothing is in
+    /// force, which is not the same as an empty directory.
+    pub known: bool,
     /// By file name.
     pub in_force: BTreeMap<String, Arc<Objects>>,
     /// Each file: whether some content of it is in force, and its faults.
@@ -40,6 +43,7 @@ pub struct Source {
     book: Book<Arc<Objects>>,
     /// Why the directory cannot be listed, if it cannot.
     unlisted: Option<String>,
+    known: bool,
 }
 
 impl Source {
@@ -48,8 +52,10 @@ impl Source {
     /// # Errors
     /// When that file is there but cannot be read.
     pub fn open(directory: PathBuf, file: PathBuf, desk: Handle) -> Result<Self, disk::DiskError> {
-        let texts = disk::load_versioned::<OnDisk>(&file, DISK_VERSION)?.unwrap_or_default().texts;
-        Ok(Self { directory, file, desk, book: Book::restored(texts, parse), unlisted: None })
+        let on_disk = disk::load_versioned::<OnDisk>(&file, DISK_VERSION)?;
+        let known = on_disk.is_some();
+        let book = Book::restored(on_disk.unwrap_or_default().texts, parse);
+        Ok(Self { directory, file, desk, book, unlisted: None, known })
     }
 
     /// Tells the desk what is in force, now and whenever it changes, until the drain.
@@ -74,6 +80,7 @@ impl Source {
         let listed = tokio::task::spawn_blocking(move || directory::list(&directory)).await;
         match listed {
             Ok(Ok(listing)) => {
+                self.known = true;
                 let was_unlisted = self.unlisted.take().is_some();
                 self.book.see(listing, parse) || was_unlisted
             }
@@ -96,7 +103,10 @@ impl Source {
             tracing::error!(%fault, "configuration is refused; the last good content of the file stays in force");
         }
         let in_force = self.book.in_force().map(|(file, objects)| (file.to_owned(), objects.clone())).collect();
-        self.desk.tell(Message::Files(Files { in_force, files })).await;
+        self.desk.tell(Message::Files(Files { known: self.known, in_force, files })).await;
+        if !self.known {
+            return;
+        }
         let (file, on_disk) = (self.file.clone(), OnDisk { texts: self.book.texts() });
         let kept = tokio::task::spawn_blocking(move || disk::store_versioned(&file, DISK_VERSION, &on_disk)).await;
         if let Ok(Err(error)) = kept {
