@@ -73,6 +73,8 @@ pub struct Running {
     pub measured: Vec<Process>,
     /// Processes it needs that no request passes through.
     pub aside: Vec<Process>,
+    /// Where its own counters are: what is measured must count, or the comparison is not equal.
+    pub metrics: Option<Target>,
 }
 
 impl Running {

@@ -33,7 +33,12 @@ pub fn start(case: Case, yard: &Yard) -> Result<Running> {
             ]
         }
     };
-    Ok(Running { target: Target { address: entry, host: "backend".to_owned() }, measured, aside: Vec::new() })
+    Ok(Running {
+        target: Target { address: entry, host: "backend".to_owned() },
+        measured,
+        aside: Vec::new(),
+        metrics: None,
+    })
 }
 
 fn run(yard: &Yard, name: &str, listener: &Value, cluster: &Value) -> Result<Process> {

@@ -18,7 +18,7 @@ use isthmus_scenarios::{
     layout, parent,
     plan::{
         ClusterPlan, MESH_DOMAIN, Plan, Process as Planned, Tuning, WorkloadPlan,
-        roles::{ADMIN_PORT, APPLICATION_PORT},
+        roles::{ADMIN_PORT, APPLICATION_PORT, METRICS_PORT},
         sidecar_of,
     },
     state::StateDir,
@@ -113,12 +113,18 @@ impl<'a> Ground<'a> {
         })
     }
 
+    /// The counters of the client's sidecar, which every request passes.
+    fn metrics(&self) -> Result<Target> {
+        let address = SocketAddr::new(self.planned(&sidecar_of("client"))?.address, METRICS_PORT);
+        Ok(Target { address, host: address.to_string() })
+    }
+
     fn hop(&self, control: Process) -> Result<Running> {
         let entry = SocketAddr::from((address(4, 1), 8080));
         let plain = json!([{ "address": entry, "upstream": self.yard.backend }]);
         let proxy = self.sidecar("client", |config| set(config, "listeners", plain))?;
         let target = Target { address: entry, host: "backend".to_owned() };
-        Ok(Running { target, measured: vec![proxy], aside: vec![control] })
+        Ok(Running { target, measured: vec![proxy], aside: vec![control], metrics: Some(self.metrics()?) })
     }
 
     fn pair(&self, control: Process) -> Result<Running> {
@@ -132,6 +138,7 @@ impl<'a> Ground<'a> {
             target: Target { address: self.yard.backend, host: "backend.bench.svc.cluster.local:9080".to_owned() },
             measured: vec![server, client],
             aside: vec![control],
+            metrics: Some(self.metrics()?),
         };
         running.target.address = SocketAddr::new(self.entry(&mut running)?, APPLICATION_PORT);
         Ok(running)
