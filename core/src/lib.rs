@@ -6,9 +6,29 @@
 //! | module | idea |
 //! | --- | --- |
 //! | [`name`] | clusters, trust domains, services, SPIFFE ids, localities: one type each |
+//! | [`plan`] | addresses of meshes on one machine |
 //! | [`statement`] | what a cluster says to the others |
+//! | [`epoch`] | of two words the newer wins, whichever way it came |
+//! | [`resource`] | the YAML people bring |
+//! | [`compile`](mod@compile) | resources, registrations, statements and decisions to one model |
 //! | [`model`] | what proxies and gateways run on, compiled |
+//! | [`route`] | which route and destination a request takes |
+//! | [`ladder`] | which tier: zone, region, cluster, then other clusters |
+//! | [`balance`] | which endpoint of a tier |
+//! | [`outlier`] | which endpoint rests |
+//! | [`retry`] | what a failure means, and whether to try again |
+//! | [`failover`] | whether another cluster is dead, blind, cut off or fine |
 
+pub mod balance;
+pub mod compile;
+pub mod epoch;
+pub mod failover;
+pub mod ladder;
 pub mod model;
 pub mod name;
+pub mod outlier;
+pub mod plan;
+pub mod resource;
+pub mod retry;
+pub mod route;
 pub mod statement;
