@@ -1,1 +1,239 @@
-//! x
+//! From what people wrote, workloads registered, clusters said and control decided, to one model.
+//!
+//! Pure and deterministic: equal inputs give equal outputs, byte for byte. A finding refuses the part of an object that
+//! cannot be honoured (a route to an unknown subset) and says so; the rest of the object goes on.
+
+mod endpoints;
+mod own;
+mod services;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use crate::{
+    model::{Endpoint, EndpointState, Mesh, RemoteCluster, Resource, Standing, Trust},
+    name::{ClusterName, EndpointId, Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
+    resource::Object,
+    statement::{Bundle, Card, Content, Export, ImportRules, Summary},
+};
+
+/// The most groups of a service that are told to other clusters; the rest are merged.
+pub const MOST_GROUPS: usize = 16;
+
+/// The own cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The mesh.
+    pub mesh: MeshDomain,
+    /// The own cluster.
+    pub cluster: ClusterName,
+    /// Its region.
+    pub region: String,
+    /// Its zones.
+    pub zones: Vec<String>,
+    /// Its gateways as its sidecars reach them (15444).
+    pub gateways: Vec<SocketAddr>,
+    /// Its gateways as other clusters reach them (15443).
+    pub advertise: Vec<String>,
+    /// Its federation member (15050).
+    pub member: Option<SocketAddr>,
+    /// Its roots, DER in base64.
+    pub roots: Vec<String>,
+}
+
+/// A workload as its sidecar registered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name.
+    pub id: EndpointId,
+    /// Who it is; its namespace is the workload's.
+    pub identity: SpiffeId,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Where its sidecar takes inner connections.
+    pub address: SocketAddr,
+    /// Where it is.
+    pub locality: Locality,
+    /// How it is.
+    pub state: EndpointState,
+    /// Relative weight.
+    pub weight: u32,
+}
+
+/// Another cluster: what it says, verified, and what was decided of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Other {
+    /// Its trust domain, fixed by its join entry.
+    pub trust_domain: TrustDomain,
+    /// Its roots at the time it joined, DER in base64.
+    pub roots: Vec<String>,
+    /// What it says now.
+    pub contents: Vec<std::sync::Arc<Content>>,
+    /// The part of its traffic it shall get.
+    pub share: f64,
+    /// How it stands.
+    pub standing: Standing,
+    /// Smoothed round trip, microseconds.
+    pub rtt_us: u64,
+}
+
+/// All inputs.
+pub struct Inputs<'a> {
+    /// The own cluster.
+    pub setting: &'a Setting,
+    /// Objects with the file each is from.
+    pub objects: Vec<(&'a str, &'a Object)>,
+    /// Registered workloads.
+    pub workloads: &'a [Workload],
+    /// Other clusters.
+    pub others: &'a BTreeMap<ClusterName, Other>,
+    /// Address indexes given before: they stay.
+    pub indexes: &'a BTreeMap<ServiceName, u8>,
+}
+
+/// A part of an object that cannot be honoured.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[error("{file}:{line}: {field}: {reason}")]
+pub struct Finding {
+    /// The file.
+    pub file: String,
+    /// The line its object begins at.
+    pub line: u64,
+    /// The field.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+/// What comes out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compiled {
+    /// For the feed, by key; without the lease, which is no product of compiling.
+    pub resources: BTreeMap<String, Resource>,
+    /// For the other clusters.
+    pub contents: Vec<Content>,
+    /// What could not be honoured.
+    pub findings: Vec<Finding>,
+    /// Address indexes given, to be handed in next time.
+    pub indexes: BTreeMap<ServiceName, u8>,
+}
+
+/// Compiles.
+#[must_use]
+pub fn compile(inputs: &Inputs<'_>) -> Compiled {
+    let mut findings = vec![];
+    let drafts = services::drafts(inputs, &mut findings);
+    let indexes = services::indexes(drafts.keys(), inputs.indexes);
+    let rules = own::import_rules(inputs);
+    let mut resources = vec![Resource::Mesh(mesh(inputs.setting)), Resource::Trust(trust(inputs))];
+    resources.extend(inputs.others.iter().map(|(name, other)| Resource::Cluster(remote(name, other))));
+    let mut contents = own::standing_contents(inputs.setting, rules.clone());
+    let mut names: BTreeSet<ServiceName> = drafts.keys().cloned().collect();
+    names.extend(imported(inputs, &rules));
+    let indexes = services::indexes(names.iter(), &indexes);
+    for name in &names {
+        let endpoints = endpoints::of(inputs, name, drafts.get(name), &rules);
+        let imports = endpoints::exports(inputs, name, &rules);
+        if let Some(draft) = drafts.get(name).filter(|draft| draft.exported.is_some()) {
+            contents.extend(own::export_contents(draft, &endpoints.local));
+        }
+        let service = services::finish(name, drafts.get(name), &imports, indexes.get(name).copied());
+        resources.push(Resource::Service(service));
+        resources.push(Resource::Endpoints(endpoints));
+    }
+    services::routes_to_known(&mut resources, &names, &mut findings);
+    findings.sort();
+    let resources = resources.into_iter().map(|resource| (resource.key(), resource)).collect();
+    Compiled { resources, contents, findings, indexes }
+}
+
+/// Services that other clusters offer to this one and that it accepts.
+fn imported(inputs: &Inputs<'_>, rules: &ImportRules) -> BTreeSet<ServiceName> {
+    let own = &inputs.setting.cluster;
+    let taken = |name: &ClusterName, content: &Content| match content {
+        Content::Export(Export { service, consumers, .. })
+            if consumers.include(own) && rules.accept(service.namespace(), name) =>
+        {
+            Some(service.clone())
+        }
+        _ => None,
+    };
+    inputs
+        .others
+        .iter()
+        .flat_map(|(name, other)| other.contents.iter().filter_map(move |content| taken(name, content)))
+        .collect()
+}
+
+fn mesh(setting: &Setting) -> Mesh {
+    Mesh {
+        domain: setting.mesh.clone(),
+        cluster: setting.cluster.clone(),
+        gateways: setting.gateways.clone(),
+        member: setting.member,
+    }
+}
+
+/// Roots of each domain: of another cluster its bundle, and what its join entry fixed until it says one.
+fn trust(inputs: &Inputs<'_>) -> Trust {
+    let own = inputs.setting;
+    let mut roots = BTreeMap::from([(own.cluster.trust_domain(&own.mesh), own.roots.clone())]);
+    for other in inputs.others.values() {
+        let bundle = other.contents.iter().find_map(|content| match content.as_ref() {
+            // A cluster speaks for its own trust domain and for no other.
+            Content::Bundle(Bundle { trust_domain, roots })
+                if *trust_domain == other.trust_domain && !roots.is_empty() =>
+            {
+                Some(roots.clone())
+            }
+            _ => None,
+        });
+        roots.entry(other.trust_domain.clone()).or_insert_with(|| bundle.unwrap_or_else(|| other.roots.clone()));
+    }
+    Trust { roots }
+}
+
+fn remote(name: &ClusterName, other: &Other) -> RemoteCluster {
+    let card = other.contents.iter().find_map(|content| match content.as_ref() {
+        Content::Card(card) => Some(card.clone()),
+        _ => None,
+    });
+    let Card { region, gateways, .. } = card.unwrap_or_default();
+    RemoteCluster {
+        name: name.clone(),
+        region,
+        trust_domain: other.trust_domain.clone(),
+        gateways,
+        share: other.share,
+        standing: other.standing,
+        rtt_us: other.rtt_us,
+    }
+}
+
+/// What others learn of endpoints that share zone, service account and labels; used on both sides.
+fn is_hash_of_revision(label: &str) -> bool {
+    ["pod-template-hash", "controller-revision-hash", "pod-template-generation", "statefulset.kubernetes.io/pod-name"]
+        .contains(&label)
+}
+
+fn summaries_of<'a>(other: &'a Other, name: &'a ServiceName) -> impl Iterator<Item = &'a Summary> {
+    other.contents.iter().filter_map(move |content| match content.as_ref() {
+        Content::Summary(summary) if summary.service == *name => Some(summary),
+        _ => None,
+    })
+}
+
+fn endpoint(workload: &Workload, targets: BTreeMap<u16, u16>) -> Endpoint {
+    Endpoint {
+        id: workload.id.clone(),
+        address: workload.address,
+        locality: workload.locality.clone(),
+        labels: workload.labels.clone(),
+        identity: workload.identity.clone(),
+        weight: workload.weight,
+        state: workload.state,
+        targets,
+    }
+}

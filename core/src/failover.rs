@@ -197,7 +197,9 @@ impl Judge {
             (State::Left, Some(_)) => (Standing::CutOff, "no path to it, but its control is heard by way of others"),
             (State::Left, None) if up => (Standing::Dead, "the path is back, but its control is not heard yet"),
             (State::Left, None) => (Standing::Dead, "no path to it, and its control is not heard"),
-            (State::Returning { .. }, _) => (Standing::Returning, "path and lease hold again; traffic returns along the ramp"),
+            (State::Returning { .. }, _) => {
+                (Standing::Returning, "path and lease hold again; traffic returns along the ramp")
+            }
             (State::Used, None) if up => {
                 (Standing::Blind, "the path is up, but its control is not heard; its endpoints are used as last known")
             }

@@ -278,7 +278,10 @@ mod tests {
         let name: ClusterName = name.parse().unwrap();
         let trust_domain = format!("{name}.mesh").parse().unwrap();
         let standing = Standing::Alive;
-        (name.clone(), RemoteCluster { region: name.to_string(), name, trust_domain, gateways: vec![], share, standing, rtt_us })
+        (
+            name.clone(),
+            RemoteCluster { region: name.to_string(), name, trust_domain, gateways: vec![], share, standing, rtt_us },
+        )
     }
 
     fn group(usable: u32, total: u32) -> Group {
@@ -287,10 +290,17 @@ mod tests {
 
     fn ladder(local: Vec<Endpoint>, remote: &[(&str, u64, f64, u32)]) -> Ladder {
         let clusters = remote.iter().map(|(name, rtt, share, _)| cluster(name, *rtt, *share)).collect();
-        let groups = remote.iter().map(|(name, _, _, usable)| (name.parse().unwrap(), vec![group(*usable, 2)])).collect();
+        let groups =
+            remote.iter().map(|(name, _, _, usable)| (name.parse().unwrap(), vec![group(*usable, 2)])).collect();
         let endpoints = Endpoints { service: ServiceName::new("a", "b").unwrap(), local, remote: groups };
         let own = Locality { region: "east".into(), zone: "a".into() };
-        Ladder::new(&Inputs { own: &own, endpoints: &endpoints, clusters: &clusters, labels: &BTreeMap::new(), remote: true })
+        Ladder::new(&Inputs {
+            own: &own,
+            endpoints: &endpoints,
+            clusters: &clusters,
+            labels: &BTreeMap::new(),
+            remote: true,
+        })
     }
 
     fn places(ladder: &Ladder) -> Vec<String> {

@@ -1,0 +1,72 @@
+//! Who answers for a service: own workloads by selector, other clusters by their summaries.
+
+use std::collections::BTreeMap;
+
+use super::{Inputs, endpoint, services::Draft, summaries_of};
+use crate::{
+    model::{Endpoints, Group},
+    name::{ClusterName, ServiceName},
+    statement::{Content, Export, ImportRules, Summary},
+};
+
+/// Exports of a service that this cluster may use.
+pub(super) fn exports<'a>(
+    inputs: &'a Inputs<'_>,
+    name: &ServiceName,
+    rules: &ImportRules,
+) -> Vec<(ClusterName, &'a Export)> {
+    let own = &inputs.setting.cluster;
+    let mut found = vec![];
+    for (cluster, other) in inputs.others {
+        for content in &other.contents {
+            if let Content::Export(export) = content.as_ref()
+                && export.service == *name
+                && export.consumers.include(own)
+                && rules.accept(name.namespace(), cluster)
+            {
+                found.push((cluster.clone(), export));
+            }
+        }
+    }
+    found
+}
+
+pub(super) fn of(inputs: &Inputs<'_>, name: &ServiceName, draft: Option<&Draft>, rules: &ImportRules) -> Endpoints {
+    let local = draft.filter(|draft| draft.defined && !draft.selector.is_empty()).map_or_else(Vec::new, |draft| {
+        let selected = |labels: &BTreeMap<String, String>| {
+            draft.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let mut local: Vec<_> = inputs
+            .workloads
+            .iter()
+            .filter(|workload| workload.identity.namespace() == name.namespace() && selected(&workload.labels))
+            .map(|workload| endpoint(workload, draft.targets.clone()))
+            .collect();
+        local.sort_by(|a, b| a.id.cmp(&b.id));
+        local
+    });
+    let exporters = exports(inputs, name, rules);
+    let remote = exporters
+        .into_iter()
+        .filter_map(|(cluster, _)| {
+            let other = inputs.others.get(&cluster)?;
+            // Who may answer is of the cluster's own trust domain: it cannot name identities of another.
+            let groups: Vec<_> = summaries_of(other, name).map(|summary| group(summary, &other.trust_domain)).collect();
+            (!groups.is_empty()).then_some((cluster, groups))
+        })
+        .collect();
+    Endpoints { service: name.clone(), local, remote }
+}
+
+fn group(summary: &Summary, domain: &crate::name::TrustDomain) -> Group {
+    let count = summary.count;
+    let usable = count.ready.saturating_add(count.unknown);
+    Group {
+        zone: summary.zone.clone(),
+        labels: summary.labels.clone(),
+        identities: summary.identities.iter().filter(|id| id.trust_domain() == domain).cloned().collect(),
+        usable,
+        total: usable.saturating_add(count.draining).saturating_add(count.unready),
+        weight: summary.weight,
+    }
+}

@@ -1,0 +1,101 @@
+//! What the own cluster says to the others: card, bundle, import rules, exports, summaries by group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Inputs, MOST_GROUPS, Setting, is_hash_of_revision, services::Draft};
+use crate::{
+    model::{Endpoint, EndpointState},
+    name::{ServiceName, SpiffeId},
+    resource::{Body, kubernetes::Consent},
+    statement::{Bundle, Card, Content, Export, ImportRules, StateCount, Summary},
+};
+
+pub(super) fn import_rules(inputs: &Inputs<'_>) -> ImportRules {
+    let mut rules = ImportRules::default();
+    for (_, object) in &inputs.objects {
+        if let Body::MeshCluster(spec) = &object.body
+            && object.metadata.name == inputs.setting.cluster.as_str()
+        {
+            rules.strict |= spec.consent == Consent::Strict;
+            rules.namespaces.extend(spec.imports.clone());
+        }
+    }
+    rules
+}
+
+pub(super) fn standing_contents(setting: &Setting, rules: ImportRules) -> Vec<Content> {
+    let card =
+        Card { region: setting.region.clone(), zones: setting.zones.clone(), gateways: setting.advertise.clone() };
+    let trust_domain = setting.cluster.trust_domain(&setting.mesh);
+    let mut contents = vec![Content::Card(card)];
+    if !setting.roots.is_empty() {
+        contents.push(Content::Bundle(Bundle { trust_domain, roots: setting.roots.clone() }));
+    }
+    contents.push(Content::ImportRules(rules));
+    contents
+}
+
+pub(super) fn export_contents(draft: &Draft, local: &[Endpoint]) -> Vec<Content> {
+    let (Some(name), Some(consumers), true) = (&draft.name, &draft.exported, draft.defined) else { return vec![] };
+    let export = Export { service: name.clone(), ports: draft.ports.clone(), consumers: consumers.clone() };
+    let mut contents = vec![Content::Export(export)];
+    contents.extend(summaries(name, local).into_iter().map(Content::Summary));
+    contents
+}
+
+type Key = (String, String, BTreeMap<String, String>);
+
+/// One summary a (zone, service account, labels); beyond [`MOST_GROUPS`] those of a zone are merged into one without
+/// labels.
+fn summaries(name: &ServiceName, local: &[Endpoint]) -> Vec<Summary> {
+    let mut groups = BTreeMap::<Key, Vec<&Endpoint>>::new();
+    for endpoint in local {
+        let labels = endpoint.labels.iter().filter(|(label, _)| !is_hash_of_revision(label));
+        let labels = labels.map(|(label, value)| (label.clone(), value.clone())).collect();
+        let key = (endpoint.locality.zone.clone(), endpoint.identity.service_account().to_owned(), labels);
+        groups.entry(key).or_default().push(endpoint);
+    }
+    let mut merged = BTreeMap::<Key, Vec<&Endpoint>>::new();
+    for (index, (key, members)) in groups.into_iter().enumerate() {
+        let key = if index + 1 < MOST_GROUPS { key } else { (key.0, String::new(), BTreeMap::new()) };
+        merged.entry(key).or_default().extend(members);
+    }
+    merged.into_iter().map(|(key, members)| summary(name, &key, &members)).collect()
+}
+
+fn summary(name: &ServiceName, key: &Key, members: &[&Endpoint]) -> Summary {
+    let (zone, _, labels) = key;
+    let mut count = StateCount::default();
+    for endpoint in members {
+        let state = match endpoint.state {
+            EndpointState::Ready => &mut count.ready,
+            EndpointState::Draining => &mut count.draining,
+            EndpointState::Unready => &mut count.unready,
+            EndpointState::Unknown => &mut count.unknown,
+        };
+        *state += 1;
+    }
+    let usable = members.iter().filter(|endpoint| endpoint.state.is_usable());
+    let identities: BTreeSet<SpiffeId> = members.iter().map(|endpoint| endpoint.identity.clone()).collect();
+    Summary {
+        service: name.clone(),
+        zone: zone.clone(),
+        group: group_name(key),
+        labels: labels.clone(),
+        identities: identities.into_iter().collect(),
+        count,
+        weight: usable.map(|endpoint| endpoint.weight).fold(0, u32::saturating_add),
+    }
+}
+
+/// A short name that is the same in every run and release: FNV-1a over account and labels.
+fn group_name((_, account, labels): &Key) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let texts = labels.iter().flat_map(|(label, value)| [label.as_str(), value.as_str()]);
+    for text in std::iter::once(account.as_str()).chain(texts) {
+        for byte in text.bytes().chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    format!("{hash:016x}")
+}

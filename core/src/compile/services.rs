@@ -1,0 +1,292 @@
+//! Services with their routes, subsets and policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Finding, Inputs};
+use crate::{
+    model::{
+        HttpMatch, HttpRoute, Outlier, Resource, Retries, Service, StringMatch, Subset, TrafficPolicy,
+        WeightedDestination,
+    },
+    name::{ClusterName, ServiceName},
+    plan::SERVICE_OCTETS,
+    resource::{Body, Object, istio, kubernetes},
+    statement::{Consumers, Export, Port, Protocol},
+};
+
+/// A service as the own files have it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Draft {
+    pub(super) name: Option<ServiceName>,
+    pub(super) defined: bool,
+    pub(super) global: bool,
+    pub(super) ports: Vec<Port>,
+    pub(super) targets: BTreeMap<u16, u16>,
+    pub(super) selector: BTreeMap<String, String>,
+    pub(super) exported: Option<Consumers>,
+    routes: Vec<HttpRoute>,
+    subsets: BTreeMap<String, Subset>,
+    policy: TrafficPolicy,
+    /// Where its routes stand, for findings.
+    routes_at: Option<(String, u64)>,
+}
+
+pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeMap<ServiceName, Draft> {
+    let global_namespaces: BTreeSet<&str> = inputs
+        .objects
+        .iter()
+        .filter(|(_, object)| matches!(object.body, Body::Namespace) && is_global(object))
+        .map(|(_, object)| object.metadata.name.as_str())
+        .collect();
+    let mut drafts = BTreeMap::<ServiceName, Draft>::new();
+    for (file, object) in &inputs.objects {
+        let mut find = |field: &str, reason: String| {
+            findings.push(Finding { file: (*file).to_owned(), line: object.line, field: field.into(), reason });
+        };
+        match own_host(object) {
+            None => {}
+            Some(Err((field, reason))) => find(field, reason),
+            Some(Ok(names)) => {
+                for name in names {
+                    let draft = drafts.entry(name.clone()).or_default();
+                    draft.name = Some(name.clone());
+                    draft.global |= global_namespaces.contains(name.namespace());
+                    draft.take(file, object, &mut find);
+                }
+            }
+        }
+    }
+    drafts
+}
+
+fn is_global(object: &Object) -> bool {
+    let of = |map: &BTreeMap<String, String>| map.get(kubernetes::GLOBAL).is_some_and(|value| value == "true");
+    of(&object.metadata.annotations) || of(&object.metadata.labels)
+}
+
+type Named = Result<Vec<ServiceName>, (&'static str, String)>;
+
+/// Which services an object is about.
+fn own_host(object: &Object) -> Option<Named> {
+    let namespace = object.metadata.namespace.as_str();
+    let named = |name: &str| ServiceName::new(namespace, name).map_err(|error| ("metadata", error.to_string()));
+    match &object.body {
+        Body::Service(_) | Body::ServiceExport(_) => Some(named(&object.metadata.name).map(|name| vec![name])),
+        Body::DestinationRule(rule) => {
+            Some(resolve(&rule.host, namespace).map(|name| vec![name]).map_err(|reason| ("spec.host", reason)))
+        }
+        Body::VirtualService(service) => {
+            let hosts: Result<Vec<_>, _> = service.hosts.iter().map(|host| resolve(host, namespace)).collect();
+            Some(hosts.map_err(|reason| ("spec.hosts", reason)))
+        }
+        Body::Namespace | Body::MeshCluster(_) => None,
+    }
+}
+
+/// `name`, `name.namespace`, or a full service name.
+fn resolve(host: &str, namespace: &str) -> Result<ServiceName, String> {
+    if let Some((name, _)) = ServiceName::from_host(host) {
+        return Ok(name);
+    }
+    let parts: Vec<_> = host.split('.').collect();
+    let named = match parts.as_slice() {
+        [name] => ServiceName::new(namespace, name),
+        [name, namespace] | [name, namespace, "svc"] => ServiceName::new(namespace, name),
+        _ => {
+            return Err(format!(
+                "{host:?} is no service of the mesh; write name, name.namespace or a full service name"
+            ));
+        }
+    };
+    named.map_err(|error| error.to_string())
+}
+
+impl Draft {
+    fn take(&mut self, file: &str, object: &Object, find: &mut impl FnMut(&str, String)) {
+        match &object.body {
+            Body::Service(spec) => self.take_service(spec, is_global(object), find),
+            Body::ServiceExport(spec) => {
+                self.exported = Some(spec.consumers.clone().map_or(Consumers::All, Consumers::Clusters));
+            }
+            Body::DestinationRule(rule) => self.take_rule(rule),
+            Body::VirtualService(spec) => {
+                if let Some((other, _)) = &self.routes_at {
+                    find("spec.hosts", format!("{other} routes this host already; one VirtualService a host"));
+                    return;
+                }
+                self.routes_at = Some((file.to_owned(), object.line));
+                let namespace = object.metadata.namespace.as_str();
+                let route = |(index, route): (usize, &istio::HttpRoute)| http_route(index, route, namespace, find);
+                self.routes = spec.http.iter().enumerate().filter_map(route).collect();
+            }
+            Body::Namespace | Body::MeshCluster(_) => {}
+        }
+    }
+
+    fn take_service(&mut self, spec: &kubernetes::ServiceSpec, global: bool, find: &mut impl FnMut(&str, String)) {
+        self.defined = true;
+        self.global |= global;
+        self.selector = spec.selector.clone();
+        for (index, port) in spec.ports.iter().enumerate() {
+            if port.protocol.as_deref().is_some_and(|protocol| protocol != "TCP") {
+                find(&format!("spec.ports[{index}].protocol"), "only TCP is carried; the port is left out".into());
+                continue;
+            }
+            self.targets.insert(port.port, port.target_port.map_or(port.port, |target| target.0));
+            self.ports.push(Port { name: port.name.clone(), port: port.port, protocol: protocol_of(port) });
+        }
+    }
+
+    fn take_rule(&mut self, rule: &istio::DestinationRuleSpec) {
+        for subset in &rule.subsets {
+            self.subsets.insert(subset.name.clone(), Subset { labels: subset.labels.clone() });
+        }
+        let Some(policy) = &rule.traffic_policy else { return };
+        if let Some(outlier) = &policy.outlier_detection {
+            let default = Outlier::default();
+            self.policy.outlier = Outlier {
+                consecutive_errors: outlier.consecutive_5xx_errors.unwrap_or(default.consecutive_errors),
+                base_ejection: outlier.base_ejection_time.unwrap_or(default.base_ejection),
+                max_ejection_percent: outlier.max_ejection_percent.unwrap_or(default.max_ejection_percent),
+            };
+        }
+        let tcp = policy.connection_pool.as_ref().and_then(|pool| pool.tcp.as_ref());
+        if let Some(timeout) = tcp.and_then(|tcp| tcp.connect_timeout) {
+            self.policy.connect_timeout = timeout;
+        }
+    }
+}
+
+/// `appProtocol`, else the first part of the port's name, as Istio has it.
+fn protocol_of(port: &kubernetes::ServicePort) -> Protocol {
+    let word = port.app_protocol.as_deref().unwrap_or_else(|| port.name.split('-').next().unwrap_or_default());
+    match word {
+        "http" | "kubernetes.io/ws" => Protocol::Http,
+        "http2" | "kubernetes.io/h2c" => Protocol::Http2,
+        "grpc" => Protocol::Grpc,
+        "tcp" | "mysql" | "mongo" | "redis" => Protocol::Tcp,
+        "tls" | "https" => Protocol::Tls,
+        _ => Protocol::Detect,
+    }
+}
+
+fn http_route(
+    index: usize,
+    route: &istio::HttpRoute,
+    namespace: &str,
+    find: &mut impl FnMut(&str, String),
+) -> Option<HttpRoute> {
+    let field = format!("spec.http[{index}].route");
+    if route.route.is_empty() {
+        find(&field, "a route needs a destination; the rule is left out".into());
+        return None;
+    }
+    let mut destinations = vec![];
+    for to in &route.route {
+        match resolve(&to.destination.host, namespace) {
+            Ok(service) => destinations.push(WeightedDestination {
+                service,
+                subset: to.destination.subset.clone(),
+                port: to.destination.port.map(|port| port.number),
+                weight: to.weight.unwrap_or(u32::from(route.route.len() == 1)),
+            }),
+            Err(reason) => find(&field, reason),
+        }
+    }
+    let retries = route.retries.as_ref().map_or_else(Retries::default, |retries| Retries {
+        attempts: retries.attempts,
+        per_try_timeout: retries.per_try_timeout,
+    });
+    let matches = route.matches.iter().map(http_match).collect();
+    let name = if route.name.is_empty() { format!("{index}") } else { route.name.clone() };
+    Some(HttpRoute { name, matches, destinations, timeout: route.timeout, retries })
+}
+
+fn http_match(rule: &istio::HttpMatch) -> HttpMatch {
+    let text = |text: &istio::StringMatch| match text {
+        istio::StringMatch::Exact(exact) => StringMatch::Exact(exact.clone()),
+        istio::StringMatch::Prefix(prefix) => StringMatch::Prefix(prefix.clone()),
+    };
+    HttpMatch {
+        uri: rule.uri.as_ref().map(text),
+        method: rule.method.as_ref().map(text),
+        headers: rule.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), text(value))).collect(),
+        port: rule.port,
+    }
+}
+
+/// The service as clients see it: the own definition, else what its exporters say of its ports.
+pub(super) fn finish(
+    name: &ServiceName,
+    draft: Option<&Draft>,
+    exports: &[(ClusterName, &Export)],
+    address_index: Option<u8>,
+) -> Service {
+    let draft = draft.cloned().unwrap_or_default();
+    let ports = if draft.defined {
+        draft.ports
+    } else {
+        exports.first().map(|(_, export)| export.ports.clone()).unwrap_or_default()
+    };
+    let exported = draft.exported.filter(|_| draft.defined);
+    Service {
+        name: name.clone(),
+        global: draft.global,
+        clusterset: exported.is_some() || !exports.is_empty(),
+        address_index,
+        ports,
+        exported,
+        routes: draft.routes,
+        subsets: draft.subsets,
+        policy: draft.policy,
+    }
+}
+
+/// Address indexes: those given stay, new services take the lowest free, in the order of names.
+pub(super) fn indexes<'a>(
+    names: impl Iterator<Item = &'a ServiceName>,
+    given: &BTreeMap<ServiceName, u8>,
+) -> BTreeMap<ServiceName, u8> {
+    let mut all = given.clone();
+    for name in names {
+        if all.contains_key(name) {
+            continue;
+        }
+        let taken: BTreeSet<u8> = all.values().copied().collect();
+        if let Some(free) = SERVICE_OCTETS.into_iter().find(|octet| !taken.contains(octet)) {
+            all.insert(name.clone(), free);
+        }
+    }
+    all
+}
+
+/// Takes destinations to unknown services or subsets out of routes and says so.
+pub(super) fn routes_to_known(resources: &mut [Resource], names: &BTreeSet<ServiceName>, findings: &mut Vec<Finding>) {
+    let subsets: BTreeSet<(ServiceName, String)> = resources
+        .iter()
+        .filter_map(|resource| match resource {
+            Resource::Service(service) => Some(service),
+            _ => None,
+        })
+        .flat_map(|service| service.subsets.keys().map(|subset| (service.name.clone(), subset.clone())))
+        .collect();
+    for resource in resources {
+        let Resource::Service(service) = resource else { continue };
+        let own = service.name.clone();
+        for route in &mut service.routes {
+            route.destinations.retain(|to| {
+                let reason = match &to.subset {
+                    _ if !names.contains(&to.service) => format!("service {} is not known here", to.service),
+                    Some(subset) if !subsets.contains(&(to.service.clone(), subset.clone())) => {
+                        format!("no DestinationRule gives {} a subset {subset:?}", to.service)
+                    }
+                    _ => return true,
+                };
+                let field = format!("VirtualService of {own}, route {}", route.name);
+                findings.push(Finding { file: String::new(), line: 0, field, reason });
+                false
+            });
+        }
+        // A rule none of whose destinations is known stays: it answers that it has nowhere to go, and falls to no other.
+    }
+}

@@ -1,0 +1,88 @@
+//! Kubernetes' own kinds, MCS (KEP-1645) and ours. Fields that only say how a Service is reached from elsewhere
+//! (cluster IPs, node ports, load balancers) are let through: they do not change what the mesh does.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use crate::name::ClusterName;
+
+/// `isthmus.dev/global: "true"` on a Service or Namespace: its `svc.cluster.local` name climbs the ladder too.
+pub const GLOBAL: &str = "isthmus.dev/global";
+
+/// `spec` of a `v1` Service.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// Labels of the workloads that offer it; none: nobody does.
+    #[serde(default)]
+    pub selector: BTreeMap<String, String>,
+    /// Its ports.
+    #[serde(default)]
+    pub ports: Vec<ServicePort>,
+}
+
+/// One of its ports.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePort {
+    /// Its name; Istio reads the protocol from its first part.
+    #[serde(default)]
+    pub name: String,
+    /// The number clients use.
+    pub port: u16,
+    /// The application's port; none: the same.
+    #[serde(default)]
+    pub target_port: Option<TargetPort>,
+    /// `http`, `kubernetes.io/h2c`, `grpc`, `tcp`, ...
+    #[serde(default)]
+    pub app_protocol: Option<String>,
+    /// TCP; UDP ports are not carried.
+    #[serde(default)]
+    pub protocol: Option<String>,
+}
+
+/// A number. Names of container ports have no meaning without a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetPort(pub u16);
+
+impl<'de> Deserialize<'de> for TargetPort {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong =
+            || D::Error::custom(format!("{text:?} is no port number; named target ports need a pod to name them"));
+        text.parse().map(Self).map_err(|_| wrong())
+    }
+}
+
+/// `spec` of a ServiceExport; MCS has none, `consumers` is ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceExportSpec {
+    /// For these clusters only; none: every member.
+    #[serde(default)]
+    pub consumers: Option<Vec<ClusterName>>,
+}
+
+/// `spec` of a MeshCluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct MeshClusterSpec {
+    /// `strict`: a namespace without a rule imports nothing. Else: everything, as in MCS.
+    #[serde(default)]
+    pub consent: Consent,
+    /// Namespace to clusters it accepts services from.
+    #[serde(default)]
+    pub imports: BTreeMap<String, Vec<ClusterName>>,
+}
+
+/// What a namespace without an import rule accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Consent {
+    /// Services of all members.
+    #[default]
+    Open,
+    /// Nothing.
+    Strict,
+}

@@ -1,0 +1,177 @@
+//! A file to its objects: each document by its kind, each error with file, line, field and reason.
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+#[cfg(test)]
+use super::kubernetes;
+use super::{Body, Metadata, Object};
+
+/// Why a document is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {}{reason}", if field.is_empty() { String::new() } else { format!("{field}: ") })]
+pub struct ObjectError {
+    /// The file.
+    pub file: String,
+    /// Line in the file, from 1.
+    pub line: u64,
+    /// The field as a path; empty: the document.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+/// One document of a file, with the line it begins at.
+struct Document<'a> {
+    file: &'a str,
+    line: u64,
+    text: String,
+}
+
+/// Parses all documents of a file. Each is a result of its own; the caller refuses the file if any is an error.
+#[must_use]
+pub fn parse_documents(file: &str, text: &str) -> Vec<Result<Object, ObjectError>> {
+    documents(file, text).iter().map(Document::object).collect()
+}
+
+/// Splits at lines that are `---` (YAML 1.2, 9.1.4); documents of nothing but comments are left out.
+fn documents<'a>(file: &'a str, text: &str) -> Vec<Document<'a>> {
+    let mut documents = vec![Document { file, line: 1, text: String::new() }];
+    for (line, number) in text.split_inclusive('\n').zip(1u64..) {
+        let bare = line.trim_end();
+        if bare == "---" || bare.starts_with("--- #") {
+            documents.push(Document { file, line: number + 1, text: String::new() });
+        } else if let Some(document) = documents.last_mut() {
+            document.text.push_str(line);
+        }
+    }
+    let says = |text: &str| text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    documents.retain(|document| says(&document.text));
+    documents
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    api_version: String,
+    kind: String,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+/// A whole object; what servers add beside `spec` is let through unread.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Whole<T> {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    #[serde(rename = "metadata")]
+    _metadata: Metadata,
+    #[serde(default = "Option::default")]
+    spec: Option<T>,
+    #[serde(default, rename = "status")]
+    _status: serde::de::IgnoredAny,
+}
+
+impl Document<'_> {
+    fn object(&self) -> Result<Object, ObjectError> {
+        let head: Head = self.parse()?;
+        let body = self.body(&head)?;
+        Ok(Object { line: self.line, metadata: head.metadata, body })
+    }
+
+    fn body(&self, head: &Head) -> Result<Body, ObjectError> {
+        let group = head.api_version.split_once('/').map_or("", |(group, _)| group);
+        Ok(match (group, head.kind.as_str()) {
+            ("", "Service") => Body::Service(self.spec()?),
+            ("", "Namespace") => Body::Namespace,
+            ("multicluster.x-k8s.io", "ServiceExport") => Body::ServiceExport(self.optional_spec()?),
+            ("networking.istio.io", "VirtualService") => Body::VirtualService(self.spec()?),
+            ("networking.istio.io", "DestinationRule") => Body::DestinationRule(self.spec()?),
+            ("isthmus.dev", "MeshCluster") => Body::MeshCluster(self.optional_spec()?),
+            (_, kind) => {
+                let reason = format!("{} of {} is not supported by this release", kind, head.api_version);
+                return Err(self.error(0, "kind", reason));
+            }
+        })
+    }
+
+    fn spec<T: DeserializeOwned>(&self) -> Result<T, ObjectError> {
+        let spec = self.parse::<Whole<T>>()?.spec;
+        spec.ok_or_else(|| self.error(0, "spec", "it is missing".into()))
+    }
+
+    fn optional_spec<T: DeserializeOwned + Default>(&self) -> Result<T, ObjectError> {
+        Ok(self.parse::<Whole<T>>()?.spec.unwrap_or_default())
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, ObjectError> {
+        let mut field = String::new();
+        let parsed = serde_saphyr::with_deserializer_from_str(&self.text, |deserializer| {
+            serde_path_to_error::deserialize(deserializer).map_err(|error| {
+                field = error.path().to_string();
+                error.into_inner()
+            })
+        });
+        parsed.map_err(|error| {
+            let line = error.location().map_or(0, |location| location.line().saturating_sub(1));
+            let field = if field == "." { "" } else { &field };
+            self.error(line, field, plain(&error.without_snippet().to_string()))
+        })
+    }
+
+    fn error(&self, line: u64, field: &str, reason: String) -> ObjectError {
+        ObjectError { file: self.file.to_owned(), line: self.line + line, field: field.to_owned(), reason }
+    }
+}
+
+/// One line, without the parser's own position, which counts from the document.
+fn plain(reason: &str) -> String {
+    let first = reason.lines().next().unwrap_or_default();
+    let end = first.find(" at line ").unwrap_or(first.len());
+    let text = first.get(..end).unwrap_or(first);
+    let begin = text.strip_prefix("line ").and_then(|rest| rest.split_once(": ")).map_or(text, |(_, rest)| rest);
+    begin.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  namespace: n\nspec:\n  ports:\n    - port: 80\n      targetPort: 8080\n";
+
+    #[test]
+    fn documents_of_a_file_are_read_each_by_its_kind() {
+        let text = format!(
+            "# only words\n---\n{SERVICE}---\napiVersion: multicluster.x-k8s.io/v1alpha1\nkind: ServiceExport\nmetadata:\n  name: a\n  namespace: n\n"
+        );
+        let objects: Vec<_> = parse_documents("a.yaml", &text).into_iter().map(Result::unwrap).collect();
+        assert_eq!(objects.len(), 2);
+        assert_eq!((objects[0].line, objects[1].line), (3, 13));
+        let Body::Service(spec) = &objects[0].body else { panic!("{objects:?}") };
+        assert_eq!(spec.ports[0].target_port, Some(kubernetes::TargetPort(8080)));
+    }
+
+    #[test]
+    fn an_error_names_file_line_field_and_reason() {
+        let text = format!("{SERVICE}---\n{}", SERVICE.replace("port: 80\n", "port: eighty\n"));
+        let results = parse_documents("a.yaml", &text);
+        assert!(results[0].is_ok());
+        let error = results[1].clone().unwrap_err();
+        assert_eq!((error.file.as_str(), error.field.as_str()), ("a.yaml", "spec.ports[0].port"), "{error}");
+        assert_eq!(error.line, 10 + 8, "{error}");
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_not_ignored() {
+        let route = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: a\nspec:\n  hosts: [a]\n  http:\n    - mirror:\n        host: b\n";
+        let error = parse_documents("a.yaml", route)[0].clone().unwrap_err();
+        assert!(error.field.contains("mirror") && error.reason.contains("not supported"), "{error}");
+        let misspelt = route.replace("mirror", "mirrror");
+        let error = parse_documents("a.yaml", &misspelt)[0].clone().unwrap_err();
+        assert!(error.to_string().contains("mirrror"), "{error}");
+        let filter = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata:\n  name: a\n";
+        assert_eq!(parse_documents("a.yaml", filter)[0].clone().unwrap_err().field, "kind");
+    }
+}

@@ -1,0 +1,184 @@
+//! Compiling: what people wrote in one cluster is what clients in another can call, and nothing more.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that fails says so by a panic")]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use isthmus_core::{
+    compile::{Compiled, Inputs, Other, Setting, Workload, compile},
+    model::{EndpointState, Resource, Service, Standing},
+    name::{ClusterName, Locality, ServiceName},
+    resource::{Object, parse_documents},
+    statement::Content,
+};
+
+const DETAILS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: details, namespace: bookinfo}
+spec:
+  selector: {app: details}
+  ports: [{name: http, port: 9080}]
+---
+apiVersion: multicluster.x-k8s.io/v1alpha1
+kind: ServiceExport
+metadata: {name: details, namespace: bookinfo}
+";
+const ROUTES: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: details, namespace: bookinfo}
+spec: {host: details, subsets: [{name: v1, labels: {version: v1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: details, namespace: bookinfo}
+spec:
+  hosts: [details]
+  http: [{route: [{destination: {host: details, subset: v1}, weight: 90}, {destination: {host: details, subset: v9}, weight: 10}], timeout: 2s}]
+";
+
+struct Cluster {
+    setting: Setting,
+    objects: Vec<Object>,
+    workloads: Vec<Workload>,
+    others: BTreeMap<ClusterName, Other>,
+}
+
+impl Cluster {
+    fn new(name: &str, files: &[&str], zones: &[&str]) -> Self {
+        let cluster: ClusterName = name.parse().unwrap();
+        let setting = Setting {
+            mesh: "mesh.local".parse().unwrap(),
+            cluster,
+            region: name.into(),
+            zones: vec![],
+            gateways: vec![],
+            advertise: vec![format!("{name}:15443")],
+            member: None,
+            roots: vec![format!("{name} root")],
+        };
+        let objects = files.iter().flat_map(|text| parse_documents("f.yaml", text)).map(Result::unwrap).collect();
+        let workloads = zones.iter().enumerate().map(|(index, zone)| workload(name, index, zone)).collect();
+        Self { setting, objects, workloads, others: BTreeMap::new() }
+    }
+
+    fn compile(&self) -> Compiled {
+        compile(&Inputs {
+            setting: &self.setting,
+            objects: self.objects.iter().map(|object| ("f.yaml", object)).collect(),
+            workloads: &self.workloads,
+            others: &self.others,
+            indexes: &BTreeMap::new(),
+        })
+    }
+
+    fn hears(&mut self, other: &Self) {
+        let contents = other.compile().contents.into_iter().map(Arc::new).collect();
+        let trust_domain = other.setting.cluster.trust_domain(&other.setting.mesh);
+        let (roots, standing) = (other.setting.roots.clone(), Standing::Alive);
+        let heard = Other { trust_domain, roots, contents, share: 1.0, standing, rtt_us: 0 };
+        self.others.insert(other.setting.cluster.clone(), heard);
+    }
+}
+
+fn workload(cluster: &str, index: usize, zone: &str) -> Workload {
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Workload {
+        id: format!("details-{index}").parse().unwrap(),
+        identity: format!("spiffe://{cluster}.mesh.local/ns/bookinfo/sa/details").parse().unwrap(),
+        labels: [label("app", "details"), label("version", "v1"), label("pod-template-hash", &format!("h{index}"))]
+            .into(),
+        address: "127.0.0.1:15006".parse().unwrap(),
+        locality: Locality { region: cluster.into(), zone: zone.into() },
+        state: EndpointState::Ready,
+        weight: 1,
+    }
+}
+
+fn service(compiled: &Compiled) -> &Service {
+    match compiled.resources.get("service/bookinfo/details") {
+        Some(Resource::Service(service)) => service,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn remote_usable(compiled: &Compiled) -> u32 {
+    let Some(Resource::Endpoints(endpoints)) = compiled.resources.get("endpoints/bookinfo/details") else { return 0 };
+    endpoints.remote.values().flatten().map(|group| group.usable).sum()
+}
+
+#[test]
+fn an_exported_service_is_called_from_a_cluster_that_has_no_word_of_it() {
+    let west = Cluster::new("west", &[DETAILS], &["a", "a", "b"]);
+    let summaries = west.compile().contents.iter().filter(|one| matches!(one, Content::Summary(_))).count();
+    assert_eq!(summaries, 2, "one a zone: the hash of the revision makes no group");
+    let mut east = Cluster::new("east", &[], &[]);
+    east.hears(&west);
+    let compiled = east.compile();
+    assert!(service(&compiled).clusterset && service(&compiled).exported.is_none());
+    assert_eq!(service(&compiled).ports[0].port, 9080);
+    assert_eq!(remote_usable(&compiled), 3);
+    let Some(Resource::Trust(trust)) = compiled.resources.get("trust") else { panic!() };
+    assert_eq!(trust.roots[&"west.mesh.local".parse().unwrap()], ["west root"]);
+    assert_eq!(compiled, east.compile(), "equal inputs, equal outputs");
+}
+
+#[test]
+fn consent_is_needed_on_both_sides() {
+    let to_north = DETAILS.replace("name: details, namespace: bookinfo}\n", "name: details, namespace: bookinfo}\n");
+    let only_north = format!("{}spec: {{consumers: [north]}}\n", to_north.trim_start());
+    let west = Cluster::new("west", &[&only_north], &["a"]);
+    let mut east = Cluster::new("east", &[], &[]);
+    east.hears(&west);
+    assert_eq!(remote_usable(&east.compile()), 0, "not exported for east");
+    let strict =
+        "apiVersion: isthmus.dev/v1alpha1\nkind: MeshCluster\nmetadata: {name: north}\nspec: {consent: strict}\n";
+    let mut north = Cluster::new("north", &[strict], &[]);
+    north.hears(&west);
+    assert_eq!(remote_usable(&north.compile()), 0, "north accepts nothing it did not name");
+    let mut open = Cluster::new("north", &[], &[]);
+    open.hears(&west);
+    assert_eq!(remote_usable(&open.compile()), 1);
+}
+
+#[test]
+fn a_cluster_names_no_identities_of_another_trust_domain_and_no_other_domains_roots() {
+    let mut west = Cluster::new("west", &[DETAILS], &["a"]);
+    west.workloads[0].identity = "spiffe://east.mesh.local/ns/bookinfo/sa/admin".parse().unwrap();
+    let mut north = Cluster::new("north", &[], &[]);
+    north.hears(&west);
+    let Some(Resource::Endpoints(endpoints)) = north.compile().resources.remove("endpoints/bookinfo/details") else {
+        panic!()
+    };
+    assert!(endpoints.remote.values().flatten().all(|group| group.identities.is_empty()));
+}
+
+#[test]
+fn a_route_to_an_unknown_subset_is_said_and_left_out_and_the_rest_is_in_force() {
+    let west = Cluster::new("west", &[DETAILS, ROUTES], &["a"]);
+    let compiled = west.compile();
+    let routes = &service(&compiled).routes;
+    assert_eq!(routes[0].destinations.len(), 1);
+    assert_eq!(routes[0].timeout, Some(std::time::Duration::from_secs(2)));
+    assert!(compiled.findings[0].reason.contains("v9"), "{:?}", compiled.findings);
+}
+
+#[test]
+fn a_service_keeps_its_address_when_others_come_before_it() {
+    let west = Cluster::new("west", &[DETAILS], &["a"]);
+    let given = west.compile().indexes;
+    let more = DETAILS.replace("name: details", "name: aaa");
+    let mut grown = Cluster::new("west", &[&more, DETAILS], &["a"]);
+    grown.setting.region = "west".into();
+    let compiled = compile(&Inputs {
+        setting: &grown.setting,
+        objects: grown.objects.iter().map(|object| ("f.yaml", object)).collect(),
+        workloads: &[],
+        others: &BTreeMap::new(),
+        indexes: &given,
+    });
+    let details = ServiceName::new("bookinfo", "details").unwrap();
+    assert_eq!(compiled.indexes[&details], given[&details]);
+    assert_eq!(compiled.indexes.len(), 2);
+}
