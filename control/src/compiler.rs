@@ -1,94 +1,169 @@
-//! placeholder
+//! From control's inputs to those of `isthmus_core::compile`, and back.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    ops::Deref,
+    sync::Arc,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use isthmus_core::{
+    compile::{self, Finding, Inputs, Other, Workload},
+    model::{Resource, Service},
+    name::{ClusterName, ServiceName},
+    plan,
+    resource::{Object, ObjectError, parse_documents},
+    statement::Content,
+};
+
 use crate::{
     decider::Verdict,
     heard::World,
     registry::Registered,
     sources::{Files, book::Fault},
 };
-use isthmus_core::{
-    model::{Resource, Service},
-    name::{ClusterName, MeshDomain},
-    statement::Content,
-};
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
-/// Parsed.
-pub type Objects = Vec<u8>;
-/// Parse.
-pub fn parse(_file: &str, _text: &str) -> Result<Objects, Vec<Fault>> {
-    Ok(vec![])
-}
-/// Setting.
+
+/// Objects of a file.
+pub type Objects = Vec<Object>;
+
+/// Address indexes of services: those given once stay.
+pub type Indexes = BTreeMap<ServiceName, u8>;
+
+/// The own cluster.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// The mesh.
-    pub mesh: MeshDomain,
-    /// The own cluster.
-    pub cluster: ClusterName,
-    /// Its region.
-    pub region: String,
-    /// Its zones.
-    pub zones: Vec<String>,
-    /// For sidecars.
-    pub gateways: Vec<SocketAddr>,
-    /// For other clusters.
-    pub advertise: Vec<String>,
-    /// The own member.
-    pub member: SocketAddr,
-    /// Roots, base64.
-    pub roots: Vec<String>,
-    /// For whom DNS answers.
+    /// What is compiled.
+    pub core: compile::Setting,
+    /// The workload whose service addresses DNS answers with.
     pub dns_for: Option<IpAddr>,
 }
-impl Setting {
-    /// Address.
-    pub fn service_address(&self, _service: &Service) -> Option<IpAddr> {
-        None
+
+impl Deref for Setting {
+    type Target = compile::Setting;
+    fn deref(&self) -> &compile::Setting {
+        &self.core
     }
 }
-/// Compiled.
+
+impl Setting {
+    /// The address the cluster's DNS answers with for a service.
+    #[must_use]
+    pub fn service_address(&self, service: &Service) -> Option<Ipv4Addr> {
+        plan::service_address(self.dns_for?, service.address_index?)
+    }
+}
+
+/// What came out.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
-    /// Resources.
+    /// For the feed.
     pub resources: Vec<Resource>,
-    /// Contents.
+    /// For the other clusters.
     pub contents: Vec<Content>,
-    /// Faults.
+    /// Parts of objects that are not honoured.
     pub faults: Vec<Fault>,
+    /// Address indexes given.
+    pub indexes: Indexes,
 }
-/// Compile.
-pub fn compile(s: &Setting, _f: &Files, _r: &[Registered], w: &World, v: &BTreeMap<ClusterName, Verdict>) -> Compiled {
-    let mut roots = BTreeMap::from([(s.cluster.trust_domain(&s.mesh), s.roots.clone())]);
-    let mut resources = vec![Resource::Mesh(isthmus_core::model::Mesh {
-        domain: s.mesh.clone(),
-        cluster: s.cluster.clone(),
-        gateways: s.gateways.clone(),
-        member: Some(s.member),
-    })];
-    for (name, member) in &w.members {
-        use base64::Engine;
-        roots.insert(
-            member.trust_domain.clone(),
-            member.roots.iter().map(|r| base64::engine::general_purpose::STANDARD.encode(r)).collect(),
-        );
-        let verdict = v.get(name).copied().unwrap_or_default();
-        resources.push(Resource::Cluster(isthmus_core::model::RemoteCluster {
-            name: name.clone(),
-            region: String::new(),
+
+impl Compiled {
+    /// The services in it.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.resources.iter().filter_map(|resource| match resource {
+            Resource::Service(service) => Some(service),
+            _ => None,
+        })
+    }
+}
+
+/// All objects of a file, or why the file is refused: one bad document refuses its file, and no other.
+///
+/// # Errors
+/// Every fault there is, not only the first.
+pub fn parse(file: &str, text: &str) -> Result<Objects, Vec<Fault>> {
+    let (mut objects, mut faults) = (vec![], vec![]);
+    for document in parse_documents(file, text) {
+        match document {
+            Ok(object) => objects.push(object),
+            Err(error) => faults.push(fault(error)),
+        }
+    }
+    if faults.is_empty() { Ok(objects) } else { Err(faults) }
+}
+
+/// What is compiled.
+pub struct Input<'a> {
+    /// The own cluster.
+    pub setting: &'a Setting,
+    /// What the sources have in force.
+    pub files: &'a Files,
+    /// Workloads as they stand.
+    pub registered: &'a [Registered],
+    /// What the other clusters say.
+    pub world: &'a World,
+    /// What was decided of them.
+    pub verdicts: &'a BTreeMap<ClusterName, Verdict>,
+    /// Address indexes given before.
+    pub indexes: &'a Indexes,
+}
+
+/// Compiles.
+#[must_use]
+pub fn compile(input: &Input<'_>) -> Compiled {
+    let files = input.files.in_force.iter();
+    let objects = files.flat_map(|(file, objects)| objects.iter().map(move |object| (file.as_str(), object)));
+    let workloads: Vec<_> = input.registered.iter().map(workload).collect();
+    let others = others(input.world, input.verdicts);
+    let compiled = compile::compile(&Inputs {
+        setting: &input.setting.core,
+        objects: objects.collect(),
+        workloads: &workloads,
+        others: &others,
+        indexes: input.indexes,
+    });
+    Compiled {
+        resources: compiled.resources.into_values().collect(),
+        contents: compiled.contents,
+        faults: compiled.findings.into_iter().map(finding).collect(),
+        indexes: compiled.indexes,
+    }
+}
+
+fn workload(registered: &Registered) -> Workload {
+    Workload {
+        id: registered.workload.clone(),
+        identity: registered.identity.clone(),
+        labels: registered.labels.clone(),
+        address: registered.inbound,
+        locality: registered.locality.clone(),
+        state: registered.state,
+        weight: registered.weight,
+    }
+}
+
+fn others(world: &World, verdicts: &BTreeMap<ClusterName, Verdict>) -> BTreeMap<ClusterName, Other> {
+    let other = |(name, member): (&ClusterName, &crate::heard::Member)| {
+        let verdict = verdicts.get(name).copied().unwrap_or_default();
+        let contents: Vec<Arc<Content>> =
+            world.contents.get(name).map(|said| said.values().cloned().collect()).unwrap_or_default();
+        let other = Other {
             trust_domain: member.trust_domain.clone(),
-            gateways: member.addresses.clone(),
+            roots: member.roots.iter().map(|root| STANDARD.encode(root)).collect(),
+            contents,
             share: verdict.share,
             standing: verdict.standing,
             rtt_us: verdict.rtt_us,
-        }));
-    }
-    resources.push(Resource::Trust(isthmus_core::model::Trust { roots }));
-    let contents = vec![Content::Card(isthmus_core::statement::Card {
-        region: s.region.clone(),
-        zones: s.zones.clone(),
-        gateways: s.advertise.clone(),
-    })];
-    Compiled { resources, contents, faults: vec![] }
+        };
+        (name.clone(), other)
+    };
+    world.members.iter().map(other).collect()
+}
+
+fn fault(error: ObjectError) -> Fault {
+    Fault { file: error.file, line: error.line, field: error.field, reason: error.reason }
+}
+
+fn finding(finding: Finding) -> Fault {
+    Fault { file: finding.file, line: finding.line, field: finding.field, reason: finding.reason }
 }

@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     clients::{Clients, Role},
-    compiler::{self, Compiled, Setting},
+    compiler::{self, Compiled, Indexes, Input, Setting},
     decider::{Decider, Way},
     handle::{Message, SpeakerView},
     heard::{self, World},
@@ -63,6 +63,8 @@ pub struct Disk {
     pub registrations: PathBuf,
     /// Decisions.
     pub decisions: PathBuf,
+    /// Address indexes of services.
+    pub indexes: PathBuf,
 }
 
 /// The desk.
@@ -79,6 +81,7 @@ pub struct Desk {
     clients: Clients,
     decider: Decider,
     compiled: Arc<Compiled>,
+    indexes: Indexes,
     speaker: SpeakerView,
     federation: FederationStanding,
     /// Streams of gateways that reported paths, by name.
@@ -96,6 +99,7 @@ impl Desk {
     pub fn open(setting: Setting, disk: Disk, outputs: Outputs, metrics: Metrics) -> Result<Self, disk::DiskError> {
         let registered = disk::load_versioned(&disk.registrations, DISK_VERSION)?.unwrap_or_default();
         let decided = disk::load_versioned(&disk.decisions, DISK_VERSION)?.unwrap_or_default();
+        let indexes = disk::load_versioned(&disk.indexes, DISK_VERSION)?.unwrap_or_default();
         let run = format!("{:016x}", fastrand::u64(..));
         Ok(Self {
             decider: Decider::restored(setting.cluster.clone(), decided),
@@ -110,6 +114,7 @@ impl Desk {
             registry: Registry::restored(registered, 0),
             clients: Clients::default(),
             compiled: Arc::default(),
+            indexes,
             speaker: SpeakerView::default(),
             federation: FederationStanding::default(),
             gateways: BTreeMap::new(),
@@ -315,13 +320,21 @@ impl Desk {
         self.standing = self.registry.standing(self.now());
         let world = self.world.clone().unwrap_or_default();
         let files = self.files.clone().unwrap_or_default();
-        let compiled = compiler::compile(&self.setting, &files, &self.standing, &world, &self.decider.verdicts());
+        let compiled = compiler::compile(&Input {
+            setting: &self.setting,
+            files: &files,
+            registered: &self.standing,
+            world: &world,
+            verdicts: &self.decider.verdicts(),
+            indexes: &self.indexes,
+        });
         timer.observe_duration();
         match self.table.replace(compiled.resources.clone(), "lease") {
             Ok(changed) => self.metrics.resource_changes.inc_by(changed.len() as u64),
             Err(error) => tracing::error!(%error, "a compiled resource has no JSON; what was in force stays"),
         }
         self.tell_faults(&files, &compiled);
+        self.keep_indexes(&compiled);
         self.compiled = Arc::new(compiled);
         self.hand_out();
         self.outputs.contents.send_if_modified(|contents| {
@@ -330,6 +343,17 @@ impl Desk {
             differs
         });
         self.outputs.compiled.send_replace(Some(self.compiled.clone()));
+    }
+
+    /// An address that was told to anybody must not move: indexes are on disk before they are handed out.
+    fn keep_indexes(&mut self, compiled: &Compiled) {
+        if self.indexes == compiled.indexes {
+            return;
+        }
+        if let Err(error) = disk::store_versioned(&self.disk.indexes, DISK_VERSION, &compiled.indexes) {
+            tracing::error!(%error, "addresses of services cannot be kept on disk");
+        }
+        self.indexes.clone_from(&compiled.indexes);
     }
 
     fn tell_faults(&self, files: &Files, compiled: &Compiled) {

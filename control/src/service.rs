@@ -123,17 +123,17 @@ impl<'a> Parts<'a> {
         readiness: Readiness,
         drain: Drain,
     ) -> Self {
-        let setting = Setting {
+        let core = isthmus_core::compile::Setting {
             mesh: config.common.mesh.clone(),
             cluster: config.common.cluster.clone(),
             region: config.common.locality.region.clone(),
             zones: config.zones.clone(),
             gateways: config.gateways.clone(),
             advertise: config.advertise_gateways.clone(),
-            member: config.member,
+            member: Some(config.member),
             roots: authority.roots(),
-            dns_for: config.dns_for,
         };
+        let setting = Setting { core, dns_for: config.dns_for };
         Self { config, setting, identity, metrics, readiness, drain }
     }
 
@@ -148,8 +148,11 @@ impl<'a> Parts<'a> {
         let (compiled, named) = watch::channel(None);
         let (found, to_rise) = mpsc::channel(FOUND);
         let handle = Handle::new(tell, shown);
-        let disk =
-            desk::Disk { registrations: self.file("registrations.json"), decisions: self.file("decisions.json") };
+        let disk = desk::Disk {
+            registrations: self.file("registrations.json"),
+            decisions: self.file("decisions.json"),
+            indexes: self.file("indexes.json"),
+        };
         let outputs = desk::Outputs { snapshots, contents, compiled };
         let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
         let drain = self.drain.clone();

@@ -284,7 +284,18 @@ pub struct Endpoint {
     /// Whether to use it.
     pub state: EndpointState,
     /// Service port to the port its application listens on.
+    #[serde(deserialize_with = "port_map")]
     pub targets: BTreeMap<u16, u16>,
+}
+
+/// Keys of JSON objects are texts, and inside a tagged enum serde gives them as such.
+fn port_map<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u16, u16>, D::Error> {
+    let texts = BTreeMap::<String, u16>::deserialize(deserializer)?;
+    let port = |(text, target): (String, u16)| {
+        let wrong = |_| serde::de::Error::custom(format!("{text:?} is no port number"));
+        Ok((text.parse().map_err(wrong)?, target))
+    };
+    texts.into_iter().map(port).collect()
 }
 
 /// Whether an endpoint is to be used.
@@ -332,4 +343,27 @@ pub struct Group {
 #[must_use]
 pub fn port_protocol(service: &Service, port: u16) -> Option<Protocol> {
     service.ports.iter().find(|candidate| candidate.port == port).map(|found| found.protocol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_come_back_from_json_as_they_went() {
+        let endpoint = Endpoint {
+            id: "a-1".parse().unwrap(),
+            address: "127.1.11.1:15006".parse().unwrap(),
+            locality: Locality::default(),
+            labels: BTreeMap::new(),
+            identity: "spiffe://east.mesh.test/ns/n/sa/a".parse().unwrap(),
+            weight: 1,
+            state: EndpointState::Ready,
+            targets: BTreeMap::from([(80, 8080)]),
+        };
+        let service = ServiceName::new("n", "a").unwrap();
+        let resource = Resource::Endpoints(Endpoints { service, local: vec![endpoint], remote: BTreeMap::new() });
+        let json = serde_json::to_string(&resource).unwrap();
+        assert_eq!(serde_json::from_str::<Resource>(&json).unwrap(), resource);
+    }
 }
