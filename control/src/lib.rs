@@ -1,4 +1,35 @@
-//! One cluster's control plane.
+//! One cluster's control plane: sources → model → feed, what is said to the other clusters, and what is decided of
+//! them.
+//!
+//! ```text
+//! files ──► source ─┐                                   ┌─► feed ──► proxies, gateways
+//! sidecars ─► feed ─┤ registrations, reports            │   (snapshots by version; each stream takes what it lacks)
+//! member ─► listener┤ what others say, leases ──► desk ─┼─► voice ─► member (signed statements, a lease a second)
+//! every 500 ms ─────┘ decisions                         └─► names (DNS), api (rows for people)
+//! ```
+//! One task, the desk, owns every input and is the only one that compiles. All others tell it, or take what it hands
+//! out. What each of them decides is a state machine without I/O, whose time is an argument.
+//!
+//! What must always hold: nothing good is replaced by nothing. A bad file, a lost feed, a member that is away, an
+//! empty disk of somebody else and a restart of control leave in force what was; each has its file in the state
+//! directory, written whole or not at all.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`config`], [`error`], [`metrics`] | what control is told; why it cannot begin; what it counts |
+//! | [`service`] | the process: opens, starts, ends |
+//! | [`sources`] | a directory of YAML, hot; the file book keeps each file's last good content |
+//! | [`registry`] | who registered what, under which identity, and whose feed is lost |
+//! | [`heard`], [`listener`] | what other clusters say, verified; its watch |
+//! | [`speaker`], [`voice`] | what this cluster says, signed and numbered; its stream to the member |
+//! | [`decider`] | paths and leases to standings and shares |
+//! | [`compiler`] | all inputs to `isthmus_core::compile` and back |
+//! | [`desk`], [`handle`], [`table`] | the owner of it all; how to talk to it; versions and deltas |
+//! | [`feed`], [`clients`] | the server on 15012; who is on it, and what each refused |
+//! | [`authority`] | the certificate authority beside it |
+//! | [`names`] | the cluster's DNS |
+//! | [`api`], [`view`] | what people see |
+
 pub mod api;
 pub mod authority;
 pub mod clients;
@@ -21,4 +52,6 @@ pub mod table;
 pub mod view;
 pub mod voice;
 
+pub use config::Config;
+pub use error::Error;
 pub use service::run;
