@@ -1,1 +1,194 @@
-//! isthmus-proxy
+//! The sidecar's data path: capture, route, authorise, balance, forward.
+//!
+//! ```text
+//!  application ─► listeners ─► outbound ─► route, ladder, balance ─► forward ─► connect ═══► inbound ─► application
+//!                     │            │                                    │          │
+//!                  detect       upgrade, stream                        pool     fronted (frames of ours in front)
+//! ```
+//! Each worker is a thread with listeners, connections and metric handles of its own; what must mean the whole process,
+//! such as an endpoint's open requests, is shared, and nothing else (DESIGN.md decision 20). Decisions are `isthmus-core`'s.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `listeners` | where a client comes in, and what it speaks (`detect`) |
+//! | `outbound` | a request of the application: its service, its route, its record |
+//! | `forward` | down the ladder until somebody answers or trying on is wrong |
+//! | `connect` | inner connections, straight or through a local gateway |
+//! | `pool` | connections kept; links shared as decision 17 has it |
+//! | `inbound` | inner TLS ends, the application is told who calls |
+//! | `stream`, `upgrade` | opaque TCP, WebSocket |
+//! | `notices` | what gateways say of paths, as they say it |
+//! | `telemetry` | one record an exchange: metric and access-log line |
+//! | `snapshot` | the picture all of it decides on; `feeding` brings it |
+
+mod body;
+mod config;
+mod connect;
+mod detect;
+mod error;
+mod feeding;
+mod forward;
+mod fronted;
+mod inbound;
+mod listeners;
+mod notices;
+mod outbound;
+mod pool;
+mod snapshot;
+mod stream;
+mod telemetry;
+mod trace;
+mod upgrade;
+mod worker;
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+pub use config::{AccessLog, Config, Format, Listener};
+pub use error::Error;
+use isthmus_runtime::{admin::Admin, drain::Drain, enrolment, feed, metrics, readiness::Readiness};
+use isthmus_wire::tunnel::Metadata;
+use tokio::{runtime::Builder, task::LocalSet};
+
+use crate::{
+    connect::Connector,
+    feeding::Dump,
+    pool::{Http1Pool, link::Links},
+    telemetry::{Metrics, Party, Telemetry, log::Log},
+    worker::{Shared, Worker},
+};
+
+/// How long what is under way may take once the process drains.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs a sidecar until SIGTERM or SIGINT, or until it is asked to drain on its admin port.
+///
+/// # Errors
+/// When its address is taken, it gets no identity, or a port is not to be had.
+pub fn run(config: Config) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::io("cannot begin"))?;
+    let outcome = runtime.block_on(async {
+        let drain = Drain::from_signals().map_err(Error::io("cannot listen for signals"))?;
+        serve(config, drain).await
+    });
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The same, until `drain` says so, on the current Tokio runtime; workers have threads of their own.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
+    let admin = Admin::bind(config.common.address, "proxy", &config.common.name)?;
+    let registry = metrics::registry("proxy")?;
+    let metrics = Metrics::new(&registry)?;
+    let log = Log::open(&config.access_log)?;
+    let readiness = Readiness::new();
+    let fed = readiness.needs("feed");
+    drain.close_after(GRACE);
+    let (traces, to_trace) = trace::channel();
+    let dump = Dump::default();
+    let admin = admin.router(trace::routes(traces)).config_dump({
+        let dump = Arc::clone(&dump);
+        move || serde_json::to_value(&**dump.load()).unwrap_or_default()
+    });
+    let ports = tokio::spawn(admin.serve(registry, readiness, drain.clone()));
+    let identity = enrolment::enrol(&config.common, &drain).await?;
+    let own = own_metadata(&config);
+    let party = Party::new(own.clone(), Some(&identity.spiffe()));
+    let connector = Connector::new(identity.clone(), &own);
+    let shared = Shared::new(config.clone(), connector, party);
+    let hello = feed::Hello { role: feed::Role::Proxy, name: config.common.name.clone() };
+    let cache = config.common.state_dir.join("feed");
+    let (updates, reporter) = feed::subscribe(&identity, config.control, hello, cache, drain.clone());
+    tokio::spawn(feeding::follow(Arc::clone(&shared), updates, dump, fed));
+    tokio::spawn(feeding::register(config.clone(), reporter.clone(), drain.clone()));
+    tokio::spawn(feeding::report(Arc::clone(&shared), reporter, drain.clone()));
+    tokio::spawn(notices::keep(Arc::clone(&shared), drain.clone()));
+    let workers = workers(&shared, &metrics, &log, &drain, to_trace)?;
+    drain.closed().await;
+    drop(workers);
+    ports.abort();
+    Ok(())
+}
+
+type Workers = Vec<std::thread::JoinHandle<()>>;
+
+fn workers(
+    shared: &Arc<Shared>,
+    metrics: &Metrics,
+    log: &Log,
+    drain: &Drain,
+    traces: trace::Requests,
+) -> Result<Workers, Error> {
+    let mut traces = Some(traces);
+    let mut threads = vec![];
+    for number in 0..shared.config.workers.max(1) {
+        let (shared, metrics, log, drain) = (Arc::clone(shared), metrics.clone(), log.clone(), drain.clone());
+        let traces = traces.take();
+        let named = std::thread::Builder::new().name(format!("worker-{number}"));
+        let thread = named.spawn(move || {
+            let worker = Worker {
+                shared,
+                http1: Http1Pool::default(),
+                links: Links::default(),
+                http2: RefCell::default(),
+                telemetry: RefCell::new(Telemetry::new(metrics, log)),
+            };
+            if let Err(error) = work(Rc::new(worker), &drain, traces) {
+                tracing::error!(%error, "a worker cannot go on; the process ends");
+                drain.trigger().close("a worker failed");
+            }
+        });
+        threads.push(thread.map_err(Error::io("cannot begin a worker"))?);
+    }
+    Ok(threads)
+}
+
+fn work(worker: Rc<Worker>, drain: &Drain, traces: Option<trace::Requests>) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::io("cannot begin a worker"))?;
+    LocalSet::new().block_on(&runtime, async {
+        if let Some(traces) = traces {
+            tokio::task::spawn_local(trace::serve(Rc::clone(&worker), traces));
+        }
+        tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        tokio::task::spawn_local(drop_lost_paths(Rc::clone(&worker)));
+        listeners::run(Rc::clone(&worker), drain.clone()).await?;
+        drain.closed().await;
+        Ok(())
+    })
+}
+
+/// Drops connections that closed while nobody asked for them.
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        worker.http1.sweep();
+    }
+}
+
+/// Inner connections over a path that was lost are not taken again when it is back: their far ends may be gone.
+async fn drop_lost_paths(worker: Rc<Worker>) {
+    let mut lost = worker.shared.notices.lost();
+    while let Ok((gateway, cluster)) = lost.recv().await {
+        worker.links.drop_path(gateway, &cluster);
+    }
+}
+
+/// What this workload says of itself, for labels (Istio's canonical service and revision).
+fn own_metadata(config: &Config) -> Metadata {
+    let label = |names: &[&str]| names.iter().find_map(|name| config.labels.get(*name)).cloned();
+    let app = label(&["app", "app.kubernetes.io/name"]).unwrap_or_default();
+    let version = label(&["version", "app.kubernetes.io/version"]).unwrap_or_default();
+    let canonical = label(&["service.istio.io/canonical-name"]).unwrap_or_else(|| app.clone());
+    Metadata {
+        workload: config.common.name.clone(),
+        namespace: config.namespace.clone(),
+        canonical_service: if canonical.is_empty() { config.common.name.clone() } else { canonical },
+        canonical_revision: label(&["service.istio.io/canonical-revision"]).unwrap_or_else(|| version.clone()),
+        app,
+        version,
+        cluster: config.common.cluster.to_string(),
+        zone: config.common.locality.zone.clone(),
+    }
+}

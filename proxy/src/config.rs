@@ -1,0 +1,83 @@
+//! What a sidecar is told.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use isthmus_runtime::config::Common;
+use serde::{Deserialize, Serialize};
+
+/// Workers of a sidecar (DESIGN.md decision 20).
+pub const WORKERS: usize = 2;
+
+/// A sidecar's whole configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What all roles have; `name` is the workload's.
+    pub common: Common,
+    /// Control's feed, 15012.
+    pub control: SocketAddr,
+    /// The workload's namespace.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Worker threads.
+    #[serde(default = "workers")]
+    pub workers: usize,
+    /// Where the application listens.
+    pub application: IpAddr,
+    /// The application's port that says whether it is there; none: a mere client, which offers nothing.
+    #[serde(default)]
+    pub probe: Option<u16>,
+    /// Where each request is written down.
+    #[serde(default)]
+    pub access_log: AccessLog,
+    /// Plain hops: what arrives at `address` goes to `upstream`, with routes and metrics but outside the mesh.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
+}
+
+fn workers() -> usize {
+    WORKERS
+}
+
+/// The access log.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLog {
+    /// How a line looks.
+    #[serde(default)]
+    pub format: Format,
+    /// The file; none: standard output.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+}
+
+/// How a line of the access log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Envoy's default format.
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
+    /// No lines.
+    Off,
+}
+
+/// A plain hop.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it sends.
+    pub upstream: SocketAddr,
+}

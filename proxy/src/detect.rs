@@ -1,0 +1,105 @@
+//! What a client speaks, by its first bytes: HTTP/1.1, HTTP/2, or something that is not ours to understand.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+const METHODS: [&[u8]; 9] =
+    [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH "];
+/// The HTTP/2 connection preface (RFC 9113, 3.4), as far as it tells.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    /// HTTP/1.1 or HTTP/2; the server tells them apart by itself.
+    Http,
+    /// Opaque bytes.
+    Opaque,
+}
+
+/// `None`: more bytes are needed.
+fn spoken(bytes: &[u8]) -> Option<Spoken> {
+    let mut words = METHODS.iter().copied().chain([PREFACE]);
+    if words.clone().any(|word| bytes.starts_with(word)) {
+        return Some(Spoken::Http);
+    }
+    let may_become = words.any(|word| word.starts_with(bytes));
+    (!may_become).then_some(Spoken::Opaque)
+}
+
+/// Reads as much as is needed to tell; gives back a stream that begins with what was read.
+pub(crate) async fn detect<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(Spoken, Rewound<S>)> {
+    let mut buffer = BytesMut::with_capacity(1024);
+    loop {
+        let read = stream.read_buf(&mut buffer).await?;
+        match spoken(&buffer) {
+            Some(spoken) => return Ok((spoken, Rewound { buffer, stream })),
+            None if read == 0 => return Ok((Spoken::Opaque, Rewound { buffer, stream })),
+            None => {}
+        }
+    }
+}
+
+/// A stream that begins with bytes already read.
+pub(crate) struct Rewound<S> {
+    buffer: BytesMut,
+    stream: S,
+}
+
+impl<S> Rewound<S> {
+    pub(crate) fn fresh(stream: S) -> Self {
+        Self { buffer: BytesMut::new(), stream }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.buffer.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let fits = self.buffer.len().min(buf.remaining());
+        buf.put_slice(self.buffer.get(..fits).unwrap_or_default());
+        self.buffer.advance(fits);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_told_from_the_rest_as_early_as_can_be() {
+        assert_eq!(spoken(b"GET / HTTP/1.1"), Some(Spoken::Http));
+        assert_eq!(spoken(b"PRI * HTTP/2.0\r\n\r\nSM"), Some(Spoken::Http));
+        assert_eq!(spoken(b"P"), None);
+        assert_eq!(spoken(b""), None);
+        assert_eq!(spoken(b"\x16\x03\x01"), Some(Spoken::Opaque));
+        assert_eq!(spoken(b"GETTING"), Some(Spoken::Opaque));
+    }
+
+    #[tokio::test]
+    async fn nothing_that_was_read_is_lost() {
+        let (_, mut rewound) = detect(&b"SSH-2.0-client\r\n"[..]).await.unwrap();
+        let mut all = vec![];
+        rewound.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"SSH-2.0-client\r\n");
+    }
+}

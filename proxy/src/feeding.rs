@@ -1,0 +1,87 @@
+//! Between control and this sidecar: pictures in, registration and evidence out.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use isthmus_core::model::Resource;
+use isthmus_runtime::{
+    drain::Drain,
+    feed::{ClusterEvidence, Registration, Report, Reporter, Updates},
+    readiness::Part,
+};
+
+use crate::{config::Config, snapshot::Painter, worker::Shared};
+
+/// What the feed brought, for people.
+pub(crate) type Dump = Arc<ArcSwap<BTreeMap<String, Resource>>>;
+
+/// How often evidence is reported (DESIGN.md decision 26).
+const REPORT: Duration = Duration::from_millis(500);
+/// How often the application is probed: often until it is there, then calmly.
+const PROBE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How long a probe may take.
+const PROBE_LIMIT: Duration = Duration::from_millis(500);
+
+/// Puts every update in force until the process closes.
+pub(crate) async fn follow(shared: Arc<Shared>, mut updates: Updates, dump: Dump, ready: Part) {
+    let mut painter = Painter::new(shared.config.common.locality.clone());
+    while let Some(update) = updates.next().await {
+        let has_model = update.synced || update.from_disk;
+        shared.show(painter.apply(update.upserts, &update.removals, has_model));
+        dump.store(Arc::new(painter.resources().clone()));
+        update.ack.accept();
+        if has_model {
+            ready.ready();
+        }
+    }
+}
+
+/// Registers the workload, again whenever the application comes or goes.
+pub(crate) async fn register(config: Config, reporter: Reporter, drain: Drain) {
+    let Some(port) = config.probe else { return };
+    let application = std::net::SocketAddr::new(config.application, port);
+    let mut was = None;
+    loop {
+        let probing = tokio::time::timeout(PROBE_LIMIT, tokio::net::TcpStream::connect(application));
+        let there = probing.await.is_ok_and(|connected| connected.is_ok());
+        if was != Some(there) {
+            was = Some(there);
+            reporter.register(registration(&config, if there { "ready" } else { "unready" }));
+        }
+        let pause = if there { PROBE.1 } else { PROBE.0 };
+        if drain.unless(tokio::time::sleep(pause)).await.is_none() {
+            reporter.register(registration(&config, "draining"));
+            return;
+        }
+    }
+}
+
+fn registration(config: &Config, state: &str) -> Registration {
+    Registration {
+        workload: config.common.name.clone(),
+        namespace: config.namespace.clone(),
+        labels: config.labels.clone().into_iter().collect(),
+        inbound: std::net::SocketAddr::new(config.common.address, crate::listeners::INBOUND).to_string(),
+        region: config.common.locality.region.clone(),
+        zone: config.common.locality.zone.clone(),
+        state: state.into(),
+        weight: 1,
+    }
+}
+
+/// Reports what requests to other clusters showed.
+pub(crate) async fn report(shared: Arc<Shared>, reporter: Reporter, drain: Drain) {
+    while drain.unless(tokio::time::sleep(REPORT)).await.is_some() {
+        let evidence = std::mem::take(&mut *shared.evidence.lock());
+        if evidence.is_empty() {
+            continue;
+        }
+        let clusters = evidence.into_iter().map(|(cluster, of)| ClusterEvidence {
+            cluster: cluster.to_string(),
+            succeeded: of.succeeded,
+            failed: of.failed,
+            unanswered: of.unanswered,
+        });
+        reporter.report(Report { clusters: clusters.collect(), ..Report::default() });
+    }
+}

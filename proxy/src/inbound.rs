@@ -1,0 +1,225 @@
+//! From the mesh to the application: mutual TLS ends here, who calls is told to the application, and only by us.
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use isthmus_core::{
+    name::{ServiceName, SpiffeId},
+    retry::Fault,
+};
+use isthmus_runtime::tls;
+use isthmus_wire::{frame::Kind, tunnel::Metadata};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::{
+    body::Body,
+    connect::{Inner, parse_server_name},
+    detect::Rewound,
+    forward,
+    fronted::Fronted,
+    outbound::{explain, finish_with, text, version_word},
+    pool::Peer,
+    telemetry::{Record, Reporter},
+    worker::{Here, Worker},
+};
+
+/// The half-open are cut after so long.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// Who calls, for the application (Istio's and Envoy's header of this name).
+const XFCC: &str = "x-forwarded-client-cert";
+/// Headers of a request, bytes; longer ones are refused with 431.
+pub(crate) const MAX_HEADERS: usize = 60 * 1024;
+
+/// A connection whose caller is known.
+struct Caller {
+    id: SpiffeId,
+    peer: Peer,
+    service: ServiceName,
+    target: SocketAddr,
+    xfcc: HeaderValue,
+}
+
+/// Serves one inner connection.
+pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, stream: TcpStream) {
+    let refuse = |reason: &str| worker.telemetry.borrow().metrics.refused.with_label_values(&["inbound", reason]).inc();
+    let _ = stream.set_nodelay(true);
+    let shaken = match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
+        Ok(Ok(shaken)) => shaken,
+        Ok(Err(error)) => {
+            refuse("handshake");
+            tracing::debug!(reason = tls::explain(&error), "an inner connection is refused");
+            return;
+        }
+        Err(_) => return refuse("half_open"),
+    };
+    let Some((inner, id, service, port)) = about(&shaken) else { return refuse("unnamed") };
+    let Some(target) = target(&worker, &service, port) else {
+        tracing::debug!(%service, port, "an inner connection asks for what this workload does not offer");
+        return refuse("not_offered");
+    };
+    let (stream, arrived) = Fronted::new(shaken, worker.shared.connector.metadata(), Kind::Metadata, |_| Ok(()));
+    let assumed = Metadata { cluster: cluster_of(&id), namespace: id.namespace().to_owned(), ..Metadata::default() };
+    let own = worker.shared.connector.identity().spiffe();
+    let xfcc = format!("By={own};URI={id}");
+    let Ok(xfcc) = HeaderValue::from_str(&xfcc) else { return refuse("unnamed") };
+    let peer = Peer::new(Some(arrived), Some(id.clone()), assumed);
+    let caller = Caller { id, peer, service, target, xfcc };
+    match inner {
+        Inner::Tcp => tcp(worker, caller, stream).await,
+        Inner::Http1 | Inner::Http2 => http(worker, caller, stream).await,
+    }
+}
+
+/// The cluster of a trust domain of the mesh: its first label.
+fn cluster_of(id: &SpiffeId) -> String {
+    id.trust_domain().as_str().split('.').next().unwrap_or_default().to_owned()
+}
+
+fn about(stream: &TlsStream<TcpStream>) -> Option<(Inner, SpiffeId, ServiceName, u16)> {
+    let (_, connection) = stream.get_ref();
+    let alpn = connection.alpn_protocol()?;
+    let inner = Inner::ALL.into_iter().find(|inner| inner.alpn() == alpn)?;
+    let id = tls::peer_spiffe(connection.peer_certificates())?;
+    let (service, port) = parse_server_name(connection.server_name()?)?;
+    Some((inner, id, service, port))
+}
+
+/// The application's port behind a service's port, when this workload offers it.
+fn target(worker: &Worker, service: &ServiceName, port: u16) -> Option<SocketAddr> {
+    let snapshot = worker.shared.snapshot.load();
+    let own = &worker.shared.config.common.name;
+    let endpoint = snapshot.views.get(service)?.endpoints.local.iter().find(|one| one.id.as_str() == own)?;
+    Some(SocketAddr::new(worker.shared.config.application, *endpoint.targets.get(&port)?))
+}
+
+async fn tcp(worker: Rc<Worker>, caller: Caller, mut stream: Fronted<TlsStream<TcpStream>>) {
+    let began = Instant::now();
+    let mut record = record(&worker, &caller, "tcp");
+    worker.telemetry.borrow().opened(&record);
+    match TcpStream::connect(caller.target).await {
+        Ok(mut application) => {
+            let _ = application.set_nodelay(true);
+            if let Ok((received, sent)) = tokio::io::copy_bidirectional(&mut stream, &mut application).await {
+                (record.received, record.sent) = (received, sent);
+            }
+        }
+        Err(_) => record.fault = Some(Fault::UpstreamConnectionFailure),
+    }
+    record.source = caller.peer.party();
+    record.duration = began.elapsed();
+    worker.telemetry.borrow_mut().closed(&record);
+}
+
+async fn http(worker: Rc<Worker>, caller: Caller, stream: Fronted<TlsStream<TcpStream>>) {
+    let caller = Rc::new(caller);
+    let service = service_fn(move |request| {
+        let (worker, caller) = (Rc::clone(&worker), Rc::clone(&caller));
+        async move { Ok::<_, std::convert::Infallible>(request_in(worker, caller, request).await) }
+    });
+    serve_http(Rewound::fresh(stream), service).await;
+}
+
+/// HTTP/1.1 or HTTP/2 by the client's first bytes, with limits on what a stranger may make us keep.
+pub(crate) async fn serve_http<I, S>(stream: I, service: S)
+where
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<Body>> + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: 'static,
+{
+    let mut builder = hyper_util::server::conn::auto::Builder::new(Here);
+    let limit = std::time::Duration::from_secs(10);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limit).max_buf_size(MAX_HEADERS + 4096);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS as u32).max_concurrent_streams(1000);
+    builder.http2().initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);
+    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+fn record(worker: &Worker, caller: &Caller, protocol: &'static str) -> Record {
+    let host: Arc<str> = caller.service.clusterset_host().into();
+    let snapshot = worker.shared.snapshot.load();
+    let host = snapshot.views.get(&caller.service).map_or(host, |view| Arc::clone(&view.host));
+    Record {
+        reporter: Reporter::Destination,
+        source: caller.peer.party(),
+        destination: Arc::clone(&worker.shared.own),
+        service: host,
+        service_name: caller.service.name().into(),
+        service_namespace: caller.service.namespace().into(),
+        mutual_tls: true,
+        protocol,
+        code: 0,
+        grpc_status: String::new(),
+        fault: None,
+        received: 0,
+        sent: 0,
+        duration: std::time::Duration::ZERO,
+        method: String::new(),
+        path: String::new(),
+        http: "-",
+        authority: String::new(),
+        user_agent: String::new(),
+        request_id: String::new(),
+        forwarded_for: String::new(),
+        upstream: caller.target.to_string(),
+        route: String::new(),
+    }
+}
+
+async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request<Incoming>) -> Response<Body> {
+    let began = Instant::now();
+    let headers = request.headers();
+    let grpc = text(headers, "content-type").starts_with("application/grpc");
+    let authority = request.uri().authority().map(ToString::to_string);
+    let mut record = Record {
+        method: request.method().to_string(),
+        path: request.uri().path_and_query().map_or_else(|| "/".into(), ToString::to_string),
+        http: version_word(request.version()),
+        authority: authority.unwrap_or_else(|| text(headers, "host").to_owned()),
+        user_agent: text(headers, "user-agent").to_owned(),
+        request_id: text(headers, "x-request-id").to_owned(),
+        forwarded_for: text(headers, "x-forwarded-for").to_owned(),
+        received: text(headers, "content-length").parse().unwrap_or_default(),
+        ..record(&worker, &caller, if grpc { "grpc" } else { "http" })
+    };
+    let was_http1 = request.headers_mut().remove(forward::ORIGINAL).is_some();
+    request.headers_mut().insert(XFCC, caller.xfcc.clone());
+    let answered = if request.headers().contains_key(header::UPGRADE) && request.version() != Version::HTTP_2 {
+        upgraded(&caller, request).await
+    } else if request.version() == Version::HTTP_2 && !was_http1 {
+        forward::plain_http2(&worker, caller.target, request.map(Body::Incoming)).await
+    } else {
+        let sent = forward::plain(&worker, caller.target, request.map(Body::Incoming)).await;
+        sent.map(|(answer, _)| answer).map_err(|failed| (failed.fault, failed.detail))
+    };
+    record.source = caller.peer.party();
+    let answer = answered.unwrap_or_else(|(fault, detail)| {
+        record.fault = Some(fault);
+        tracing::debug!(caller = %caller.id, detail, "the application did not answer");
+        explain(
+            fault,
+            &record.authority,
+            &format!("the application beside {} does not answer: {detail}", worker.shared.config.common.name),
+        )
+    });
+    record.code = answer.status().as_u16();
+    finish_with(&worker, began, record, answer, None)
+}
+
+async fn upgraded(caller: &Caller, mut request: Request<Incoming>) -> Result<Response<Body>, (Fault, String)> {
+    let failed = |error: String| (Fault::UpstreamConnectionFailure, error);
+    let client = hyper::upgrade::on(&mut request);
+    let application = TcpStream::connect(caller.target).await.map_err(|error| failed(error.to_string()))?;
+    let answer = crate::upgrade::send(application, request).await.map_err(|error| failed(error.to_string()))?;
+    Ok(crate::upgrade::switch(client, answer, None))
+}

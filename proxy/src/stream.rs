@@ -1,0 +1,157 @@
+//! A connection of its own down the ladder: for opaque TCP, and for requests that upgrade.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use isthmus_core::{ladder::Place as Where, name::HostScope, retry::Fault};
+use isthmus_runtime::tls;
+use isthmus_wire::tunnel::Metadata;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    connect::Inner,
+    detect::Rewound,
+    forward::{Opening, Target},
+    outbound::unknown,
+    pool::{Peer, link::LinkKey},
+    snapshot::View,
+    telemetry::{Record, Reporter},
+    worker::Worker,
+};
+
+/// Bytes both ways.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
+/// An open stream to an endpoint.
+pub(crate) struct Opened {
+    pub(crate) stream: Box<dyn Duplex>,
+    pub(crate) peer: Peer,
+    pub(crate) upstream: String,
+    /// Counts on the endpoint while it lives.
+    pub(crate) guard: Option<Box<dyn std::any::Any>>,
+}
+
+/// Opens a stream: tier after tier, endpoint after endpoint, until one takes it.
+pub(crate) async fn open(worker: &Rc<Worker>, target: &Target<'_>, inner: Inner) -> Result<Opened, (Fault, String)> {
+    let nowhere = || (Fault::NoHealthyUpstream, format!("no endpoint of {} is usable", target.view.service.name));
+    let ladder = target.view.ladders(target.subset).map(|ladders| ladders.of(target.scope)).ok_or_else(nowhere)?;
+    let chosen = ladder.choose(fastrand::u64(..)).ok_or_else(nowhere)?;
+    let mut last = nowhere();
+    for index in std::iter::once(chosen).chain(ladder.fallbacks(chosen)) {
+        let Some(tier) = ladder.tiers().get(index) else { continue };
+        let opened = match &tier.place {
+            Where::Remote(cluster) => {
+                let service = target.view.service.name.clone();
+                let key = LinkKey { service, port: target.port, subset: None, cluster: cluster.clone() };
+                remote(worker, &Opening::new(target, tier, &key, vec![]), cluster.as_str(), inner).await
+            }
+            _ => local(worker, target, &tier.endpoints, inner).await,
+        };
+        match opened {
+            Ok(opened) => return Ok(opened),
+            Err(detail) => last = (Fault::UpstreamConnectionFailure, detail),
+        }
+    }
+    Err(last)
+}
+
+async fn local(worker: &Rc<Worker>, target: &Target<'_>, endpoints: &[usize], inner: Inner) -> Result<Opened, String> {
+    let view = target.view;
+    let mut order: Vec<_> =
+        endpoints.iter().filter_map(|at| Some((view.vitals.get(*at)?, view.endpoints.local.get(*at)?))).collect();
+    fastrand::shuffle(&mut order);
+    order.sort_by_key(|(vital, _)| (vital.is_ejected(), vital.open()));
+    let mut last = "no endpoint left".to_owned();
+    for (vital, endpoint) in order {
+        let within = view.service.policy.connect_timeout;
+        match worker.shared.connector.direct(endpoint, &view.service.name, target.port, inner, within).await {
+            Ok((stream, arrived)) => {
+                let cluster = worker.shared.config.common.cluster.to_string();
+                let assumed = Metadata { workload: endpoint.id.to_string(), cluster, ..Metadata::default() };
+                let peer = Peer::new(Some(arrived), Some(endpoint.identity.clone()), assumed);
+                let guard: Box<dyn std::any::Any> = Box::new(vital.enter());
+                return Ok(Opened {
+                    stream: Box::new(stream),
+                    peer,
+                    upstream: endpoint.address.to_string(),
+                    guard: Some(guard),
+                });
+            }
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}
+
+async fn remote(worker: &Rc<Worker>, opening: &Opening, cluster: &str, inner: Inner) -> Result<Opened, String> {
+    let (stream, arrived, accept, _) =
+        opening.stream(worker, inner).await.map_err(|error| format!("{cluster}: {error}"))?;
+    let identity = tls::peer_spiffe(stream.stream().get_ref().1.peer_certificates());
+    let (workload, zone) = (accept.endpoint_id.clone(), accept.zone);
+    let assumed = Metadata { workload, zone, cluster: cluster.to_owned(), ..Metadata::default() };
+    let peer = Peer::new(Some(arrived), identity, assumed);
+    Ok(Opened { stream: Box::new(stream), peer, upstream: accept.endpoint_id, guard: None })
+}
+
+/// Carries opaque bytes to a service and records the connection.
+pub(crate) async fn carry<S>(worker: Rc<Worker>, view: Arc<View>, called: HostScope, port: u16, client: Rewound<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let began = Instant::now();
+    let scope = view.scope(called);
+    let target = Target { view: &view, scope, subset: None, port, retries: 0, per_try: None, traceparent: "" };
+    let opened = open(&worker, &target, Inner::Tcp).await;
+    let mut client = client;
+    let mut record = record(&worker, &view);
+    match opened {
+        Err((fault, detail)) => {
+            tracing::info!(service = %view.service.name, detail, flag = fault.flag(), "a TCP connection is refused");
+            record.fault = Some(fault);
+            worker.telemetry.borrow().opened(&record);
+        }
+        Ok(Opened { mut stream, peer, upstream, guard }) => {
+            record.upstream = upstream;
+            record.destination = peer.party();
+            worker.telemetry.borrow().opened(&record);
+            if let Ok((received, sent)) = tokio::io::copy_bidirectional(&mut client, &mut stream).await {
+                (record.received, record.sent) = (received, sent);
+            } else {
+                record.fault = Some(Fault::UpstreamConnectionTermination);
+            }
+            record.destination = peer.party();
+            drop(guard);
+        }
+    }
+    record.duration = began.elapsed();
+    worker.telemetry.borrow_mut().closed(&record);
+}
+
+/// A connection's record, before anything is known of its end.
+pub(crate) fn record(worker: &Worker, view: &View) -> Record {
+    Record {
+        reporter: Reporter::Source,
+        source: Arc::clone(&worker.shared.own),
+        destination: unknown(),
+        service: Arc::clone(&view.host),
+        service_name: view.service.name.name().into(),
+        service_namespace: view.service.name.namespace().into(),
+        mutual_tls: true,
+        protocol: "tcp",
+        code: 0,
+        grpc_status: String::new(),
+        fault: None,
+        received: 0,
+        sent: 0,
+        duration: std::time::Duration::ZERO,
+        method: String::new(),
+        path: String::new(),
+        http: "-",
+        authority: String::new(),
+        user_agent: String::new(),
+        request_id: String::new(),
+        forwarded_for: String::new(),
+        upstream: String::new(),
+        route: String::new(),
+    }
+}

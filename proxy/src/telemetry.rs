@@ -1,0 +1,301 @@
+//! One record ends a request or a connection and writes both metric and access-log line, so they cannot disagree.
+
+pub(crate) mod log;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use isthmus_core::{name::SpiffeId, retry::Fault};
+use isthmus_wire::tunnel::Metadata;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+
+/// Istio's standard labels of requests (Istio Standard Metrics).
+const REQUEST_LABELS: [&str; 25] = [
+    "reporter",
+    "source_workload",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_cluster",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_service",
+    "destination_service_name",
+    "destination_service_namespace",
+    "request_protocol",
+    "response_flags",
+    "connection_security_policy",
+    "response_code",
+    "grpc_response_status",
+];
+/// Of connections: without response code and gRPC status.
+const CONNECTION_LABELS: usize = 23;
+
+/// Istio's buckets, milliseconds.
+const DURATION_BUCKETS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+/// Istio's buckets, bytes.
+const SIZE_BUCKETS: [f64; 8] = [1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0];
+
+/// Which side tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reporter {
+    Source,
+    Destination,
+}
+
+impl Reporter {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
+/// One end of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Party {
+    pub(crate) metadata: Metadata,
+    pub(crate) principal: String,
+}
+
+impl Party {
+    pub(crate) fn new(metadata: Metadata, id: Option<&SpiffeId>) -> Self {
+        Self { metadata, principal: id.map_or_else(String::new, ToString::to_string) }
+    }
+
+    fn labels(&self) -> [&str; 8] {
+        let known = |text: &'_ str| -> &'static str { if text.is_empty() { "unknown" } else { "" } };
+        let or = |text| -> &str { if known(text).is_empty() { text } else { "unknown" } };
+        let m = &self.metadata;
+        [
+            or(&m.workload),
+            or(&m.namespace),
+            or(&self.principal),
+            or(&m.app),
+            or(&m.version),
+            or(&m.cluster),
+            or(&m.canonical_service),
+            if m.canonical_revision.is_empty() { "latest" } else { &m.canonical_revision },
+        ]
+    }
+}
+
+/// Everything that a line and a metric say of one request or connection.
+#[derive(Clone)]
+pub(crate) struct Record {
+    pub(crate) reporter: Reporter,
+    pub(crate) source: Arc<Party>,
+    pub(crate) destination: Arc<Party>,
+    /// Host, name, namespace of the service called.
+    pub(crate) service: Arc<str>,
+    pub(crate) service_name: Arc<str>,
+    pub(crate) service_namespace: Arc<str>,
+    pub(crate) mutual_tls: bool,
+    pub(crate) protocol: &'static str,
+    pub(crate) code: u16,
+    pub(crate) grpc_status: String,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) duration: Duration,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) http: &'static str,
+    pub(crate) authority: String,
+    pub(crate) user_agent: String,
+    pub(crate) request_id: String,
+    pub(crate) forwarded_for: String,
+    pub(crate) upstream: String,
+    pub(crate) route: String,
+}
+
+impl Record {
+    pub(crate) fn flag(&self) -> &'static str {
+        self.fault.map_or("-", Fault::flag)
+    }
+
+    fn labels<'a>(&'a self, code: &'a str) -> Vec<&'a str> {
+        let mut labels = Vec::with_capacity(REQUEST_LABELS.len());
+        labels.push(self.reporter.word());
+        labels.extend(self.source.labels());
+        labels.extend(self.destination.labels());
+        labels.extend([&*self.service, &*self.service_name, &*self.service_namespace]);
+        // Istio: the client's side does not know whether the connection was secured.
+        let policy = match (self.reporter, self.mutual_tls) {
+            (Reporter::Source, _) => "unknown",
+            (Reporter::Destination, true) => "mutual_tls",
+            (Reporter::Destination, false) => "none",
+        };
+        labels.extend([self.protocol, self.flag(), policy]);
+        if self.protocol != "tcp" {
+            labels.extend([code, &self.grpc_status]);
+        }
+        labels
+    }
+}
+
+/// The metric families of a process.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    request_bytes: HistogramVec,
+    response_bytes: HistogramVec,
+    sent: IntCounterVec,
+    received: IntCounterVec,
+    opened: IntCounterVec,
+    closed: IntCounterVec,
+    pub(crate) refused: IntCounterVec,
+    pub(crate) retries: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let of_requests = REQUEST_LABELS.as_slice();
+        let of_connections = REQUEST_LABELS.get(..CONNECTION_LABELS).unwrap_or_default();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            let histogram = HistogramVec::new(opts, of_requests)?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let tcp = |what: &str, help: &str| counter(&format!("istio_tcp_{what}_total"), help, of_connections);
+        Ok(Self {
+            requests: counter("istio_requests_total", "Requests.", of_requests)?,
+            durations: histogram("istio_request_duration_milliseconds", "Duration of requests.", &DURATION_BUCKETS)?,
+            request_bytes: histogram("istio_request_bytes", "Bytes of request bodies.", &SIZE_BUCKETS)?,
+            response_bytes: histogram("istio_response_bytes", "Bytes of response bodies.", &SIZE_BUCKETS)?,
+            sent: tcp("sent_bytes", "Bytes sent in answers.")?,
+            received: tcp("received_bytes", "Bytes received in requests.")?,
+            opened: tcp("connections_opened", "Connections opened.")?,
+            closed: tcp("connections_closed", "Connections closed.")?,
+            refused: counter("isthmus_proxy_refused_total", "Connections refused, by reason.", &["port", "reason"])?,
+            retries: counter("isthmus_proxy_retries_total", "Tries after the first, by why.", &["why"])?,
+        })
+    }
+}
+
+/// Handles of one label set.
+struct Handles {
+    requests: IntCounter,
+    duration: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+}
+
+/// What makes a label set, compared by identity where identity is enough: parties live as long as connections do.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    source: *const Party,
+    destination: *const Party,
+    service: *const u8,
+    reporter: Reporter,
+    protocol: &'static str,
+    flag: &'static str,
+    code: u16,
+    grpc_status: String,
+}
+
+/// A worker's door to telemetry: handles cached, lines handed on.
+pub(crate) struct Telemetry {
+    pub(crate) metrics: Metrics,
+    log: log::Log,
+    cache: HashMap<Key, (Handles, Arc<Party>, Arc<Party>)>,
+}
+
+/// Label sets a worker keeps at hand; beyond it the cache begins anew.
+const CACHE: usize = 1024;
+
+impl Telemetry {
+    pub(crate) fn new(metrics: Metrics, log: log::Log) -> Self {
+        Self { metrics, log, cache: HashMap::new() }
+    }
+
+    /// A request ended.
+    pub(crate) fn request(&mut self, record: &Record) {
+        let key = Key {
+            source: Arc::as_ptr(&record.source),
+            destination: Arc::as_ptr(&record.destination),
+            service: record.service.as_ptr(),
+            reporter: record.reporter,
+            protocol: record.protocol,
+            flag: record.flag(),
+            code: record.code,
+            grpc_status: record.grpc_status.clone(),
+        };
+        if self.cache.len() >= CACHE {
+            self.cache.clear();
+        }
+        let metrics = &self.metrics;
+        let (handles, ..) = self.cache.entry(key).or_insert_with(|| {
+            // The parties are kept beside the handles: an address names one party as long as its entry lives.
+            (Handles::new(metrics, record), Arc::clone(&record.source), Arc::clone(&record.destination))
+        });
+        handles.requests.inc();
+        handles.duration.observe(record.duration.as_secs_f64() * 1000.0);
+        handles.request_bytes.observe(record.received as f64);
+        handles.response_bytes.observe(record.sent as f64);
+        self.log.write(record);
+    }
+
+    /// A connection began.
+    pub(crate) fn opened(&self, record: &Record) {
+        self.metrics.opened.with_label_values(&record.labels("")).inc();
+    }
+
+    /// A connection ended.
+    pub(crate) fn closed(&mut self, record: &Record) {
+        let labels = record.labels("");
+        self.metrics.closed.with_label_values(&labels).inc();
+        self.metrics.sent.with_label_values(&labels).inc_by(record.sent);
+        self.metrics.received.with_label_values(&labels).inc_by(record.received);
+        self.log.write(record);
+    }
+}
+
+impl Handles {
+    fn new(metrics: &Metrics, record: &Record) -> Self {
+        let code = record.code.to_string();
+        let labels = record.labels(&code);
+        Self {
+            requests: metrics.requests.with_label_values(&labels),
+            duration: metrics.durations.with_label_values(&labels),
+            request_bytes: metrics.request_bytes.with_label_values(&labels),
+            response_bytes: metrics.response_bytes.with_label_values(&labels),
+        }
+    }
+}

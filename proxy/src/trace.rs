@@ -1,0 +1,121 @@
+//! `isthmus trace`: a real request on the very path requests take, told hop by hop.
+
+use std::{rc::Rc, time::Instant};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    routing::get,
+};
+use http::Request;
+use isthmus_core::{ladder::Ladder, name::HostScope};
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    body::Body,
+    forward::Hop,
+    outbound::{self, routed},
+    snapshot::View,
+    worker::Worker,
+};
+
+/// What is to be traced.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Question {
+    host: String,
+    port: u16,
+    #[serde(default = "root")]
+    path: String,
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+pub(crate) type Requests = mpsc::Receiver<(Question, oneshot::Sender<Vec<Hop>>)>;
+type Asking = mpsc::Sender<(Question, oneshot::Sender<Vec<Hop>>)>;
+
+pub(crate) fn channel() -> (Asking, Requests) {
+    mpsc::channel(16)
+}
+
+/// `/trace?host=H&port=P&path=/x`.
+pub(crate) fn routes(asking: Asking) -> Router {
+    let ask = |State(asking): State<Asking>, Query(question): Query<Question>| async move {
+        let (reply, hops) = oneshot::channel();
+        if asking.send((question, reply)).await.is_err() {
+            return Json(vec![Hop::new("sidecar", "", "").failed("the sidecar has no worker yet")]);
+        }
+        Json(hops.await.unwrap_or_default())
+    };
+    Router::new().route("/trace", get(ask).post(ask)).with_state(asking)
+}
+
+/// Answers on a worker.
+pub(crate) async fn serve(worker: Rc<Worker>, mut requests: Requests) {
+    while let Some((question, reply)) = requests.recv().await {
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            let _ = reply.send(trace(&worker, &question).await);
+        });
+    }
+}
+
+async fn trace(worker: &Rc<Worker>, question: &Question) -> Vec<Hop> {
+    let began = Instant::now();
+    let own = worker.shared.connector.identity().spiffe();
+    let mut sidecar =
+        Hop::new("sidecar", worker.shared.config.common.name.clone(), worker.shared.config.common.cluster.to_string());
+    sidecar.identity = own.to_string();
+    let mut hops = vec![sidecar];
+    let found = worker.shared.snapshot.load().host(&question.host);
+    let Some((view, scope)) = found else {
+        let detail = "neither an own service nor one that another cluster exports to this one";
+        hops.push(Hop::new("name", question.host.clone(), "").took(began).failed(detail));
+        return hops;
+    };
+    hops.push(Hop::new("name", question.host.clone(), address(worker, &view)).took(began));
+    hops.push(policy(&view, scope));
+    let uri = format!("http://{}:{}{}", question.host, question.port, question.path);
+    let request =
+        match Request::get(&uri).header("host", format!("{}:{}", question.host, question.port)).body(Body::empty()) {
+            Ok(request) => request,
+            Err(error) => {
+                hops.push(Hop::new("request", uri, "").failed(error));
+                return hops;
+            }
+        };
+    let sent = Instant::now();
+    let routed = routed(worker, &view, scope, question.port, request).await;
+    hops.push(Hop::new("route", routed.route.clone(), ""));
+    hops.extend(outbound::hops(&routed));
+    hops.push(match &routed.outcome.answer {
+        Ok(answer) => {
+            let status = answer.status();
+            let by = outbound::text(answer.headers(), "x-served-by");
+            let hop = Hop::new("answer", status.to_string(), by).took(sent);
+            if status.is_server_error() { hop.failed("the application answers with an error") } else { hop }
+        }
+        Err(fault) => Hop::new("answer", fault.flag(), "").took(sent).failed(&routed.outcome.detail),
+    });
+    hops
+}
+
+fn address(worker: &Worker, view: &View) -> String {
+    let own = worker.shared.config.common.address;
+    let address = view.service.address_index.and_then(|index| isthmus_core::plan::service_address(own, index));
+    address.map_or_else(|| "no address of its own".into(), |address| address.to_string())
+}
+
+fn policy(view: &View, called: HostScope) -> Hop {
+    let ladder = view.ladders(None).map(|ladders| ladders.of(view.scope(called)));
+    let tiers = ladder.map_or(&[][..], Ladder::tiers);
+    let told = tiers.iter().enumerate().map(|(index, tier)| {
+        let part = ladder.map_or(0.0, |ladder| ladder.part(index));
+        format!("{} {:.0} % ({} of {} usable, {:?})", tier.place, part * 100.0, tier.usable, tier.total, tier.standing)
+    });
+    let told: Vec<_> = told.collect();
+    let hop = Hop::new("ladder", format!("{} tiers", tiers.len()), told.join("; "));
+    if tiers.iter().any(|tier| tier.usable > 0) { hop } else { hop.failed("no endpoint is usable anywhere") }
+}

@@ -1,0 +1,117 @@
+//! What a worker thread has of its own, and what all of them share.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use hyper::client::conn::http2::SendRequest;
+use isthmus_core::name::ClusterName;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{
+    body::Body,
+    config::Config,
+    connect::Connector,
+    notices::Notices,
+    pool::{Http1Pool, link::Links},
+    snapshot::Snapshot,
+    telemetry::{Party, Telemetry},
+};
+
+/// What requests to another cluster showed since the last report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    pub(crate) unanswered: u64,
+}
+
+/// Shared by all workers.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) connector: Connector,
+    pub(crate) notices: Notices,
+    /// This workload, as labels have it.
+    pub(crate) own: Arc<Party>,
+    pub(crate) evidence: Mutex<BTreeMap<ClusterName, Evidence>>,
+    changed: watch::Sender<u64>,
+    next_gateway: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, connector: Connector, own: Party) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            snapshot: ArcSwap::from_pointee(Snapshot::empty()),
+            connector,
+            notices: Notices::default(),
+            own: Arc::new(own),
+            evidence: Mutex::default(),
+            changed: watch::Sender::new(0),
+            next_gateway: AtomicU64::new(0),
+        })
+    }
+
+    /// Puts a new picture in force.
+    pub(crate) fn show(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Counts pictures.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// A local gateway whose path to the cluster is usable, in turn; `None`: there is none.
+    pub(crate) fn gateway_to(&self, cluster: &ClusterName) -> Option<SocketAddr> {
+        let snapshot = self.snapshot.load();
+        let gateways = &snapshot.mesh.as_ref()?.gateways;
+        let usable: Vec<_> =
+            gateways.iter().filter(|gateway| self.notices.path(**gateway, cluster).borrow().usable).collect();
+        let turn = usize::try_from(self.next_gateway.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
+        usable.get(turn.checked_rem(usable.len())?).map(|gateway| **gateway)
+    }
+
+    pub(crate) fn saw(&self, cluster: &ClusterName, add: impl FnOnce(&mut Evidence)) {
+        let mut evidence = self.evidence.lock();
+        if let Some(of) = evidence.get_mut(cluster) {
+            add(of);
+        } else {
+            add(evidence.entry(cluster.clone()).or_default());
+        }
+    }
+}
+
+/// One worker's own.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) http1: Http1Pool,
+    pub(crate) links: Links,
+    /// HTTP/2 connections to the own application, by address.
+    pub(crate) http2: RefCell<HashMap<SocketAddr, SendRequest<Body>>>,
+    pub(crate) telemetry: RefCell<Telemetry>,
+}
+
+/// Tasks of a worker stay on its thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Here;
+
+impl<F> hyper::rt::Executor<F> for Here
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
