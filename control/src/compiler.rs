@@ -1,7 +1,7 @@
 //! From control's inputs to those of `isthmus_core::compile`, and back.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     ops::Deref,
     sync::Arc,
@@ -74,6 +74,18 @@ impl Compiled {
             Resource::Service(service) => Some(service),
             _ => None,
         })
+    }
+}
+
+impl Compiled {
+    /// Services that have endpoints in the own cluster.
+    #[must_use]
+    pub fn with_local(&self) -> BTreeSet<&ServiceName> {
+        let local = self.resources.iter().filter_map(|resource| match resource {
+            Resource::Endpoints(endpoints) if !endpoints.local.is_empty() => Some(&endpoints.service),
+            _ => None,
+        });
+        local.collect()
     }
 }
 

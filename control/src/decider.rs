@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     heard::World,
-    view::{ClusterRow, MoveRow, PathRow},
+    view::{ClusterRow, EvidenceRow, MoveRow, PathRow},
 };
 
 /// Moves that are remembered.
@@ -93,6 +93,7 @@ struct Observed {
     paths: BTreeMap<String, (u64, PathReport)>,
     verdict: Verdict,
     smoothed_us: f64,
+    evidence: EvidenceRow,
 }
 
 /// Everything observed and decided.
@@ -160,8 +161,15 @@ impl Decider {
         }
     }
 
-    /// What a proxy's requests showed. Evidence is acted on where it is seen; here it is only counted.
-    pub fn evidence(&mut self, _evidence: &ClusterEvidence, _now: u64) {}
+    /// What a proxy's requests showed. Proxies act on it themselves, at once; here it is added up for people.
+    pub fn evidence(&mut self, evidence: &ClusterEvidence, now: u64) {
+        if let Some(observed) = self.known(&evidence.cluster, now) {
+            let sum = &mut observed.evidence;
+            sum.succeeded = sum.succeeded.saturating_add(evidence.succeeded);
+            sum.failed = sum.failed.saturating_add(evidence.failed);
+            sum.unanswered = sum.unanswered.saturating_add(evidence.unanswered);
+        }
+    }
 
     /// Judges every member. `unix_ms` stamps moves for people.
     pub fn decide(&mut self, world: &World, now: u64, unix_ms: u64) -> Beat {
@@ -229,6 +237,7 @@ impl Decider {
             since_seconds: observed.map_or(0, |observed| observed.since_seconds(now)),
             gateways: cluster.gateways.clone(),
             trust_domain: cluster.trust_domain.to_string(),
+            requests: observed.map(|observed| observed.evidence.clone()).unwrap_or_default(),
         }
     }
 }

@@ -30,14 +30,6 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// DNS cannot begin.
-    #[error("DNS cannot begin on {address}: {reason}")]
-    Dns {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        reason: String,
-    },
     /// A metric's name is taken.
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),

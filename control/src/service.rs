@@ -58,7 +58,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let authority = Authority::open(&config)?;
     let identity = authority.identity(&config, &drain)?;
     let parts = Parts::new(&config, &authority, identity.clone(), metrics, readiness.clone(), drain.clone());
-    let desk = parts.start(&mut tasks).await?;
+    let desk = parts.start(&mut tasks)?;
     serve(&config, &authority, &identity, desk.clone(), &mut tasks, &drain)?;
     let snapshots = desk.snapshots();
     let dump = move || snapshots.borrow().as_deref().map_or(serde_json::Value::Null, dump);
@@ -141,7 +141,7 @@ impl<'a> Parts<'a> {
         self.config.common.state_dir.join(name)
     }
 
-    async fn start(self, tasks: &mut JoinSet<()>) -> Result<Handle, Error> {
+    fn start(self, tasks: &mut JoinSet<()>) -> Result<Handle, Error> {
         let (tell, messages) = mpsc::channel(desk::QUEUE);
         let (snapshots, shown) = watch::channel(None);
         let (contents, to_say) = watch::channel(None);
@@ -162,7 +162,7 @@ impl<'a> Parts<'a> {
         tasks.spawn(self.listener(handle.clone(), found)?.run(drain.clone()));
         tasks.spawn(self.voice(handle.clone(), to_say, to_rise)?.run(drain.clone()));
         tasks.spawn(watch_readiness(handle.snapshots(), self.readiness.needs("model"), self.identity.clone()));
-        names::start(&self.setting, self.config.common.address, named, tasks, &drain).await?;
+        names::start(&self.setting, self.config.common.address, named, tasks, &drain)?;
         Ok(handle)
     }
 

@@ -65,6 +65,19 @@ pub struct ClusterRow {
     pub gateways: Vec<String>,
     /// Its trust domain.
     pub trust_domain: String,
+    /// What requests of own workloads to it showed, since this control began.
+    pub requests: EvidenceRow,
+}
+
+/// What requests showed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct EvidenceRow {
+    /// Answered.
+    pub succeeded: u64,
+    /// Refused, reset, or answered with an error of the way.
+    pub failed: u64,
+    /// Not answered in time.
+    pub unanswered: u64,
 }
 
 /// A path as one gateway reports it.

@@ -4,6 +4,7 @@
 
 mod support;
 
+use hickory_proto::{op::ResponseCode, rr::RecordType};
 use isthmus_core::model::{EndpointState, Resource};
 use isthmus_runtime::feed::Role;
 use support::{Client, Ground, registration, until};
@@ -124,5 +125,23 @@ async fn what_a_client_refuses_is_shown_until_it_takes_it() {
     client.until("the next version", |client| ports(client) == [9081]).await;
     until("nothing refused", || async { refusals().await.as_object().is_some_and(|all| all.is_empty()) }).await;
     client.leave();
+    control.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exported_service_has_a_name_and_what_is_not_exported_has_none() {
+    let ground = Ground::new(69);
+    ground.write("reviews.yaml", SERVICE);
+    let control = ground.start();
+    let server = std::net::SocketAddr::new(ground.at(1), 15053);
+    let name = "reviews.bookinfo.svc.clusterset.local.";
+    until("control is ready", || async { !ground.rows("/api/services").await.is_empty() }).await;
+    assert_eq!(support::dns(server, name, RecordType::A).await.metadata.response_code, ResponseCode::NXDomain);
+    ground.write("export.yaml", EXPORT);
+    until("an address", || async { !support::dns(server, name, RecordType::A).await.answers.is_empty() }).await;
+    let address = support::dns(server, name, RecordType::A).await.answers[0].data.to_string();
+    assert_eq!(address, "127.69.11.16", "the first service address of the workload DNS answers for");
+    let port = support::dns(server, name, RecordType::SRV).await.answers[0].data.to_string();
+    assert!(port.contains("9080"), "{port}");
     control.stop().await;
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use isthmus_core::model::{Endpoint, Endpoints, Resource, Service, Standing};
 
 use super::Desk;
-use crate::view::{ClusterRow, ConfigRow, DnsRow, EndpointRow, ServiceRow, View};
+use crate::view::{ClusterRow, ConfigRow, DnsRow, EndpointRow, EvidenceRow, ServiceRow, View};
 
 impl Desk {
     /// Everything there is to see.
@@ -69,6 +69,7 @@ impl Desk {
             since_seconds: self.now() / 1000,
             gateways: self.setting.advertise.clone(),
             trust_domain: self.setting.cluster.trust_domain(&self.setting.mesh).to_string(),
+            requests: EvidenceRow::default(),
         }
     }
 
