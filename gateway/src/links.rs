@@ -1,0 +1,204 @@
+//! All tunnels there are, and how each path stands because of them.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use isthmus_core::name::ClusterName;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    path::{Path, Seen, State},
+    tunnel::{Row, Tunnel},
+};
+
+/// A round trip that moved by less than this part of itself is not told to sidecars.
+const RTT_MOVED: u64 = 4;
+/// ... nor one that moved by less than this, microseconds.
+const RTT_MOVED_US: u64 = 500;
+
+/// How the path to a cluster stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Its state.
+    pub state: State,
+    /// Smoothed round trip of the best tunnel, microseconds; 0: none.
+    pub rtt_us: u64,
+}
+
+/// How a path stands, in full, for control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// State and round trip.
+    pub view: View,
+    /// Mean loss of its tunnels.
+    pub loss_ppm: u32,
+    /// Milliseconds since anything was heard on any tunnel; 0 when there is none.
+    pub silent_ms: u64,
+    /// Tunnels that are up.
+    pub tunnels: u32,
+}
+
+/// Views by cluster, as sidecars are told.
+pub type Views = Arc<BTreeMap<ClusterName, View>>;
+
+#[derive(Debug)]
+struct Peer {
+    path: Path,
+    tunnels: Vec<Arc<Tunnel>>,
+}
+
+/// The tunnels. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Links(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    peers: Mutex<BTreeMap<ClusterName, Peer>>,
+    incoming: Mutex<Vec<Arc<Tunnel>>>,
+    views: watch::Sender<Views>,
+    nudge: Notify,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            peers: Mutex::default(),
+            incoming: Mutex::default(),
+            views: watch::Sender::new(Views::default()),
+            nudge: Notify::new(),
+        }))
+    }
+}
+
+impl Links {
+    /// The clusters there are paths to; of the others the paths are forgotten.
+    pub fn expect<'a>(&self, clusters: impl IntoIterator<Item = &'a ClusterName>, now: Instant) {
+        let mut peers = self.0.peers.lock();
+        let mut gone = std::mem::take(&mut *peers);
+        for name in clusters {
+            let peer = gone.remove(name).unwrap_or_else(|| Peer { path: Path::new(now), tunnels: Vec::new() });
+            peers.insert(name.clone(), peer);
+        }
+        drop(peers);
+        self.judge(now);
+    }
+
+    /// A tunnel is up.
+    pub fn up(&self, tunnel: Arc<Tunnel>) {
+        if tunnel.label.dialled {
+            if let Some(peer) = self.0.peers.lock().get_mut(&tunnel.label.cluster) {
+                peer.tunnels.push(tunnel);
+            }
+        } else {
+            self.0.incoming.lock().push(tunnel);
+        }
+        self.judge(Instant::now());
+    }
+
+    /// A tunnel is gone.
+    pub fn down(&self, tunnel: &Arc<Tunnel>) {
+        let other = |one: &Arc<Tunnel>| !Arc::ptr_eq(one, tunnel);
+        if tunnel.label.dialled {
+            if let Some(peer) = self.0.peers.lock().get_mut(&tunnel.label.cluster) {
+                peer.tunnels.retain(other);
+            }
+        } else {
+            self.0.incoming.lock().retain(other);
+        }
+        self.judge(Instant::now());
+    }
+
+    /// Something was learned of a tunnel that may change its path.
+    pub fn nudge(&self) {
+        self.0.nudge.notify_one();
+    }
+
+    /// Ends when [`Links::nudge`] was called.
+    pub async fn nudged(&self) {
+        self.0.nudge.notified().await;
+    }
+
+    /// The tunnel for a new stream: usable, the fewest streams, ties at random.
+    #[must_use]
+    pub fn pick(&self, cluster: &ClusterName, now: Instant) -> Option<Arc<Tunnel>> {
+        let peers = self.0.peers.lock();
+        let usable = peers.get(cluster)?.tunnels.iter().filter(|tunnel| tunnel.seen(now) == Seen::Up);
+        usable.min_by_key(|tunnel| (tunnel.streams(), fastrand::u32(..))).cloned()
+    }
+
+    /// Judges every path by what is known at `now` and tells whoever listens what changed.
+    pub fn judge(&self, now: Instant) {
+        let mut peers = self.0.peers.lock();
+        let mut views = BTreeMap::new();
+        for (name, peer) in peers.iter_mut() {
+            peer.path.judge(peer.tunnels.iter().map(|tunnel| tunnel.seen(now)), now);
+            if peer.path.is_settled() {
+                views.insert(name.clone(), View { state: peer.path.state(), rtt_us: peer.rtt_us() });
+            }
+        }
+        // Told under the lock, so that an older judgement never overtakes a newer one.
+        self.0.views.send_if_modified(|told| {
+            let news = is_news(told, &views);
+            if news {
+                *told = Arc::new(views);
+            }
+            news
+        });
+    }
+
+    /// How the paths stand; wakes at each change.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Views> {
+        self.0.views.subscribe()
+    }
+
+    /// Every settled path in full.
+    #[must_use]
+    pub fn details(&self, now: Instant) -> BTreeMap<ClusterName, Detail> {
+        let peers = self.0.peers.lock();
+        let settled = peers.iter().filter(|(_, peer)| peer.path.is_settled());
+        settled.map(|(name, peer)| (name.clone(), peer.detail(now))).collect()
+    }
+
+    /// Every tunnel, dialled ones first.
+    #[must_use]
+    pub fn tunnels(&self) -> Vec<Arc<Tunnel>> {
+        let mut all: Vec<_> = self.0.peers.lock().values().flat_map(|peer| peer.tunnels.clone()).collect();
+        all.extend(self.0.incoming.lock().iter().cloned());
+        all
+    }
+
+    /// Every tunnel as people see it.
+    #[must_use]
+    pub fn rows(&self, now: Instant) -> Vec<Row> {
+        self.tunnels().iter().map(|tunnel| tunnel.row(now)).collect()
+    }
+}
+
+impl Peer {
+    fn rtt_us(&self) -> u64 {
+        let best = self.tunnels.iter().map(|tunnel| tunnel.rtt().as_micros()).min().unwrap_or(0);
+        u64::try_from(best).unwrap_or(u64::MAX)
+    }
+
+    fn detail(&self, now: Instant) -> Detail {
+        let count = u64::try_from(self.tunnels.len()).unwrap_or(1).max(1);
+        let loss = self.tunnels.iter().map(|tunnel| u64::from(tunnel.loss_ppm())).sum::<u64>() / count;
+        let silent = self.tunnels.iter().map(|tunnel| tunnel.silent(now).as_millis()).min().unwrap_or(0);
+        let up = self.tunnels.iter().filter(|tunnel| tunnel.seen(now) != Seen::Suspect).count();
+        Detail {
+            view: View { state: self.path.state(), rtt_us: self.rtt_us() },
+            loss_ppm: u32::try_from(loss).unwrap_or(u32::MAX),
+            silent_ms: u64::try_from(silent).unwrap_or(u64::MAX),
+            tunnels: u32::try_from(up).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn is_news(told: &BTreeMap<ClusterName, View>, now: &BTreeMap<ClusterName, View>) -> bool {
+    let moved = |before: &View, after: &View| {
+        let off = before.rtt_us.abs_diff(after.rtt_us);
+        before.state != after.state || (off >= RTT_MOVED_US && off >= before.rtt_us / RTT_MOVED)
+    };
+    told.len() != now.len() || now.iter().any(|(name, view)| told.get(name).is_none_or(|before| moved(before, view)))
+}

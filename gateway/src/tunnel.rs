@@ -1,0 +1,258 @@
+//! Tunnels: connections between gateways, each with a control stream and then a stream for every inner connection.
+//!
+//! This module is the boundary of the transport. Beyond it a tunnel is something that says how it is ([`Tunnel::seen`],
+//! [`Tunnel::rtt`]) and on which streams are opened; today the one transport is QUIC. The TCP+TLS fallback (DESIGN.md
+//! decision 18) becomes a second kind of connection here and a second reader of its ALPN in [`crate::edge`]; nothing
+//! else has to know.
+//!
+//! Each side dials [`PER_GATEWAY`] tunnels to each gateway of each remote cluster and opens its streams on those only;
+//! on tunnels that peers dialled it takes theirs.
+
+pub mod accept;
+pub mod control;
+pub mod dial;
+pub mod endpoint;
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use isthmus_core::name::{ClusterName, TrustDomain};
+use parking_lot::Mutex;
+use quinn::VarInt;
+use serde::Serialize;
+
+use crate::{
+    metrics::Metrics,
+    path::{Pulse, Seen},
+    pipe::Carried,
+};
+
+/// Tunnels that are dialled to each gateway: one connection would put everything behind one loss.
+pub const PER_GATEWAY: usize = 2;
+/// Codes that tunnels are closed with.
+pub mod code {
+    use quinn::VarInt;
+    /// The gateway ends.
+    pub const DRAINED: VarInt = VarInt::from_u32(0);
+    /// The peer's cluster is not, or is no more, one of the mesh.
+    pub const UNKNOWN_CLUSTER: VarInt = VarInt::from_u32(1);
+    /// The peer does not speak the protocol.
+    pub const PROTOCOL: VarInt = VarInt::from_u32(2);
+}
+/// Loss is smoothed over some of these.
+const LOSS_WEIGHT: f64 = 0.3;
+
+/// Who a tunnel is and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// `<cluster>/<gateway address>/<index>`; of one that a peer dialled, `<cluster>/<its address>/in`.
+    pub id: String,
+    /// The other cluster.
+    pub cluster: ClusterName,
+    /// The trust domain its peer proved.
+    pub trust_domain: TrustDomain,
+    /// Whether this side dialled it, and so opens streams on it.
+    pub dialled: bool,
+}
+
+/// One tunnel.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// Who it is.
+    pub label: Label,
+    /// The peer's name, as its hello says.
+    pub peer: String,
+    /// The connection.
+    pub connection: quinn::Connection,
+    /// Bytes of its streams.
+    pub carried: Carried,
+    streams: AtomicUsize,
+    draining: AtomicBool,
+    pulse: Mutex<Pulse>,
+    loss: Mutex<Loss>,
+    counted: Mutex<(u64, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Loss {
+    sent: u64,
+    lost: u64,
+    part: f64,
+}
+
+/// A stream that counts as open on its tunnel.
+#[derive(Debug)]
+pub struct StreamGuard<'a>(&'a Tunnel);
+
+impl Tunnel {
+    /// A tunnel that came up at `now`.
+    #[must_use]
+    pub fn new(label: Label, peer: String, connection: quinn::Connection, now: Instant) -> Self {
+        Self {
+            label,
+            peer,
+            connection,
+            carried: Carried::default(),
+            streams: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            pulse: Mutex::new(Pulse::new(now)),
+            loss: Mutex::new(Loss::default()),
+            counted: Mutex::default(),
+        }
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn seen(&self, now: Instant) -> Seen {
+        if self.pulse.lock().is_suspect(now, self.rtt()) {
+            Seen::Suspect
+        } else if self.draining.load(Ordering::Relaxed) {
+            Seen::Draining
+        } else {
+            Seen::Up
+        }
+    }
+
+    /// Smoothed round trip.
+    #[must_use]
+    pub fn rtt(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    /// Since when nothing was heard on its control stream.
+    #[must_use]
+    pub fn silent(&self, now: Instant) -> Duration {
+        self.pulse.lock().silent(now)
+    }
+
+    /// Streams open now.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Counts a stream until the guard is dropped.
+    pub fn stream(&self) -> StreamGuard<'_> {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        StreamGuard(self)
+    }
+
+    /// Whether its peer said that it drains.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Closes it.
+    pub fn close(&self, code: VarInt, reason: &str) {
+        self.connection.close(code, reason.as_bytes());
+    }
+
+    /// Takes what was sent and lost since the last beat into the smoothed loss, and what was carried into `metrics`.
+    pub fn beat(&self, metrics: &Metrics) {
+        self.count(metrics);
+        let path = self.connection.stats().path;
+        let mut loss = self.loss.lock();
+        let (sent, lost) = (path.sent_packets.saturating_sub(loss.sent), path.lost_packets.saturating_sub(loss.lost));
+        (loss.sent, loss.lost) = (path.sent_packets, path.lost_packets);
+        if sent > 0 {
+            let part = (lost as f64 / sent as f64).min(1.0);
+            loss.part += LOSS_WEIGHT * (part - loss.part);
+        }
+    }
+
+    /// Takes what was carried since the last time into `metrics`.
+    pub fn count(&self, metrics: &Metrics) {
+        let direction = if self.label.dialled { "out" } else { "in" };
+        let mut counted = self.counted.lock();
+        let now = (self.carried.sent.load(Ordering::Relaxed), self.carried.received.load(Ordering::Relaxed));
+        let news = [("sent", now.0.saturating_sub(counted.0)), ("received", now.1.saturating_sub(counted.1))];
+        *counted = now;
+        for (way, bytes) in news {
+            metrics.bytes.with_label_values(&[direction, self.label.cluster.as_str(), way]).inc_by(bytes);
+        }
+    }
+
+    /// Smoothed loss, parts per million of packets.
+    #[must_use]
+    pub fn loss_ppm(&self) -> u32 {
+        (self.loss.lock().part * 1e6) as u32
+    }
+
+    /// As `GET /tunnels` shows it.
+    #[must_use]
+    pub fn row(&self, now: Instant) -> Row {
+        let path = self.connection.stats().path;
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        Row {
+            tunnel: self.label.id.clone(),
+            cluster: self.label.cluster.to_string(),
+            direction: if self.label.dialled { "out" } else { "in" },
+            gateway: self.peer.clone(),
+            address: self.connection.remote_address().to_string(),
+            state: match self.seen(now) {
+                Seen::Up => "up",
+                Seen::Draining => "draining",
+                Seen::Suspect => "suspect",
+            },
+            transport: TRANSPORT,
+            congestion: "bbr, bounded",
+            rtt_us: micros(self.rtt()),
+            loss_ppm: self.loss_ppm(),
+            silent_ms: u64::try_from(self.silent(now).as_millis()).unwrap_or(u64::MAX),
+            streams: self.streams(),
+            bytes_sent: self.carried.sent.load(Ordering::Relaxed),
+            bytes_received: self.carried.received.load(Ordering::Relaxed),
+            window_bytes: path.cwnd,
+            mtu: path.current_mtu,
+        }
+    }
+}
+
+impl Drop for StreamGuard<'_> {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The one transport of today, as status shows it.
+pub const TRANSPORT: &str = "quic";
+
+/// A tunnel as people see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Its id.
+    pub tunnel: String,
+    /// The other cluster.
+    pub cluster: String,
+    /// `out`: dialled by this gateway; `in`: by the peer.
+    pub direction: &'static str,
+    /// The peer's name.
+    pub gateway: String,
+    /// The peer's address.
+    pub address: String,
+    /// up, draining, suspect.
+    pub state: &'static str,
+    /// quic.
+    pub transport: &'static str,
+    /// Who bounds what is in flight.
+    pub congestion: &'static str,
+    /// Smoothed round trip, microseconds.
+    pub rtt_us: u64,
+    /// Smoothed loss, parts per million of packets.
+    pub loss_ppm: u32,
+    /// Milliseconds since anything was heard on the control stream.
+    pub silent_ms: u64,
+    /// Streams open.
+    pub streams: usize,
+    /// Bytes of streams, from this side.
+    pub bytes_sent: u64,
+    /// Bytes of streams, to this side.
+    pub bytes_received: u64,
+    /// Congestion window.
+    pub window_bytes: u64,
+    /// Bytes a packet may have.
+    pub mtu: u16,
+}
