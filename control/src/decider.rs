@@ -248,7 +248,14 @@ impl Observed {
     }
 
     fn with(judge: Judge) -> Self {
-        Self { judge, lease: Lease::default(), paths: BTreeMap::new(), verdict: Verdict::default(), smoothed_us: 0.0 }
+        Self {
+            judge,
+            lease: Lease::default(),
+            paths: BTreeMap::new(),
+            verdict: Verdict::default(),
+            smoothed_us: 0.0,
+            evidence: EvidenceRow::default(),
+        }
     }
 
     fn since_seconds(&self, now: u64) -> u64 {
