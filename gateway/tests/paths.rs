@@ -1,0 +1,118 @@
+//! How fast a broken path is known, and who may be at the other end of a tunnel at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use isthmus_core::{model::Resource, statement::Consumers};
+use isthmus_wire::tunnel::{Notice, notice::State};
+use support::{Cable, Cluster, LIMIT, call, called_until, echo, header, reviews, subscribe};
+use tokio::sync::mpsc;
+
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+async fn until(notices: &mut mpsc::UnboundedReceiver<Notice>, state: State) -> Instant {
+    let heard = async {
+        while let Some(notice) = notices.recv().await {
+            if notice.cluster == "west" && notice.state() == state {
+                return Instant::now();
+            }
+        }
+        panic!("the gateway closed");
+    };
+    tokio::time::timeout(LIMIT, heard).await.unwrap_or_else(|_| panic!("no notice says {state:?}"))
+}
+
+#[tokio::test]
+async fn a_pulled_cable_is_suspect_long_before_its_idle_timeout_then_lost_and_back_when_it_is_mended() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut at_east = east.gateway("gateway", NOWHERE, &[&west]);
+    let at_west = west.gateway("gateway", NOWHERE, &[&east]);
+    let cable = Cable::new(at_west.tunnel).await;
+    at_west.learn(reviews(Consumers::All, &[("reviews-1", echo().await)]));
+    at_west.learn([east.seen_at(at_east.tunnel)]);
+    at_east.learn([west.seen_at(cable.address)]);
+    at_east.path("up", 2).await;
+    let mut notices = subscribe(&east, at_east.local).await;
+    until(&mut notices, State::Up).await;
+
+    let pulled = Instant::now();
+    cable.pull(true);
+    let suspect = until(&mut notices, State::Suspect).await - pulled;
+    assert!(suspect < Duration::from_millis(2000), "suspect after {suspect:?}");
+    assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "no_tunnel");
+    at_east.path("suspect", 0).await;
+    until(&mut notices, State::Lost).await;
+
+    cable.pull(false);
+    until(&mut notices, State::Up).await;
+    called_until(&east, at_east.local, &header("west"), "accepted").await;
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_answers_is_given_up_with_its_own_word() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut at_east = east.gateway("gateway", NOWHERE, &[&west]);
+    let at_west = west.gateway("gateway", NOWHERE, &[&east]);
+    let cable = Cable::new(at_west.tunnel).await;
+    at_west.learn([east.seen_at(at_east.tunnel)]);
+    at_east.learn([west.seen_at(cable.address)]);
+    at_east.path("up", 2).await;
+    cable.pull(true);
+    assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "timeout");
+}
+
+#[tokio::test]
+async fn only_the_gateway_of_exactly_that_cluster_is_a_peer() {
+    let (east, west, north) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("north"));
+    let at_east = east.gateway("gateway", NOWHERE, &[&west, &north]);
+    // What is at west's address is north's gateway; and one of west that is no gateway.
+    for (cluster, account) in [(&north, "gateway"), (&west, "control")] {
+        let imposter = cluster.gateway(account, NOWHERE, &[&east]);
+        imposter.learn([east.seen_at(at_east.tunnel)]);
+        at_east.learn([west.seen_at(imposter.tunnel)]);
+        let failed = at_east.context.metrics.dials.with_label_values(&["west", "failed"]);
+        let before = failed.get();
+        let refused = async {
+            while failed.get() < before + 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, refused).await.unwrap();
+        assert!(at_east.context.links.tunnels().iter().all(|tunnel| !tunnel.label.dialled));
+        assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "no_tunnel");
+    }
+    // Neither did the one whose cluster is not in east's table get a tunnel in.
+    assert!(at_east.context.links.tunnels().is_empty());
+}
+
+#[tokio::test]
+async fn an_ejected_cluster_loses_its_tunnels_and_a_lease_crosses_to_control() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut at_east = east.gateway("gateway", NOWHERE, &[&west]);
+    let mut at_west = west.gateway("gateway", NOWHERE, &[&east]);
+    at_west.learn([east.seen_at(at_east.tunnel)]);
+    at_east.learn([west.seen_at(at_west.tunnel)]);
+    at_east.path("up", 2).await;
+    at_east.learn([Resource::Lease { statement: "bGVhc2U=".into() }]);
+    let heard = async {
+        while let Some(report) = at_west.reports.recv().await {
+            if report.leases.iter().any(|lease| lease == b"lease") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, heard).await.unwrap();
+    at_east.context.table.apply([], &["cluster/west".into()]);
+    let closed = async {
+        while !at_east.context.links.tunnels().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, closed).await.unwrap();
+    at_west.path("lost", 0).await;
+}
