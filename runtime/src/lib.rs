@@ -23,11 +23,13 @@
 //! | [`metrics`] | one registry a process |
 //! | [`logs`] | lines on stderr, level changeable |
 //! | [`feed`] | the client half of the feed |
+//! | [`dns`] | names of services, answered over UDP and TCP |
 
 pub mod admin;
 pub mod backoff;
 pub mod config;
 pub mod disk;
+pub mod dns;
 pub mod drain;
 pub mod enrolment;
 pub mod feed;
