@@ -1,0 +1,128 @@
+//! What an operator asks of a member on its admin port: bootstrap, join, tokens, status, eject, operators.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::{error::Refusal, join, member::Member, state::Command};
+
+/// The member, once it is there: it waits for its identity first.
+pub type Later = watch::Receiver<Option<Arc<Member>>>;
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (StatusCode::CONFLICT, Json(self)).into_response()
+    }
+}
+
+async fn there(later: &Later) -> Result<Arc<Member>, Refusal> {
+    later.borrow().clone().ok_or_else(|| {
+        Refusal::new("the member has no identity yet", "see that the cluster's control runs; its CA gives it one")
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Join {
+    token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    cluster: String,
+    #[serde(default = "an_hour")]
+    ttl_seconds: u64,
+}
+
+fn an_hour() -> u64 {
+    3600
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Eject {
+    cluster: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Operators {
+    clusters: Vec<String>,
+}
+
+/// The routes.
+pub fn routes(later: Later) -> Router {
+    Router::new()
+        .route("/bootstrap", post(bootstrap))
+        .route("/join", post(redeem))
+        .route("/tokens", post(tokens))
+        .route("/eject", post(eject))
+        .route("/operators", post(operators))
+        .route("/status", get(status))
+        .with_state(later)
+}
+
+async fn bootstrap(State(later): State<Later>) -> Result<Json<Value>, Refusal> {
+    let member = there(&later).await?;
+    member.bootstrap().await?;
+    Ok(Json(json!({ "mesh": member.mesh(), "cluster": member.cluster() })))
+}
+
+async fn redeem(State(later): State<Later>, Json(asked): Json<Join>) -> Result<Json<Value>, Refusal> {
+    let member = there(&later).await?;
+    join::redeem(&member, &asked.token).await?;
+    Ok(Json(json!({ "mesh": member.mesh(), "cluster": member.cluster() })))
+}
+
+async fn tokens(State(later): State<Later>, Json(asked): Json<NewToken>) -> Result<Json<Value>, Refusal> {
+    let member = there(&later).await?;
+    let token = join::issue(&member, &asked.cluster, Duration::from_secs(asked.ttl_seconds)).await?;
+    Ok(Json(json!({ "token": token, "cluster": asked.cluster, "ttl_seconds": asked.ttl_seconds })))
+}
+
+async fn eject(State(later): State<Later>, Json(asked): Json<Eject>) -> Result<Json<Value>, Refusal> {
+    let member = there(&later).await?;
+    let by = member.cluster().to_owned();
+    member.write(Command::Eject { cluster: asked.cluster.clone(), by }).await?;
+    Ok(Json(json!({ "ejected": asked.cluster })))
+}
+
+async fn operators(State(later): State<Later>, Json(asked): Json<Operators>) -> Result<Json<Value>, Refusal> {
+    let member = there(&later).await?;
+    let by = member.cluster().to_owned();
+    member.write(Command::Operators { clusters: asked.clusters.clone(), by }).await?;
+    Ok(Json(json!({ "operators": asked.clusters })))
+}
+
+async fn status(State(later): State<Later>) -> Result<Json<Value>, Refusal> {
+    let member = there(&later).await?;
+    let standing = member.standing();
+    let members: Vec<_> = member
+        .view
+        .members()
+        .into_iter()
+        .map(|record| {
+            json!({
+                "cluster": record.cluster, "trust_domain": record.trust_domain, "addresses": record.addresses,
+                "raft_id": record.raft_id, "operator": record.operator, "ejected": record.ejected,
+                "issuer": record.issuer,
+            })
+        })
+        .collect();
+    Ok(Json(json!({
+        "joined": member.is_joined(), "mesh": member.mesh(), "cluster": member.cluster(),
+        "leader": standing.leader, "term": standing.term, "quorum": standing.quorum,
+        "voters": standing.voters, "learners": standing.learners, "applied": standing.applied,
+        "sessions": standing.sessions, "revision": member.view.revision(), "members": members,
+    })))
+}

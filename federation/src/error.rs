@@ -1,0 +1,57 @@
+//! Why a member does not begin, or refuses.
+
+use std::path::PathBuf;
+
+/// Why a member does not begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of its state is not whole.
+    #[error(
+        "{} is damaged and is not used: {reason}; other members have the same content: move the member's folder away \
+         and join again with a token, or restore the file from a backup",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of its own.
+    #[error(transparent)]
+    Disk(#[from] isthmus_runtime::disk::DiskError),
+    /// The federation key.
+    #[error(transparent)]
+    Key(#[from] isthmus_runtime::key::KeyError),
+    /// Its address is taken.
+    #[error(transparent)]
+    Admin(#[from] isthmus_runtime::admin::AdminError),
+    /// It has no identity.
+    #[error(transparent)]
+    Enrol(#[from] isthmus_runtime::enrolment::EnrolError),
+    /// Its port is taken.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Raft stopped.
+    #[error("raft stopped: {0}")]
+    Raft(String),
+    /// A metric could not be registered.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Why a write, a join or a token is refused, with what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[error("{error}; {remedy}")]
+pub struct Refusal {
+    /// The thing and the reason.
+    pub error: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { error: error.into(), remedy: remedy.into() }
+    }
+}

@@ -1,0 +1,223 @@
+//! Tokens made, redeemed, and the join on both sides (DESIGN.md decision 15).
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use isthmus_core::name::TrustDomain;
+use isthmus_runtime::{
+    enrolment::system_identity,
+    grpc,
+    tls::{self, Accept},
+    trust::TrustRoots,
+};
+use isthmus_wire::{
+    federation::{JoinRequest, JoinResponse, MemberRecord, member_client::MemberClient},
+    signing,
+};
+use prost::Message;
+use rustls_pki_types::CertificateDer;
+
+use crate::{
+    config::ALPN,
+    error::Refusal,
+    member::{Itself, Member},
+    state::{Blob, Command},
+    token::{self, Token},
+};
+
+const NEW_TOKEN: &str = "make a new one with `isthmus token create` where the mesh is";
+/// Redeeming takes a write, and the issuer may be starting.
+const JOIN_LIMIT: Duration = Duration::from_secs(8);
+
+fn unix() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Issues a token for a cluster.
+///
+/// # Errors
+/// When this member is of no mesh, the name is none, or there is no quorum.
+pub async fn issue(member: &Member, cluster: &str, ttl: Duration) -> Result<String, Refusal> {
+    if !member.is_joined() {
+        return Err(Refusal::new("this member is of no mesh yet", "bootstrap it, or join it with a token"));
+    }
+    let name = cluster.parse::<isthmus_core::name::ClusterName>();
+    name.map_err(|error| Refusal::new(error.to_string(), "choose another name"))?;
+    if cluster == member.cluster() {
+        return Err(Refusal::new(
+            format!("{cluster} is the cluster that would issue the token"),
+            "name the one to join",
+        ));
+    }
+    let (id, secret) = (hex(&token::random(8)?), token::random(32)?);
+    let expires = unix() + ttl.as_secs();
+    let issuer = member.cluster().to_owned();
+    let hash = token::hash(&secret);
+    let command = Command::Token { id: id.clone(), cluster: cluster.to_owned(), hash, expires, issuer: issuer.clone() };
+    member.write(command).await?;
+    let own = member.own_record(&issuer, 0);
+    let token = Token {
+        mesh: member.mesh(),
+        cluster: cluster.to_owned(),
+        id,
+        secret: Blob(secret),
+        addresses: own.addresses,
+        roots: own.roots.into_iter().map(Blob).collect(),
+        trust_domain: own.trust_domain,
+        issuer,
+        expires,
+    };
+    Ok(token.text())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Lets a joiner in: the issuer's side.
+///
+/// # Errors
+/// One message each for a token that is unknown, for another cluster, expired, used, or with a wrong secret.
+pub async fn admit(member: &Arc<Member>, request: JoinRequest) -> Result<JoinResponse, Refusal> {
+    let machine = member.machine().ok_or_else(|| Refusal::new("this member is of no mesh yet", "wait until it is"))?;
+    if request.mesh != member.mesh() {
+        let error = format!("the token is of mesh {:?}, this is a member of {:?}", request.mesh, member.mesh());
+        return Err(Refusal::new(error, "use the mesh's own token"));
+    }
+    let known = machine.look(|state| state.token(&request.token_id).cloned());
+    let known = known
+        .ok_or_else(|| Refusal::new(format!("token {} is not known to this mesh", request.token_id), NEW_TOKEN))?;
+    if known.cluster != request.cluster {
+        let error = format!("the token is for cluster {}, not for {}", known.cluster, request.cluster);
+        return Err(Refusal::new(error, NEW_TOKEN));
+    }
+    if known.issuer != member.cluster() {
+        let error = format!("the token was issued by {}, not by {}", known.issuer, member.cluster());
+        return Err(Refusal::new(error, "ask the cluster that issued it"));
+    }
+    if known.hash != token::hash(&request.secret) {
+        return Err(Refusal::new("the token's secret is wrong", NEW_TOKEN));
+    }
+    signing::verify_join(&request)
+        .map_err(|error| Refusal::new(error.to_string(), "the joiner must hold the federation key it names"))?;
+    if known.expires < unix() {
+        return Err(Refusal::new("the token has expired", NEW_TOKEN));
+    }
+    let domain = member.config.common.cluster.trust_domain(&member.config.common.mesh);
+    if request.trust_domain != format!("{}.{}", request.cluster, member.mesh())
+        || request.trust_domain == domain.as_str()
+    {
+        let error = format!("{} is not the trust domain of cluster {}", request.trust_domain, request.cluster);
+        return Err(Refusal::new(error, "set the joiner's mesh domain to the mesh's"));
+    }
+    enter(member, request).await
+}
+
+async fn enter(member: &Arc<Member>, request: JoinRequest) -> Result<JoinResponse, Refusal> {
+    let machine = member.machine().ok_or_else(|| Refusal::new("this member is of no mesh yet", "wait until it is"))?;
+    let next = machine.look(crate::state::State::next_id);
+    let mut record = MemberRecord {
+        cluster: request.cluster.clone(),
+        federation_key: request.federation_key.clone(),
+        roots: request.roots,
+        addresses: request.addresses,
+        raft_id: next,
+        issuer: member.cluster().to_owned(),
+        trust_domain: request.trust_domain,
+        ..MemberRecord::default()
+    };
+    member.key.countersign(&mut record);
+    member.write(Command::Join { token: request.token_id, record: Blob(record.encode_to_vec()) }).await?;
+    // The same key that asks again is the member it became the first time. The write is in our own log by now or soon.
+    for _ in 0..200 {
+        let held = machine.look(|state| state.member(&request.cluster));
+        if let Some(held) = held.filter(|held| held.federation_key == request.federation_key) {
+            return Ok(JoinResponse {
+                raft_id: held.raft_id,
+                members: machine.look(|state| state.members().collect()),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Err(Refusal::new("the join is written but not seen here yet", "run `isthmus join` with the same token again"))
+}
+
+/// Redeems a token: the joiner's side.
+///
+/// # Errors
+/// When the token is malformed, expired, for another cluster or mesh, or whoever answers refuses it.
+pub async fn redeem(member: &Arc<Member>, text: &str) -> Result<(), Refusal> {
+    let token = Token::parse(text)?;
+    if member.is_joined() {
+        let error = format!("this member is of mesh {} already", member.mesh());
+        return Err(Refusal::new(error, "to join another one, move its state directory away"));
+    }
+    if token.cluster != member.cluster() {
+        let error = format!("the token is for cluster {}, this is {}", token.cluster, member.cluster());
+        return Err(Refusal::new(error, NEW_TOKEN));
+    }
+    if token.mesh != member.config.common.mesh.as_str() {
+        let error = format!(
+            "the token is of mesh {}, this cluster is configured for {}",
+            token.mesh, member.config.common.mesh
+        );
+        return Err(Refusal::new(error, "set `mesh:` in this cluster's configuration to the mesh's domain"));
+    }
+    if token.expires < unix() {
+        return Err(Refusal::new("the token has expired", NEW_TOKEN));
+    }
+    let response = ask(member, &token).await?;
+    let members = response.members.iter().map(|record| Blob(record.encode_to_vec())).collect();
+    let itself = Itself { raft_id: response.raft_id, mesh: token.mesh.clone(), members };
+    let failed =
+        |error: crate::error::Error| Refusal::new(format!("joined, but cannot begin: {error}"), "see the member's log");
+    member.become_member(itself).await.map_err(failed)
+}
+
+async fn ask(member: &Member, token: &Token) -> Result<JoinResponse, Refusal> {
+    let changed =
+        |error: isthmus_core::name::InvalidName| Refusal::new(format!("the token is changed: {error}"), NEW_TOKEN);
+    let domain: TrustDomain = token.trust_domain.parse().map_err(changed)?;
+    let issuer = system_identity(&domain, "federation").map_err(changed)?;
+    let roots = token.roots.iter().map(|root| CertificateDer::from(root.0.clone()));
+    let roots = TrustRoots::of_domain(&domain, roots);
+    let own = member.own_record("", 0);
+    let mut request = JoinRequest {
+        mesh: token.mesh.clone(),
+        cluster: token.cluster.clone(),
+        token_id: token.id.clone(),
+        secret: token.secret.0.clone(),
+        federation_key: own.federation_key,
+        roots: own.roots,
+        addresses: own.addresses,
+        trust_domain: own.trust_domain,
+        proof: vec![],
+    };
+    member.key.prove(&mut request);
+    let mut last = Refusal::new("the token names no address", NEW_TOKEN);
+    let until = tokio::time::Instant::now() + JOIN_LIMIT;
+    while tokio::time::Instant::now() < until {
+        for address in &token.addresses {
+            let config = tls::anonymous_client_config(roots.clone(), Accept::one(issuer.clone()), &[ALPN]);
+            let mut client = MemberClient::new(grpc::channel_with(config, address));
+            match client.join(request.clone()).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) if status.code() == tonic::Code::FailedPrecondition => return Err(from_status(&status)),
+                Err(status) => {
+                    let error = format!("{} does not answer at {address}: {}", token.issuer, grpc::reason(&status));
+                    last = Refusal::new(error, "see that its gateway is up and reachable from here, then join again");
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(last)
+}
+
+/// A refusal as it came over the wire: the thing and the reason; the remedy.
+fn from_status(status: &tonic::Status) -> Refusal {
+    let (error, remedy) = status.message().rsplit_once("; ").unwrap_or((status.message(), ""));
+    Refusal::new(error, remedy)
+}

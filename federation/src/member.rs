@@ -1,0 +1,423 @@
+//! The running member: Raft, sessions and view joined; writes find the leader wherever it is.
+
+pub(crate) mod keeper;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use isthmus_runtime::{disk, drain::Drain, identity::Identity, trust::TrustRoots};
+use isthmus_wire::{
+    federation::{
+        MemberRecord, ProposeAnswer, RaftAnswer, SessionFrame, SignedStatement, Standing, session_frame::Body,
+    },
+    signing::FederationKey,
+};
+use openraft::{
+    SnapshotPolicy,
+    errors::{ClientWriteError, RaftError},
+};
+use parking_lot::Mutex;
+use prost::Message;
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    config::{Config, WRITE_LIMIT},
+    error::{Error, Refusal},
+    raft::{
+        Node, Raft, TypeConfig,
+        log::Log,
+        machine::{Machine, News},
+        network::{Network, SnapshotCall, method},
+    },
+    session::{End, Sessions},
+    state::{Answer, Blob, Command},
+    view::{Heard, View},
+};
+
+/// Version of the file that says which member this is.
+const DISK_VERSION: u32 = 1;
+/// Between two tries of a write.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// Log entries between snapshots.
+const SNAPSHOT_EVERY: u64 = 2000;
+
+/// Who this member is, fixed when it bootstrapped or joined.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Itself {
+    /// Its Raft id.
+    pub raft_id: u64,
+    /// The mesh.
+    pub mesh: String,
+    /// The members it knew then, as `MemberRecord`s: how it finds the others before its log says.
+    pub members: Vec<Blob>,
+}
+
+/// What every part of a member shares.
+pub struct Member {
+    /// Its configuration.
+    pub config: Config,
+    /// Its leaf and whom it believes.
+    pub identity: Identity,
+    /// The cluster's key.
+    pub key: FederationKey,
+    /// Sessions with other members.
+    pub sessions: Sessions,
+    /// What it knows.
+    pub view: View,
+    /// What is still to go into the log, by cluster and key.
+    pending: Mutex<BTreeMap<(String, String), SignedStatement>>,
+    raft: tokio::sync::OnceCell<(Raft, Machine, Itself)>,
+    running: tokio::sync::Notify,
+    drain: Drain,
+}
+
+impl Member {
+    /// A member that is of no mesh yet, or of the one its disk says.
+    ///
+    /// # Errors
+    /// When its disk is damaged.
+    pub async fn open(
+        config: Config,
+        identity: Identity,
+        key: FederationKey,
+        drain: Drain,
+    ) -> Result<Arc<Self>, Error> {
+        let member = Arc::new(Self {
+            config,
+            identity,
+            key,
+            sessions: Sessions::default(),
+            view: View::default(),
+            pending: Mutex::default(),
+            raft: tokio::sync::OnceCell::new(),
+            running: tokio::sync::Notify::new(),
+            drain,
+        });
+        if let Some(itself) = disk::load_versioned::<Itself>(&member.file("member.json"), DISK_VERSION)? {
+            member.begin(itself).await?;
+        }
+        Ok(member)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.config.common.state_dir.join(name)
+    }
+
+    /// The own cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        self.config.common.cluster.as_str()
+    }
+
+    /// Whether it is of a mesh.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.raft.initialized()
+    }
+
+    pub(crate) fn machine(&self) -> Option<&Machine> {
+        self.raft.get().map(|(_, machine, _)| machine)
+    }
+
+    pub(crate) fn raft(&self) -> Option<&Raft> {
+        self.raft.get().map(|(raft, _, _)| raft)
+    }
+
+    pub(crate) fn mesh(&self) -> String {
+        self.raft.get().map_or_else(String::new, |(_, _, itself)| itself.mesh.clone())
+    }
+
+    /// Becomes this member for good: remembered before anything else, then Raft begins.
+    pub(crate) async fn become_member(self: &Arc<Self>, itself: Itself) -> Result<(), Error> {
+        disk::store_versioned(&self.file("member.json"), DISK_VERSION, &itself)?;
+        self.begin(itself).await
+    }
+
+    async fn begin(self: &Arc<Self>, itself: Itself) -> Result<(), Error> {
+        let (news, changes) = mpsc::unbounded_channel();
+        let log = Log::open(&self.file("log.redb"))?;
+        let machine = Machine::open(&self.file("state.redb"), news)?;
+        let timing = self.config.timing;
+        let config = openraft::Config {
+            cluster_name: itself.mesh.clone(),
+            heartbeat_interval: timing.heartbeat_ms,
+            election_timeout_min: timing.election_min_ms,
+            election_timeout_max: timing.election_max_ms,
+            enable_pre_vote: Some(true),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+            ..openraft::Config::default()
+        };
+        let config = config.validate().map_err(|error| Error::Raft(error.to_string()))?;
+        let network = Network(self.sessions.clone());
+        let raft = Raft::new(itself.raft_id, Arc::new(config), network, log, machine.clone()).await;
+        let raft = raft.map_err(|error| Error::Raft(error.to_string()))?;
+        for blob in &itself.members {
+            if let Ok(record) = MemberRecord::decode(blob.0.as_slice()) {
+                self.view.member(&itself.mesh, record);
+            }
+        }
+        machine.look(|state| self.view.replace(state));
+        self.believe();
+        let _ = self.raft.set((raft, machine, itself));
+        keeper::spawn(self, changes);
+        self.running.notify_waiters();
+        Ok(())
+    }
+
+    /// Believes the roots of all members, and of none besides.
+    fn believe(&self) {
+        let mut trust = TrustRoots::new();
+        for record in self.view.members().into_iter().filter(|record| !record.ejected) {
+            if let Ok(domain) = record.trust_domain.parse() {
+                record.roots.into_iter().for_each(|root| trust.add(&domain, CertificateDer::from(root)));
+            }
+        }
+        self.identity.set_trust(trust);
+    }
+
+    /// Something of Raft's changed.
+    fn heed(&self, news: News) {
+        let Some(machine) = self.machine() else { return };
+        match news {
+            News::Replaced => machine.look(|state| self.view.replace(state)),
+            News::Changed(crate::state::Change::Member(record)) => self.view.member(&self.mesh(), record),
+            News::Changed(crate::state::Change::Statement(statement)) => {
+                self.pending.lock().retain(|_, waiting| *waiting != statement);
+                self.view.hear(&statement);
+            }
+        }
+        self.believe();
+    }
+
+    /// The own control says something: to the others at once, into the log with the next batch.
+    pub(crate) fn publish(&self, statement: SignedStatement) -> Heard {
+        let heard = self.view.hear(&statement);
+        if heard == Heard::Applied {
+            self.sessions.broadcast(&statement);
+            if statement.key != "lease" {
+                let key = (statement.cluster.clone(), statement.key.clone());
+                self.pending.lock().insert(key, statement);
+            }
+        }
+        heard
+    }
+
+    /// Proposes a command, wherever the leader is.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the state machine's own, or that there is no quorum.
+    pub async fn write(&self, command: Command) -> Result<(), Refusal> {
+        let until = Instant::now() + WRITE_LIMIT;
+        while Instant::now() < until {
+            let left = until - Instant::now();
+            match tokio::time::timeout(left, self.try_write(command.clone(), left)).await {
+                Ok(Tried::Done(Answer::Done)) => return Ok(()),
+                Ok(Tried::Done(Answer::Refused(reason))) => {
+                    return Err(Refusal::new(reason, "look at `isthmus clusters` for the members as they are"));
+                }
+                Ok(Tried::NoLeader) => tokio::time::sleep(TRY_AGAIN).await,
+                Err(_) => break,
+            }
+        }
+        Err(self.no_quorum())
+    }
+
+    async fn try_write(&self, command: Command, limit: Duration) -> Tried {
+        let Some(raft) = self.raft() else { return Tried::NoLeader };
+        match raft.client_write(command.clone()).await {
+            Ok(written) => Tried::Done(written.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                let Some(leader) = to.leader_node.filter(|node| node.cluster != self.cluster()) else {
+                    return Tried::NoLeader;
+                };
+                let bytes = serde_json::to_vec(&command).unwrap_or_default();
+                match self.sessions.propose(&leader.cluster, bytes, limit).await {
+                    Ok(ProposeAnswer { error, .. }) if error.is_empty() => Tried::Done(Answer::Done),
+                    Ok(ProposeAnswer { error, leader, .. }) if leader.is_empty() => Tried::Done(Answer::Refused(error)),
+                    _ => Tried::NoLeader,
+                }
+            }
+            Err(_) => Tried::NoLeader,
+        }
+    }
+
+    fn no_quorum(&self) -> Refusal {
+        let standing = self.standing();
+        let reachable = |cluster: &&String| *cluster == self.cluster() || self.sessions.has(cluster);
+        let (here, away): (Vec<_>, Vec<_>) = standing.voters.iter().partition(|cluster| reachable(&cluster));
+        let away: Vec<_> = away.into_iter().map(String::as_str).collect();
+        Refusal::new(
+            format!(
+                "no quorum: {} of {} voters can be reached from {} ({} cannot)",
+                here.len(),
+                standing.voters.len(),
+                self.cluster(),
+                if away.is_empty() { "none of the others".to_owned() } else { away.join(", ") },
+            ),
+            "traffic goes on and endpoints still flow; bring a voter back, then write again",
+        )
+    }
+
+    /// How the federation stands, as this member sees it.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let Some(raft) = self.raft() else { return Standing::default() };
+        let metrics = metrics_of(raft);
+        let names: BTreeMap<u64, String> =
+            metrics.membership_config.membership().nodes().map(|(id, node)| (*id, node.cluster.clone())).collect();
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let name = |id: &u64| names.get(id).cloned().unwrap_or_default();
+        let reachable = voters.iter().map(&name).filter(|one| one == self.cluster() || self.sessions.has(one)).count();
+        Standing {
+            leader: metrics.current_leader.as_ref().map(&name).unwrap_or_default(),
+            term: metrics.current_term,
+            voters: voters.iter().map(&name).collect(),
+            learners: names.iter().filter(|(id, _)| !voters.contains(id)).map(|(_, name)| name.clone()).collect(),
+            quorum: metrics.current_leader.is_some() && reachable * 2 > voters.len(),
+            applied: metrics.last_applied.map_or(0, |id| id.index),
+            sessions: self.sessions.clusters(),
+        }
+    }
+
+    /// Answers what another member asks, until its session ends.
+    pub(crate) async fn converse<S>(self: &Arc<Self>, cluster: &str, end: End, mut frames: S)
+    where
+        S: futures_util::Stream<Item = Result<SessionFrame, tonic::Status>> + Unpin,
+    {
+        use futures_util::StreamExt;
+        tracing::info!(cluster, "session open");
+        while let Some(Ok(frame)) = frames.next().await {
+            let Some((id, request)) = end.take(frame) else { continue };
+            if let Body::Delta(statement) = request {
+                // Anyone may relay: what counts is whose signature it carries.
+                if self.view.hear(&statement) == Heard::Forged {
+                    tracing::warn!(
+                        cluster,
+                        said_for = statement.cluster,
+                        "a delta is not signed by the cluster it is said for"
+                    );
+                }
+                continue;
+            }
+            let (member, out) = (Arc::clone(self), end.reply());
+            tokio::spawn(async move {
+                if let Some(body) = member.answer(request).await {
+                    let _ = out.send(SessionFrame { id, body: Some(body) }).await;
+                }
+            });
+        }
+        tracing::info!(cluster, "session closed");
+    }
+
+    async fn answer(&self, request: Body) -> Option<Body> {
+        match request {
+            Body::Raft(call) => {
+                let answered = self.raft_call(&call.method, &call.body).await;
+                let (body, error) = answered.map_or_else(|error| (vec![], error), |body| (body, String::new()));
+                Some(Body::RaftAnswer(RaftAnswer { body, error }))
+            }
+            Body::Propose(bytes) => {
+                let answer = match serde_json::from_slice::<Command>(&bytes) {
+                    Ok(command) => self.propose(command).await,
+                    Err(error) => ProposeAnswer {
+                        error: format!("a command this member does not know: {error}"),
+                        ..ProposeAnswer::default()
+                    },
+                };
+                Some(Body::ProposeAnswer(answer))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a write as the leader; a `leader` in the answer means: not me.
+    async fn propose(&self, command: Command) -> ProposeAnswer {
+        let elsewhere = || ProposeAnswer { error: "not the leader".into(), leader: "?".into(), revision: 0 };
+        let Some(raft) = self.raft() else { return elsewhere() };
+        match raft.client_write(command).await {
+            Ok(written) => match written.data {
+                Answer::Done => ProposeAnswer { revision: written.log_id.index, ..ProposeAnswer::default() },
+                Answer::Refused(error) => ProposeAnswer { error, ..ProposeAnswer::default() },
+            },
+            Err(_) => elsewhere(),
+        }
+    }
+
+    async fn raft_call(&self, called: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+        let raft = self.raft().ok_or("this member has not begun yet")?;
+        let bad = |error: serde_json::Error| error.to_string();
+        match called {
+            method::APPEND => {
+                let answer = raft.append_entries(serde_json::from_slice(body).map_err(bad)?).await;
+                serde_json::to_vec(&answer.map_err(|error| error.to_string())?).map_err(bad)
+            }
+            method::VOTE => {
+                let answer = raft.vote(serde_json::from_slice(body).map_err(bad)?).await;
+                serde_json::to_vec(&answer.map_err(|error| error.to_string())?).map_err(bad)
+            }
+            method::PRE_VOTE => {
+                let answer = raft.pre_vote(serde_json::from_slice(body).map_err(bad)?).await;
+                serde_json::to_vec(&answer.map_err(|error| error.to_string())?).map_err(bad)
+            }
+            method::SNAPSHOT => {
+                let call: SnapshotCall = serde_json::from_slice(body).map_err(bad)?;
+                let snapshot =
+                    openraft::alias::SnapshotOf::<TypeConfig, Vec<u8>> { meta: call.meta, snapshot: call.bytes.0 };
+                let answer = raft.install_full_snapshot(call.vote, snapshot).await;
+                serde_json::to_vec(&answer.map_err(|error| error.to_string())?).map_err(bad)
+            }
+            other => Err(format!("a call this member does not know: {other}")),
+        }
+    }
+
+    /// The first of a new mesh.
+    ///
+    /// # Errors
+    /// When it is of a mesh already, or its disk fails.
+    pub async fn bootstrap(self: &Arc<Self>) -> Result<(), Refusal> {
+        if self.is_joined() {
+            let remedy = "join others to it with `isthmus token create`";
+            return Err(Refusal::new(format!("this member is of mesh {} already", self.mesh()), remedy));
+        }
+        let failed = |error: String| Refusal::new(format!("the mesh does not begin: {error}"), "see the member's log");
+        let mut record = self.own_record(self.cluster(), 1);
+        record.operator = true;
+        self.key.countersign(&mut record);
+        let mesh = self.config.common.mesh.to_string();
+        let blob = Blob(record.encode_to_vec());
+        let itself = Itself { raft_id: 1, mesh: mesh.clone(), members: vec![blob.clone()] };
+        self.become_member(itself).await.map_err(|error| failed(error.to_string()))?;
+        let raft = self.raft().ok_or_else(|| failed("raft did not begin".into()))?;
+        let nodes = BTreeMap::from([(1, Node { cluster: self.cluster().to_owned() })]);
+        raft.initialize(nodes).await.map_err(|error| failed(error.to_string()))?;
+        self.write(Command::Bootstrap { mesh, record: blob }).await
+    }
+
+    /// This cluster's join entry.
+    pub(crate) fn own_record(&self, issuer: &str, raft_id: u64) -> MemberRecord {
+        let domain = self.config.common.cluster.trust_domain(&self.config.common.mesh);
+        let roots = self.identity.trust().roots(&domain).iter().map(|root| root.to_vec()).collect();
+        MemberRecord {
+            cluster: self.cluster().to_owned(),
+            federation_key: self.key.public(),
+            roots,
+            addresses: self.config.advertise.clone(),
+            raft_id,
+            issuer: issuer.to_owned(),
+            trust_domain: domain.to_string(),
+            ..MemberRecord::default()
+        }
+    }
+}
+
+/// Raft's numbers of this moment.
+fn metrics_of(raft: &Raft) -> openraft::RaftMetrics<TypeConfig> {
+    use openraft::async_runtime::WatchReceiver;
+    raft.metrics().borrow_watched().clone()
+}
+
+enum Tried {
+    Done(Answer),
+    NoLeader,
+}

@@ -1,0 +1,189 @@
+//! What a running member does by itself: dials the others, batches statements into the log, keeps the voters.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use isthmus_runtime::{
+    backoff::Backoff,
+    enrolment::system_identity,
+    grpc,
+    tls::{self, Accept},
+};
+use isthmus_wire::{
+    WIRE_VERSIONS,
+    federation::{MemberRecord, SessionFrame, SessionHello, member_client::MemberClient, session_frame::Body},
+};
+use openraft::ChangeMembers;
+use prost::Message;
+use tokio::sync::mpsc;
+
+use super::Member;
+use crate::{
+    config::{ALPN, BATCH},
+    raft::{Node, machine::News},
+    state::{Blob, Command},
+};
+
+/// Statements of one batch.
+const BATCH_MOST: usize = 512;
+/// How often the leader looks at the membership, and everyone at who is to be dialled.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often watchers are told how the federation stands.
+const TELL: Duration = Duration::from_secs(1);
+
+pub(super) fn spawn(member: &Arc<Member>, changes: mpsc::UnboundedReceiver<News>) {
+    tokio::spawn(heed(Arc::clone(member), changes));
+    tokio::spawn(batch(Arc::clone(member)));
+    tokio::spawn(dial_all(Arc::clone(member)));
+    tokio::spawn(keep_voters(Arc::clone(member)));
+    tokio::spawn(tell(Arc::clone(member)));
+}
+
+async fn heed(member: Arc<Member>, mut changes: mpsc::UnboundedReceiver<News>) {
+    while let Some(news) = changes.recv().await {
+        member.heed(news);
+    }
+}
+
+/// Puts what was published into the log, together. What is not in it after a try is tried again.
+async fn batch(member: Arc<Member>) {
+    while member.drain.unless(tokio::time::sleep(BATCH)).await.is_some() {
+        let waiting: Vec<_> = member.pending.lock().values().take(BATCH_MOST).cloned().collect();
+        if waiting.is_empty() {
+            continue;
+        }
+        let statements = waiting.iter().map(|statement| Blob(statement.encode_to_vec())).collect();
+        match member.write(Command::Statements { statements }).await {
+            Ok(()) => member.pending.lock().retain(|_, statement| !waiting.contains(statement)),
+            Err(refusal) => tracing::debug!(%refusal, waiting = waiting.len(), "statements wait for the log"),
+        }
+    }
+}
+
+async fn tell(member: Arc<Member>) {
+    while member.drain.unless(tokio::time::sleep(TELL)).await.is_some() {
+        member.view.standing(member.standing());
+    }
+}
+
+/// Dials every member there is no session with.
+async fn dial_all(member: Arc<Member>) {
+    let mut dialling = BTreeMap::<String, tokio::task::JoinHandle<()>>::new();
+    loop {
+        dialling.retain(|_, task| !task.is_finished());
+        let others = member.view.members();
+        for record in others.into_iter().filter(|record| !record.ejected && record.cluster != member.cluster()) {
+            if member.sessions.has(&record.cluster) || dialling.contains_key(&record.cluster) {
+                continue;
+            }
+            dialling.insert(record.cluster.clone(), tokio::spawn(dial(Arc::clone(&member), record)));
+        }
+        if member.drain.unless(tokio::time::sleep(LOOK)).await.is_none() {
+            dialling.values().for_each(tokio::task::JoinHandle::abort);
+            return;
+        }
+    }
+}
+
+/// Tries a member's addresses in turn until there is a session, by whoever opened it.
+async fn dial(member: Arc<Member>, record: MemberRecord) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    let Ok(domain) = record.trust_domain.parse() else { return };
+    let Ok(peer) = system_identity(&domain, "federation") else { return };
+    for address in record.addresses.iter().cycle().take(record.addresses.len() * 8) {
+        if member.sessions.has(&record.cluster) {
+            return;
+        }
+        let config = tls::client_config(&member.identity, Accept::one(peer.clone()), &[ALPN]);
+        let mut client = MemberClient::new(grpc::channel_with(config, address)).max_decoding_message_size(64 << 20);
+        let (end, frames) = member.sessions.prepare(&record.cluster);
+        let hello = SessionFrame { id: 0, body: Some(Body::Hello(hello(&member))) };
+        let outgoing = tokio_stream::StreamExt::chain(
+            tokio_stream::once(hello),
+            tokio_stream::wrappers::ReceiverStream::new(frames),
+        );
+        match client.session(outgoing).await {
+            Ok(answered) => {
+                let end = end.open();
+                member.converse(&record.cluster, end, answered.into_inner()).await;
+                return;
+            }
+            Err(status) => {
+                tracing::debug!(cluster = record.cluster, address, reason = grpc::reason(&status), "no session")
+            }
+        }
+        if member.drain.unless(tokio::time::sleep(backoff.next())).await.is_none() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn hello(member: &Member) -> SessionHello {
+    SessionHello {
+        wire_min: *WIRE_VERSIONS.start(),
+        wire_max: *WIRE_VERSIONS.end(),
+        mesh: member.mesh(),
+        cluster: member.cluster().to_owned(),
+        raft_id: member.raft.get().map_or(0, |(_, _, itself)| itself.raft_id),
+        applies: vec![1],
+    }
+}
+
+/// How many of so many members vote (DESIGN.md decision 14).
+fn voters_of(members: usize) -> usize {
+    match members {
+        0..=2 => members.min(1),
+        3 | 4 => 3,
+        _ => 5,
+    }
+}
+
+/// The leader's work: every member is at least a learner, the right number votes, nobody who is out is in.
+async fn keep_voters(member: Arc<Member>) {
+    while member.drain.unless(tokio::time::sleep(LOOK)).await.is_some() {
+        let Some(raft) = member.raft().filter(|raft| raft.is_leader()) else { continue };
+        let wanted: BTreeMap<u64, Node> = member
+            .view
+            .members()
+            .into_iter()
+            .filter(|record| !record.ejected)
+            .map(|record| (record.raft_id, Node { cluster: record.cluster }))
+            .collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        if let Err(error) = step(raft, &wanted, &member).await {
+            tracing::debug!(error, "the membership is not changed yet");
+        }
+    }
+}
+
+async fn step(raft: &crate::raft::Raft, wanted: &BTreeMap<u64, Node>, member: &Member) -> Result<(), String> {
+    let metrics = super::metrics_of(raft);
+    let membership = metrics.membership_config.membership();
+    let present: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    if let Some((id, node)) = wanted.iter().find(|(id, _)| !present.contains(id)) {
+        tracing::info!(cluster = node.cluster, id, "a learner is added");
+        return raft.add_learner(*id, node.clone(), false).await.map(drop).map_err(|error| error.to_string());
+    }
+    let reachable = |id: &&u64| {
+        wanted.get(id).is_some_and(|node| node.cluster == member.cluster() || member.sessions.has(&node.cluster))
+    };
+    let stays = voters.iter().filter(|id| wanted.contains_key(id));
+    let others = wanted.keys().filter(|id| !voters.contains(id)).filter(reachable);
+    let next: BTreeSet<u64> = stays.chain(others).copied().take(voters_of(wanted.len())).collect();
+    if next != voters && next.len() == voters_of(wanted.len()) {
+        tracing::info!(?next, "voters change");
+        return raft.change_membership(next, true).await.map(drop).map_err(|error| error.to_string());
+    }
+    let gone: BTreeSet<u64> = present.difference(&wanted.keys().copied().collect()).copied().collect();
+    if !gone.is_empty() && voters.is_disjoint(&gone) {
+        let change = ChangeMembers::RemoveNodes(gone);
+        return raft.change_membership(change, false).await.map(drop).map_err(|error| error.to_string());
+    }
+    Ok(())
+}

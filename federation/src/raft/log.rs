@@ -1,0 +1,163 @@
+//! The log on disk: one redb file. An append is done when it is synced, and readable from then on.
+
+use std::{fmt::Debug, io, ops::RangeBounds, path::Path, sync::Arc};
+
+use openraft::{
+    OptionalSend,
+    alias::{EntryOf, LogIdOf, VoteOf},
+    entry::RaftEntry,
+    storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage},
+};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::TypeConfig;
+use crate::error::Error;
+
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// The format of what is in the tables.
+const VERSION: &str = "1";
+
+/// The log.
+#[derive(Clone)]
+pub struct Log(Arc<Database>);
+
+fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::other(error)
+}
+
+/// Opens a redb file, or says in one line what is wrong with it.
+pub(crate) fn open(path: &Path) -> Result<Database, Error> {
+    let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| damaged(error.to_string()))?;
+    }
+    // redb may panic on files that are cut short in unlucky places; a member says so and does not start.
+    let opened = std::panic::catch_unwind(|| Database::create(path));
+    match opened {
+        Ok(Ok(database)) => Ok(database),
+        Ok(Err(error)) => Err(damaged(error.to_string())),
+        Err(_) => Err(damaged("its content is not consistent".into())),
+    }
+}
+
+impl Log {
+    /// Opens the log, new or as it was left.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when the file is cut, foreign or of another version.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let damaged =
+            |error: &dyn std::fmt::Display| Error::Damaged { path: path.to_owned(), reason: error.to_string() };
+        let log = Self(Arc::new(open(path)?));
+        let transaction = log.0.begin_write().map_err(|error| damaged(&error))?;
+        {
+            transaction.open_table(LOG).map_err(|error| damaged(&error))?;
+            let mut meta = transaction.open_table(META).map_err(|error| damaged(&error))?;
+            let found = meta.get("version").map_err(|error| damaged(&error))?.map(|value| value.value().to_vec());
+            match found {
+                None => {
+                    meta.insert("version", VERSION.as_bytes()).map_err(|error| damaged(&error))?;
+                }
+                Some(found) if found == VERSION.as_bytes() => {}
+                Some(_) => return Err(damaged(&"it is of another release")),
+            }
+        }
+        transaction.commit().map_err(|error| damaged(&error))?;
+        Ok(log)
+    }
+
+    fn meta<T: DeserializeOwned>(&self, key: &str) -> io::Result<Option<T>> {
+        let transaction = self.0.begin_read().map_err(io_error)?;
+        let table = transaction.open_table(META).map_err(io_error)?;
+        let value = table.get(key).map_err(io_error)?;
+        value.map(|value| serde_json::from_slice(value.value()).map_err(io_error)).transpose()
+    }
+
+    fn set_meta<T: Serialize>(&self, key: &str, value: &T) -> io::Result<()> {
+        let bytes = serde_json::to_vec(value).map_err(io_error)?;
+        let transaction = self.0.begin_write().map_err(io_error)?;
+        transaction.open_table(META).map_err(io_error)?.insert(key, bytes.as_slice()).map_err(io_error)?;
+        transaction.commit().map_err(io_error)
+    }
+
+    fn remove(&self, range: impl RangeBounds<u64>) -> io::Result<()> {
+        let transaction = self.0.begin_write().map_err(io_error)?;
+        transaction.open_table(LOG).map_err(io_error)?.retain_in(range, |_, _| false).map_err(io_error)?;
+        transaction.commit().map_err(io_error)
+    }
+}
+
+impl RaftLogReader<TypeConfig> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<EntryOf<TypeConfig>>, io::Error> {
+        let transaction = self.0.begin_read().map_err(io_error)?;
+        let table = transaction.open_table(LOG).map_err(io_error)?;
+        let entries = table.range(range).map_err(io_error)?;
+        entries.map(|entry| serde_json::from_slice(entry.map_err(io_error)?.1.value()).map_err(io_error)).collect()
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<VoteOf<TypeConfig>>, io::Error> {
+        self.meta("vote")
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let last_purged_log_id: Option<LogIdOf<TypeConfig>> = self.meta("purged")?;
+        let transaction = self.0.begin_read().map_err(io_error)?;
+        let table = transaction.open_table(LOG).map_err(io_error)?;
+        let last = table.last().map_err(io_error)?;
+        let last =
+            last.map(|(_, entry)| serde_json::from_slice::<EntryOf<TypeConfig>>(entry.value()).map_err(io_error));
+        let last_log_id = last.transpose()?.map(|entry| entry.log_id()).or(last_purged_log_id);
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &VoteOf<TypeConfig>) -> Result<(), io::Error> {
+        self.set_meta("vote", vote)
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogIdOf<TypeConfig>>) -> Result<(), io::Error> {
+        self.set_meta("committed", &committed)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogIdOf<TypeConfig>>, io::Error> {
+        Ok(self.meta::<Option<LogIdOf<TypeConfig>>>("committed")?.flatten())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = EntryOf<TypeConfig>> + OptionalSend,
+    {
+        let transaction = self.0.begin_write().map_err(io_error)?;
+        {
+            let mut table = transaction.open_table(LOG).map_err(io_error)?;
+            for entry in entries {
+                let bytes = serde_json::to_vec(&entry).map_err(io_error)?;
+                table.insert(entry.index(), bytes.as_slice()).map_err(io_error)?;
+            }
+        }
+        transaction.commit().map_err(io_error)?;
+        callback.io_completed(Ok(()));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogIdOf<TypeConfig>>) -> Result<(), io::Error> {
+        self.remove(last.map_or(0, |id| id.index() + 1)..)
+    }
+
+    async fn purge(&mut self, upto: LogIdOf<TypeConfig>) -> Result<(), io::Error> {
+        self.set_meta("purged", &upto)?;
+        self.remove(..=upto.index())
+    }
+}

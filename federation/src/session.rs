@@ -1,0 +1,203 @@
+//! Sessions: one bidirectional stream between two members, opened by whichever can dial (DESIGN.md decision 13). Both
+//! ends send requests on it; each numbers its own.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use isthmus_wire::federation::{
+    ProposeAnswer, RaftAnswer, RaftCall, SessionFrame, SignedStatement, session_frame::Body,
+};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Frames that wait for a slow session; deltas beyond it are lost and come again by the log.
+const QUEUE: usize = 4096;
+
+/// Why a call over a session brought no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CallError {
+    /// There is no session.
+    #[error("no session with the member of {0}")]
+    NoSession(String),
+    /// It did not answer.
+    #[error("the member of {0} did not answer in time")]
+    Timeout(String),
+    /// It answered with an error.
+    #[error("the member of {cluster} refuses: {reason}")]
+    Refused {
+        /// Who.
+        cluster: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Body>>>>;
+
+#[derive(Clone)]
+struct Live {
+    id: u64,
+    out: mpsc::Sender<SessionFrame>,
+    pending: Pending,
+}
+
+/// All sessions of a member; clones share them.
+#[derive(Clone)]
+pub struct Sessions {
+    live: Arc<Mutex<BTreeMap<String, Vec<Live>>>>,
+    next: Arc<AtomicU64>,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { live: Arc::default(), next: Arc::default(), changed: watch::Sender::new(0) }
+    }
+}
+
+/// One session's end here: what comes in is matched to what was asked.
+pub(crate) struct End {
+    cluster: String,
+    live: Live,
+    sessions: Sessions,
+}
+
+/// A session that is being opened: not used before the other side answered.
+pub(crate) struct Prepared(End);
+
+impl Prepared {
+    /// It is open.
+    pub(crate) fn open(self) -> End {
+        let Self(end) = self;
+        end.sessions.live.lock().entry(end.cluster.clone()).or_default().push(end.live.clone());
+        end.sessions.changed.send_modify(|count| *count += 1);
+        end
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut all = self.sessions.live.lock();
+        if let Some(of) = all.get_mut(&self.cluster) {
+            of.retain(|one| one.id != self.live.id);
+            if of.is_empty() {
+                all.remove(&self.cluster);
+            }
+        }
+        drop(all);
+        self.live.pending.lock().clear();
+        self.sessions.changed.send_modify(|count| *count += 1);
+    }
+}
+
+impl End {
+    /// Takes a frame: an answer goes to who asked; a request comes back to be answered.
+    pub(crate) fn take(&self, frame: SessionFrame) -> Option<(u64, Body)> {
+        match frame.body? {
+            answer @ (Body::RaftAnswer(_) | Body::ProposeAnswer(_)) => {
+                if let Some(asker) = self.live.pending.lock().remove(&frame.id) {
+                    let _ = asker.send(answer);
+                }
+                None
+            }
+            request => Some((frame.id, request)),
+        }
+    }
+
+    pub(crate) fn reply(&self) -> mpsc::Sender<SessionFrame> {
+        self.live.out.clone()
+    }
+}
+
+impl Sessions {
+    /// A session with the member of `cluster` may open; what is to be sent comes out of the receiver.
+    pub(crate) fn prepare(&self, cluster: &str) -> (Prepared, mpsc::Receiver<SessionFrame>) {
+        let (out, frames) = mpsc::channel(QUEUE);
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let live = Live { id, out, pending: Pending::default() };
+        (Prepared(End { cluster: cluster.to_owned(), live, sessions: self.clone() }), frames)
+    }
+
+    /// Clusters whose members there is a session with.
+    #[must_use]
+    pub fn clusters(&self) -> Vec<String> {
+        self.live.lock().keys().cloned().collect()
+    }
+
+    /// Counts sessions that open and close.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn has(&self, cluster: &str) -> bool {
+        self.live.lock().contains_key(cluster)
+    }
+
+    /// The youngest one: an older one may hang on a path that is gone.
+    fn youngest(&self, cluster: &str) -> Option<Live> {
+        self.live.lock().get(cluster)?.last().cloned()
+    }
+
+    async fn call(&self, cluster: &str, body: Body, limit: Duration) -> Result<Body, CallError> {
+        let live = self.youngest(cluster).ok_or_else(|| CallError::NoSession(cluster.to_owned()))?;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (asker, answer) = oneshot::channel();
+        live.pending.lock().insert(id, asker);
+        let sent = live.out.try_send(SessionFrame { id, body: Some(body) });
+        let outcome = match sent {
+            Ok(()) => tokio::time::timeout(limit, answer).await.ok().and_then(Result::ok),
+            Err(_) => None,
+        };
+        live.pending.lock().remove(&id);
+        outcome.ok_or_else(|| CallError::Timeout(cluster.to_owned()))
+    }
+
+    /// A call of Raft.
+    pub(crate) async fn raft(
+        &self,
+        cluster: &str,
+        method: &str,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Vec<u8>, CallError> {
+        let call = Body::Raft(RaftCall { method: method.to_owned(), body });
+        match self.call(cluster, call, limit).await? {
+            Body::RaftAnswer(RaftAnswer { body, error }) if error.is_empty() => Ok(body),
+            Body::RaftAnswer(RaftAnswer { error, .. }) => {
+                Err(CallError::Refused { cluster: cluster.to_owned(), reason: error })
+            }
+            _ => Err(CallError::Timeout(cluster.to_owned())),
+        }
+    }
+
+    /// A write to be proposed by the leader.
+    pub(crate) async fn propose(
+        &self,
+        cluster: &str,
+        command: Vec<u8>,
+        limit: Duration,
+    ) -> Result<ProposeAnswer, CallError> {
+        match self.call(cluster, Body::Propose(command), limit).await? {
+            Body::ProposeAnswer(answer) => Ok(answer),
+            _ => Err(CallError::Timeout(cluster.to_owned())),
+        }
+    }
+
+    /// Sends a delta to every member there is a session with.
+    pub(crate) fn broadcast(&self, statement: &SignedStatement) {
+        let all: Vec<Live> = self.live.lock().values().filter_map(|of| of.last().cloned()).collect();
+        for live in all {
+            let frame = SessionFrame { id: 0, body: Some(Body::Delta(statement.clone())) };
+            let _ = live.out.try_send(frame);
+        }
+    }
+}

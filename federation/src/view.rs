@@ -1,0 +1,174 @@
+//! What this member knows now, from the log and from deltas, and the history that watchers resume from.
+//!
+//! A watcher gets everything once and in order, or a snapshot and everything after it. Revisions count within one run
+//! of the process, named by the history id.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use isthmus_core::epoch::{Book, Outcome, Said};
+use isthmus_wire::federation::{MemberRecord, SignedStatement, Snapshot, Standing, WatchEvent, watch_event::Event};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use crate::state::{State, meaning, version};
+
+/// Events a watcher may have missed and still resume.
+const HISTORY: usize = 16 * 1024;
+/// Events that wait for a slow watcher; beyond it, it begins again with a snapshot.
+const QUEUE: usize = 4096;
+
+struct Inner {
+    revision: u64,
+    members: BTreeMap<String, MemberRecord>,
+    books: BTreeMap<String, Book<SignedStatement>>,
+    epochs: BTreeMap<String, SignedStatement>,
+    history: VecDeque<WatchEvent>,
+    mesh: String,
+}
+
+/// The view.
+pub struct View {
+    id: String,
+    inner: Mutex<Inner>,
+    events: broadcast::Sender<WatchEvent>,
+}
+
+/// What became of a statement that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// New.
+    Applied,
+    /// Known, or older than what is known.
+    Stale,
+    /// Not signed by a member it is said for.
+    Forged,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        let (members, books, epochs, history) = Default::default();
+        let inner = Inner { revision: 0, members, books, epochs, history, mesh: String::new() };
+        Self {
+            id: format!("{:016x}", fastrand::u64(..)),
+            inner: Mutex::new(inner),
+            events: broadcast::channel(QUEUE).0,
+        }
+    }
+}
+
+impl View {
+    /// Everything anew, from the state machine: at the start, and when a snapshot was installed. What deltas brought
+    /// beyond it stays.
+    pub fn replace(&self, state: &State) {
+        state.members().for_each(|record| self.member(state.mesh(), record));
+        state.statements().for_each(|statement| {
+            self.hear(&statement);
+        });
+    }
+
+    /// A member joined, changed or was ejected.
+    pub fn member(&self, mesh: &str, record: MemberRecord) {
+        let mut inner = self.inner.lock();
+        inner.mesh = mesh.to_owned();
+        if inner.members.get(&record.cluster) == Some(&record) {
+            return;
+        }
+        if record.ejected {
+            inner.books.remove(&record.cluster);
+            inner.epochs.remove(&record.cluster);
+        }
+        inner.members.insert(record.cluster.clone(), record.clone());
+        self.push(&mut inner, Event::Member(record));
+    }
+
+    /// A statement came, by whichever way; only what its own cluster signed counts.
+    pub fn hear(&self, statement: &SignedStatement) -> Heard {
+        let mut inner = self.inner.lock();
+        let Some(member) = inner.members.get(&statement.cluster).filter(|member| !member.ejected) else {
+            return Heard::Forged;
+        };
+        if statement.mesh != inner.mesh {
+            return Heard::Forged;
+        }
+        let Some(said) = meaning(statement, &member.federation_key) else { return Heard::Forged };
+        if statement.key == "lease" {
+            self.send(&inner, Event::Lease(statement.clone()));
+            return Heard::Applied;
+        }
+        let begins = matches!(said, Said::Epoch(_));
+        let said = match said {
+            Said::Value(()) => Said::Value(statement.clone()),
+            Said::Gone => Said::Gone,
+            Said::Epoch(keys) => Said::Epoch(keys),
+        };
+        let book = inner.books.entry(statement.cluster.clone()).or_default();
+        if book.offer(&statement.key, version(statement), said) == Outcome::Stale {
+            return Heard::Stale;
+        }
+        if begins {
+            inner.epochs.insert(statement.cluster.clone(), statement.clone());
+        }
+        self.push(&mut inner, Event::Statement(statement.clone()));
+        Heard::Applied
+    }
+
+    /// The highest version held under a cluster's name.
+    #[must_use]
+    pub fn highest(&self, cluster: &str) -> isthmus_core::statement::Version {
+        self.inner.lock().books.get(cluster).map(Book::highest).unwrap_or_default()
+    }
+
+    /// Members, ejected ones too.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberRecord> {
+        self.inner.lock().members.values().cloned().collect()
+    }
+
+    /// The last revision.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.inner.lock().revision
+    }
+
+    /// How the federation stands, to every watcher.
+    pub fn standing(&self, standing: Standing) {
+        let inner = self.inner.lock();
+        self.send(&inner, Event::Standing(standing));
+    }
+
+    /// What a watcher missed, and all that comes.
+    pub fn watch(&self, revision: u64, history: &str) -> (Vec<WatchEvent>, broadcast::Receiver<WatchEvent>) {
+        let inner = self.inner.lock();
+        let receiver = self.events.subscribe();
+        let oldest = inner.history.front().map_or(inner.revision + 1, |event| event.revision);
+        let resumable = history == self.id && revision + 1 >= oldest && revision <= inner.revision && revision > 0;
+        if resumable {
+            return (inner.history.iter().filter(|event| event.revision > revision).cloned().collect(), receiver);
+        }
+        let statements = inner.epochs.values().cloned();
+        let said = inner.books.values().flat_map(|book| book.iter().map(|(_, _, statement)| statement.clone()));
+        let snapshot = Snapshot {
+            statements: statements.chain(said).collect(),
+            members: inner.members.values().cloned().collect(),
+        };
+        (vec![self.event(&inner, Event::Snapshot(snapshot))], receiver)
+    }
+
+    fn event(&self, inner: &Inner, event: Event) -> WatchEvent {
+        WatchEvent { revision: inner.revision, history: self.id.clone(), event: Some(event) }
+    }
+
+    fn send(&self, inner: &Inner, event: Event) {
+        let _ = self.events.send(self.event(inner, event));
+    }
+
+    fn push(&self, inner: &mut Inner, event: Event) {
+        inner.revision += 1;
+        let event = self.event(inner, event);
+        inner.history.push_back(event.clone());
+        if inner.history.len() > HISTORY {
+            inner.history.pop_front();
+        }
+        let _ = self.events.send(event);
+    }
+}
