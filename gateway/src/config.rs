@@ -15,4 +15,12 @@ pub struct Config {
     pub control: SocketAddr,
     /// The own federation member, 15050: connections of other members are passed to it unread.
     pub member: SocketAddr,
+    /// Whether packets are handed to the kernel in batches (GSO); off where what is below mangles them.
+    #[serde(default = "offload")]
+    pub segmentation_offload: bool,
+}
+
+/// On: it halves the cost of bulk, and quinn stops using it by itself where the kernel refuses.
+fn offload() -> bool {
+    true
 }

@@ -101,7 +101,7 @@ async fn stream(context: &Context, tcp: TcpStream, signed: Signed, first: BytesM
     let began = Instant::now();
     let (cluster, outcome) = match address(context, signed) {
         Ok((cluster, header)) => {
-            let opened = open(context, &cluster, &header, &first).await;
+            let opened = open(context, &cluster, header, &first).await;
             (cluster.to_string(), opened)
         }
         Err(refused) => (String::new(), Err(refused)),
@@ -147,14 +147,18 @@ struct Opened {
     front: BytesMut,
 }
 
-async fn open(context: &Context, cluster: &ClusterName, header: &Header, first: &[u8]) -> Result<Opened, Refuse> {
+async fn open(context: &Context, cluster: &ClusterName, header: Header, first: &[u8]) -> Result<Opened, Refuse> {
     let Some(tunnel) = context.links.pick(cluster, Instant::now()) else {
         let why =
             if context.links.views().borrow().contains_key(cluster) { "none is usable" } else { "none is up yet" };
         return Err(refuse(Reason::NoTunnel, &format!("no tunnel to {cluster}: {why}")));
     };
     let limit = ANSWER_LEAST.max(tunnel.rtt() * ANSWER_TRIPS);
-    let asked = tokio::time::timeout(limit, ask(&tunnel, header, first)).await;
+    // The remote gateway tries endpoints no longer than somebody waits for its answer.
+    let waits = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    let deadline_ms = if header.deadline_ms == 0 { waits } else { header.deadline_ms.min(waits) };
+    let header = Header { deadline_ms, ..header };
+    let asked = tokio::time::timeout(limit, ask(&tunnel, &header, first)).await;
     let (send, receive, answer, behind) = match asked {
         Ok(Ok(asked)) => asked,
         Ok(Err(broken)) => return Err(broken),

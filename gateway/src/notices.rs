@@ -1,7 +1,5 @@
 //! What a sidecar is told of the paths, at once and at each change: it knows which requests are safe, so it decides.
 
-use std::collections::BTreeMap;
-
 use bytes::BytesMut;
 use isthmus_core::name::ClusterName;
 use isthmus_wire::{
@@ -30,18 +28,20 @@ pub async fn tell(context: &Context, mut tcp: TcpStream) {
 
 async fn speak(context: &Context, tcp: &mut TcpStream) -> std::io::Result<()> {
     let mut views = context.links.views();
-    let (mut told, mut draining, mut first) = (Views::default(), false, true);
+    let (mut told, mut told_draining) = (Views::default(), None);
     let mut sink = [0; 64];
     loop {
         let now = views.borrow_and_update().clone();
         let mut out = BytesMut::new();
-        let news = news(&told, &now, first || draining, context.drain.is_draining());
+        let draining = context.drain.is_draining();
+        let own = (told_draining != Some(draining)).then_some(draining);
+        let news = news(&told, &now, own);
         news.iter().try_for_each(|notice| put(notice, &mut out)).map_err(std::io::Error::other)?;
         tcp.write_all(&out).await?;
-        (told, first, draining) = (now, false, context.drain.is_draining());
+        (told, told_draining) = (now, Some(draining));
         tokio::select! {
             changed = views.changed() => changed.map_err(std::io::Error::other)?,
-            () = context.drain.draining(), if !draining => draining = true,
+            () = context.drain.draining(), if !draining => {}
             // Nothing is due from a subscriber; what it says all the same is passed over.
             read = tcp.read(&mut sink) => if read? == 0 { return Ok(()) },
         }
@@ -52,17 +52,17 @@ fn put(notice: &Notice, out: &mut BytesMut) -> Result<(), FrameError> {
     frame::put(Kind::Notice, notice, out)
 }
 
-/// What changed; `own`: also how this gateway itself is.
-fn news(told: &Views, now: &Views, own: bool, draining: bool) -> Vec<Notice> {
+/// What changed; `own`: also whether this gateway itself drains.
+fn news(told: &Views, now: &Views, own: Option<bool>) -> Vec<Notice> {
     let mut notices = Vec::new();
-    if own {
+    if let Some(draining) = own {
         let state = if draining { notice::State::Draining } else { notice::State::Up };
         notices.push(Notice { cluster: String::new(), state: state.into(), rtt_us: 0 });
     }
     let changed = now.iter().filter(|(name, view)| told.get(*name) != Some(*view));
     notices.extend(changed.map(|(name, view)| notice(name, *view)));
-    let gone: BTreeMap<_, _> = told.iter().filter(|(name, _)| !now.contains_key(*name)).collect();
-    notices.extend(gone.into_keys().map(|name| notice(name, View { state: State::Lost, rtt_us: 0 })));
+    let gone = told.keys().filter(|name| !now.contains_key(*name));
+    notices.extend(gone.map(|name| notice(name, View { state: State::Lost, rtt_us: 0 })));
     notices
 }
 

@@ -20,8 +20,8 @@ use tokio::{
 
 /// The other side of the stream broke.
 pub const BROKEN: VarInt = VarInt::from_u32(1);
-/// Bytes that are read at once.
-const READ: usize = 64 * 1024;
+/// Bytes that are read at once: few from a stream that says little, for there may be thousands of those.
+const READ: std::ops::RangeInclusive<usize> = 4 * 1024..=64 * 1024;
 /// Chunks that are taken off a stream at once: a packet each.
 const CHUNKS: usize = 32;
 
@@ -62,11 +62,11 @@ pub fn abort(tcp: TcpStream, mut send: SendStream, mut receive: RecvStream) {
 }
 
 async fn outward(from: &mut ReadHalf<'_>, send: &mut SendStream, carried: &Carried) -> io::Result<()> {
-    let mut buffer = BytesMut::with_capacity(READ);
+    let (mut buffer, mut room) = (BytesMut::new(), *READ.start());
     let stopped = send.stopped();
     tokio::pin!(stopped);
     loop {
-        buffer.reserve(READ / 4);
+        buffer.reserve(room);
         let read = tokio::select! {
             biased;
             read = from.read_buf(&mut buffer) => read?,
@@ -79,6 +79,7 @@ async fn outward(from: &mut ReadHalf<'_>, send: &mut SendStream, carried: &Carri
             return send.finish().map_err(io::Error::other);
         }
         carried.sent.fetch_add(read as u64, Ordering::Relaxed);
+        room = if read >= room { room * 2 } else { room.min(read * 2) }.clamp(*READ.start(), *READ.end());
         send.write_chunk(buffer.split().freeze()).await?;
     }
 }

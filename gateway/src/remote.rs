@@ -105,7 +105,8 @@ async fn connect(context: &Context, tunnel: &Tunnel, header: &Header) -> Result<
     let (began, mut tried, mut reason) = (Instant::now(), BTreeSet::new(), String::new());
     while tried.len() < MAX_TRIES && began.elapsed() < limit {
         let Some((endpoint, guard)) = next(context, &service, &wish, &tried) else { break };
-        let left = limit.saturating_sub(began.elapsed()).min(DIAL_LIMIT);
+        // Half of what is left: one that swallows packets must leave time for the next.
+        let left = (limit.saturating_sub(began.elapsed()) / 2).min(DIAL_LIMIT);
         match dial(&endpoint, left).await {
             Ok(tcp) => {
                 let accept = Accept {

@@ -1,7 +1,7 @@
 //! The role: its sockets, its tasks, and their end.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -82,7 +82,7 @@ impl Gateway {
     ) -> Result<Self, Error> {
         let common = &config.common;
         let at = |port| SocketAddr::new(common.address, port);
-        let setup = Setup::new(identity.clone(), offload(common.address));
+        let setup = Setup::new(identity.clone(), config.segmentation_offload);
         let endpoint = setup.endpoint(at(ports.tunnel), &common.state_dir)?;
         let (on_edge, on_local) = (listen::tcp(at(ports.edge))?, listen::tcp(at(ports.local))?);
         let (heard, leases) = mpsc::channel(LEASES);
@@ -127,11 +127,6 @@ impl Gateway {
         context.endpoint.close(code::DRAINED, b"the gateway ends");
         let _ = tokio::time::timeout(FAREWELL, context.endpoint.wait_idle()).await;
     }
-}
-
-/// Whether packets are handed to the kernel in batches. On loopback that costs nothing and saves little; it is on.
-fn offload(_address: IpAddr) -> bool {
-    true
 }
 
 /// An ejection changes the roots: what is open under the old ones ends.

@@ -32,6 +32,8 @@ const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
 const TUNNEL_WINDOW: u32 = 64 * 1024 * 1024;
 /// Assumed before the first measurement: a lost first packet is sent again after some 0.3 s instead of 1 s.
 const FIRST_RTT: Duration = Duration::from_millis(100);
+/// Bytes the kernel may keep for the socket: a burst that does not fit is lost.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Bytes of the secret on disk.
 const SECRET: usize = 64;
 
@@ -58,6 +60,9 @@ impl Setup {
         let secret = secret(state_dir)?;
         let reset_key = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret));
         let socket = listen::udp_std(address, false)?;
+        let buffers = socket2::SockRef::from(&socket);
+        // The system cuts the wish to what it allows; what it gives is what there is.
+        let _ = (buffers.set_recv_buffer_size(SOCKET_BUFFER), buffers.set_send_buffer_size(SOCKET_BUFFER));
         let mut config = EndpointConfig::new(reset_key);
         // Ids that a restarted gateway still recognises as its own: strange ones are dropped without a reset.
         let cid_key = secret.iter().take(8).fold(0u64, |key, byte| key << 8 | u64::from(*byte));

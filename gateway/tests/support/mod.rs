@@ -104,7 +104,7 @@ impl Cluster {
             enrolment: dir.path().join("unused"),
             log: None,
         };
-        let config = Config { common, control: "127.0.0.1:1".parse().unwrap(), member };
+        let config = Config { common, control: "127.0.0.1:1".parse().unwrap(), member, segmentation_offload: true };
         let (trigger, drain) = Drain::pair();
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let identity = self.identity(account, others);
