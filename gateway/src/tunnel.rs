@@ -145,9 +145,11 @@ impl Tunnel {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Closes it.
+    /// Closes it, unless it is closed already: the first reason stays.
     pub fn close(&self, code: VarInt, reason: &str) {
-        self.connection.close(code, reason.as_bytes());
+        if self.connection.close_reason().is_none() {
+            self.connection.close(code, reason.as_bytes());
+        }
     }
 
     /// Takes what was sent and lost since the last beat into the smoothed loss, and what was carried into `metrics`.

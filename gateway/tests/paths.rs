@@ -5,12 +5,15 @@ mod support;
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use isthmus_core::{model::Resource, statement::Consumers};
+use isthmus_gateway::service::Ports;
 use isthmus_wire::tunnel::{Notice, notice::State};
 use support::{Cable, Cluster, LIMIT, call, called_until, echo, header, reviews, subscribe};
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
@@ -115,4 +118,56 @@ async fn an_ejected_cluster_loses_its_tunnels_and_a_lease_crosses_to_control() {
     };
     tokio::time::timeout(LIMIT, closed).await.unwrap();
     at_west.path("lost", 0).await;
+}
+
+/// A gateway on a runtime of its own, that can be killed: its peers hear nothing of it.
+struct Mortal {
+    runtime: tokio::runtime::Runtime,
+    running: support::Running,
+}
+
+impl Mortal {
+    async fn born(cluster: &Cluster, dir: &Arc<TempDir>, tunnel: u16, others: &[&Cluster]) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let ports = Ports { tunnel, edge: 0, local: 0 };
+        let until = Instant::now() + LIMIT;
+        loop {
+            let guard = runtime.enter();
+            let born = cluster.gateway_at(ports, dir.clone(), "gateway", NOWHERE, others);
+            drop(guard);
+            match born {
+                Ok(running) => return Self { runtime, running },
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn kill(self) {
+        drop(self.running);
+        self.runtime.shutdown_background();
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_killed_and_is_back_is_known_at_once_by_its_resets() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut at_east = east.gateway("gateway", NOWHERE, &[&west]);
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let first = Mortal::born(&west, &dir, 0, &[&east]).await;
+    let port = first.running.tunnel.port();
+    first.running.learn([east.seen_at(at_east.tunnel)]);
+    at_east.learn([west.seen_at(first.running.tunnel)]);
+    at_east.path("up", 2).await;
+    let old: Vec<_> = at_east.context.links.tunnels().iter().map(|tunnel| tunnel.connection.clone()).collect();
+    first.kill();
+    let second = Mortal::born(&west, &dir, port, &[&east]).await;
+    second.running.learn([east.seen_at(at_east.tunnel)]);
+    let back = Instant::now();
+    for connection in old.iter().take(2) {
+        let why = tokio::time::timeout(LIMIT, connection.closed()).await.unwrap();
+        assert!(matches!(why, quinn::ConnectionError::Reset), "{why} after {:?}", back.elapsed());
+    }
+    at_east.path("up", 2).await;
+    second.kill();
 }

@@ -93,7 +93,19 @@ impl Cluster {
     }
 
     pub fn gateway(&self, account: &str, member: SocketAddr, others: &[&Cluster]) -> Running {
-        let dir = tempfile::tempdir().unwrap();
+        let ports = Ports { tunnel: 0, edge: 0, local: 0 };
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        self.gateway_at(ports, dir, account, member, others).unwrap()
+    }
+
+    pub fn gateway_at(
+        &self,
+        ports: Ports,
+        dir: Arc<TempDir>,
+        account: &str,
+        member: SocketAddr,
+        others: &[&Cluster],
+    ) -> Result<Running, isthmus_gateway::Error> {
         let common = Common {
             mesh: mesh(),
             cluster: self.name.clone(),
@@ -108,12 +120,11 @@ impl Cluster {
         let (trigger, drain) = Drain::pair();
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let identity = self.identity(account, others);
-        let ports = Ports { tunnel: 0, edge: 0, local: 0 };
-        let gateway = Gateway::bind(&config, ports, identity, metrics, drain).unwrap();
+        let gateway = Gateway::bind(&config, ports, identity, metrics, drain)?;
         let (tunnel, edge, local) = (gateway.tunnel, gateway.edge, gateway.local);
         let (context, (reports, received)) = (gateway.context.clone(), mpsc::unbounded_channel());
         let task = tokio::spawn(gateway.serve(move |report| drop(reports.send(report))));
-        Running { context, tunnel, edge, local, reports: received, trigger, task, dir }
+        Ok(Running { context, tunnel, edge, local, reports: received, trigger, task, dir })
     }
 }
 
@@ -125,7 +136,7 @@ pub struct Running {
     pub reports: mpsc::UnboundedReceiver<Report>,
     pub trigger: DrainTrigger,
     pub task: tokio::task::JoinHandle<()>,
-    dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 impl Running {
