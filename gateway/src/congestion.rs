@@ -16,10 +16,12 @@ use quinn_proto::RttEstimator;
 
 /// The window is not bound below so many packets: a first burst of a quiet tunnel goes out at once.
 pub const FLOOR_PACKETS: u64 = 32;
-/// A rate is measured over at least so long, and at least a round trip.
+/// The best rate is kept for each span of a round trip, and at least so long.
 const SPAN: Duration = Duration::from_millis(10);
-/// Rates that count as recent.
+/// Spans that count as recent.
 const RATES: usize = 10;
+/// Moments of sending that are remembered: each is that of many packets.
+const MOMENTS: usize = 4096;
 /// The smallest round trip is looked for in so long, twice.
 const TRIP_SPAN: Duration = Duration::from_secs(10);
 
@@ -45,8 +47,11 @@ pub struct Bounded {
 struct Bound {
     mtu: u64,
     began: Instant,
+    /// Bytes acknowledged since the beginning.
     delivered: u64,
-    /// Bytes a second, newest last.
+    /// Moments at which packets were sent, oldest first, with what was delivered by then.
+    sent: VecDeque<(Instant, u64)>,
+    /// Best rate of each recent span, bytes a second, newest last.
     rates: VecDeque<f64>,
     trip: Option<Duration>,
     last_trip: Option<Duration>,
@@ -55,8 +60,29 @@ struct Bound {
 
 impl Bound {
     fn new(now: Instant, mtu: u16) -> Self {
-        let rates = VecDeque::with_capacity(RATES);
-        Self { mtu: u64::from(mtu), began: now, delivered: 0, rates, trip: None, last_trip: None, trip_began: now }
+        let (sent, rates) = (VecDeque::new(), VecDeque::from([0.0]));
+        let mtu = u64::from(mtu);
+        Self { mtu, began: now, delivered: 0, sent, rates, trip: None, last_trip: None, trip_began: now }
+    }
+
+    fn sent(&mut self, now: Instant) {
+        if self.sent.back().is_none_or(|(at, _)| *at < now) {
+            if self.sent.len() == MOMENTS {
+                self.sent.pop_front();
+            }
+            self.sent.push_back((now, self.delivered));
+        }
+    }
+
+    /// What was delivered between the sending of a packet and its acknowledgement, per second (delivery rate, BBR).
+    fn rate(&mut self, now: Instant, sent: Instant) -> f64 {
+        // Acknowledgements of older packets do come later, but they say less: their span has passed.
+        while self.sent.front().is_some_and(|(at, _)| *at < sent) && self.sent.len() > 1 {
+            self.sent.pop_front();
+        }
+        let Some((at, before)) = self.sent.front() else { return 0.0 };
+        let span = now.saturating_duration_since(*at);
+        if span.is_zero() { 0.0 } else { self.delivered.saturating_sub(*before) as f64 / span.as_secs_f64() }
     }
 
     fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64) {
@@ -66,13 +92,16 @@ impl Bound {
         }
         self.trip = Some(self.trip.map_or(trip, |least| least.min(trip)));
         self.delivered = self.delivered.saturating_add(bytes);
-        let span = now.saturating_duration_since(self.began);
-        if span >= SPAN.max(self.least_trip()) {
+        if now.saturating_duration_since(self.began) >= SPAN.max(self.least_trip()) {
             if self.rates.len() == RATES {
                 self.rates.pop_front();
             }
-            self.rates.push_back(self.delivered as f64 / span.as_secs_f64());
-            (self.began, self.delivered) = (now, 0);
+            self.rates.push_back(0.0);
+            self.began = now;
+        }
+        let rate = self.rate(now, sent);
+        if let Some(best) = self.rates.back_mut() {
+            *best = best.max(rate);
         }
     }
 
@@ -94,6 +123,7 @@ impl Bound {
 
 impl Controller for Bounded {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.bound.sent(now);
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
@@ -147,9 +177,16 @@ mod tests {
     /// Acknowledges `bytes` each `every` for `seconds`, each after a round trip of `trip`.
     fn play(bound: &mut Bound, from: Instant, bytes: u64, every: Duration, trip: Duration, seconds: u64) -> Instant {
         let mut now = from;
+        // What was sent before the first acknowledgement of this play comes back first.
+        let mut flying = VecDeque::new();
         while now < from + Duration::from_secs(seconds) {
             now += every;
-            bound.acknowledged(now, now - trip, bytes);
+            bound.sent(now);
+            flying.push_back(now);
+            while flying.front().is_some_and(|sent| now >= *sent + trip) {
+                let sent = flying.pop_front().unwrap();
+                bound.acknowledged(now, sent, bytes);
+            }
         }
         now
     }
