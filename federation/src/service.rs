@@ -88,6 +88,9 @@ impl MemberService for Service {
         request: Request<Streaming<SignedStatement>>,
     ) -> Result<Response<Self::PublishStream>, Status> {
         self.only_control(&request)?;
+        if !self.0.is_joined() {
+            return Err(Status::unavailable("this member is of no mesh yet; bootstrap it, or join it with a token"));
+        }
         let member = Arc::clone(&self.0);
         let answers = request.into_inner().filter_map(move |statement| {
             let answer = statement.ok().map(|statement| Ok(answer(&member, statement)));
@@ -110,8 +113,6 @@ fn answer(member: &Member, statement: SignedStatement) -> PublishAnswer {
     let highest = member.view.highest(&statement.cluster);
     let outcome = if statement.cluster != member.cluster() {
         Outcome::Refused(format!("{} speaks for itself only, not for {}", member.cluster(), statement.cluster))
-    } else if !member.is_joined() {
-        Outcome::Refused("this member is of no mesh yet".into())
     } else if key != "lease" && highest.epoch > epoch {
         Outcome::HigherEpoch(highest.epoch)
     } else {
