@@ -1,0 +1,159 @@
+//! A killed cluster costs no request, and what is not dead is not left: part 7 of the walking mesh, over real processes.
+
+mod support;
+
+use std::time::Duration;
+
+use isthmus_scenarios::admin;
+use serde_json::json;
+use support::{
+    Raised, eventually,
+    load::{Load, Sample, Target, count_by, get, slowest},
+    url,
+};
+
+const RATE: u32 = 500;
+
+/// Ratings from us-west, which has none, and beside it a local service as the control of the machine itself.
+struct Both {
+    ratings: Load,
+    control: Load,
+}
+
+impl Both {
+    fn start(mesh: &Raised) -> Self {
+        let to = |service: &str, path: &str, rate| {
+            Load::start(Target { proxy: mesh.curl("us-west"), url: url(service, path), rate })
+        };
+        Self { ratings: to("ratings", "/ratings/0", RATE), control: to("details", "/details/0", 50) }
+    }
+
+    /// No request failed, and none took a second longer than the control suffered.
+    async fn finish_unharmed(self, story: &str) -> Vec<Sample> {
+        let (ratings, control) = (self.ratings.finish().await, self.control.finish().await);
+        let failed: Vec<_> = ratings.iter().filter(|sample| sample.failed()).collect();
+        let stall = slowest(&control);
+        println!(
+            "{story}: {} requests, {} failed, slowest {:?} (control {stall:?}), {:?}",
+            ratings.len(),
+            failed.len(),
+            slowest(&ratings),
+            count_by(&ratings, |sample| &sample.cluster),
+        );
+        assert!(
+            failed.is_empty(),
+            "{story}: {} of {} failed, such as {:?}",
+            failed.len(),
+            ratings.len(),
+            failed.first()
+        );
+        assert!(slowest(&ratings) < Duration::from_secs(1) + stall, "{story}: slowest {:?}", slowest(&ratings));
+        ratings
+    }
+}
+
+/// The cluster that serves ratings to us-west now.
+async fn serving(mesh: &Raised) -> &'static str {
+    let got = get(mesh.curl("us-west"), &url("ratings", "/ratings/0")).await.expect("ratings answer");
+    match got.cluster.as_str() {
+        "us-east" => "us-east",
+        "eu-west" => "eu-west",
+        other => panic!("ratings answered from {other:?}: {got:?}"),
+    }
+}
+
+async fn until_load_ran(load: &Load, requests: usize) {
+    let since = load.now();
+    eventually("the load runs", Duration::from_secs(60), || async {
+        let ran = load.since(since).len();
+        anyhow::ensure!(ran >= requests, "{ran} of {requests}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_cluster_costs_no_request_and_what_is_not_dead_is_not_left() {
+    let mesh = Raised::up(40).await;
+    for name in ["us-east", "eu-west"] {
+        mesh.wait_standing("us-west", name, "alive", Duration::from_secs(30)).await;
+    }
+    only_the_member_dies(&mesh).await;
+    only_the_gateway_dies(&mesh).await;
+    every_process_dies_and_comes_back(&mesh).await;
+    two_of_three_members_die(&mesh).await;
+}
+
+async fn only_the_member_dies(mesh: &Raised) {
+    let victim = serving(mesh).await;
+    let both = Both::start(mesh);
+    until_load_ran(&both.ratings, 500).await;
+    mesh.kill(victim, &["federation"]).await;
+    mesh.wait_standing("us-west", victim, "memberDown", Duration::from_secs(15)).await;
+    until_load_ran(&both.ratings, 500).await;
+    mesh.start(victim, &["federation"]);
+    mesh.wait_standing("us-west", victim, "alive", Duration::from_secs(30)).await;
+    let samples = both.finish_unharmed("only the member dies").await;
+    assert_eq!(count_by(&samples, |sample| &sample.cluster).len(), 1, "nothing may move");
+}
+
+async fn only_the_gateway_dies(mesh: &Raised) {
+    let victim = serving(mesh).await;
+    let both = Both::start(mesh);
+    until_load_ran(&both.ratings, 500).await;
+    mesh.kill(victim, &["gateway"]).await;
+    mesh.wait_standing("us-west", victim, "cutOff", Duration::from_secs(15)).await;
+    until_load_ran(&both.ratings, 500).await;
+    mesh.start(victim, &["gateway"]);
+    mesh.wait_standing("us-west", victim, "alive", Duration::from_secs(60)).await;
+    let samples = both.finish_unharmed("only the gateway dies").await;
+    assert_eq!(count_by(&samples, |sample| &sample.cluster).len(), 2);
+}
+
+async fn every_process_dies_and_comes_back(mesh: &Raised) {
+    let victim = serving(mesh).await;
+    let both = Both::start(mesh);
+    until_load_ran(&both.ratings, 500).await;
+    mesh.kill(victim, &[]).await;
+    mesh.wait_standing("us-west", victim, "dead", Duration::from_secs(15)).await;
+    until_load_ran(&both.ratings, 500).await;
+    mesh.start(victim, &[]);
+    mesh.wait_standing("us-west", victim, "returning", Duration::from_secs(60)).await;
+    let returning = both.ratings.now();
+    mesh.wait_standing("us-west", victim, "alive", Duration::from_secs(60)).await;
+    let whole = both.ratings.now();
+    until_load_ran(&both.ratings, 1000).await;
+    let samples = both.finish_unharmed("every process dies").await;
+    let share = |from: Duration, to: Duration| {
+        let all: Vec<_> = samples.iter().filter(|sample| sample.due >= from && sample.due < to).collect();
+        all.iter().filter(|sample| sample.cluster == victim).count() as f64 / all.len().max(1) as f64
+    };
+    let second = Duration::from_secs(1);
+    let ramp = (share(returning, returning + 4 * second), share(whole + second, whole + 3 * second), whole - returning);
+    println!("return of {victim}: first part {:.2}, then {:.2}, whole after {:?}", ramp.0, ramp.1, ramp.2);
+    assert!(ramp.0 <= 0.25, "at most a fifth in the first 5 s: {:.2}", ramp.0);
+    assert!(ramp.1 > 0.9, "all of it in the end: {:.2}", ramp.1);
+    assert!(ramp.2 <= 30 * second, "within 30 s: {:?}", ramp.2);
+}
+
+async fn two_of_three_members_die(mesh: &Raised) {
+    let both = Both::start(mesh);
+    until_load_ran(&both.ratings, 500).await;
+    for victim in ["us-east", "eu-west"] {
+        mesh.kill(victim, &["federation"]).await;
+    }
+    let token = json!({ "cluster": "ap-south", "ttl_seconds": 60 });
+    let refused = admin::send(mesh.member("us-west"), "/tokens", &token, Duration::from_secs(20)).await;
+    let refusal = format!("{:#}", refused.expect_err("a write needs a quorum"));
+    println!("without a quorum: {refusal}");
+    assert!(refusal.contains("quorum"), "{refusal}");
+    until_load_ran(&both.ratings, 500).await;
+    for victim in ["us-east", "eu-west"] {
+        mesh.start(victim, &["federation"]);
+    }
+    eventually("a write is taken again", Duration::from_secs(60), || async {
+        admin::send(mesh.member("us-west"), "/tokens", &token, Duration::from_secs(10)).await.map(drop)
+    })
+    .await;
+    both.finish_unharmed("two of three members die").await;
+}

@@ -1,0 +1,149 @@
+//! A mesh for a test: raised at addresses of its own, with the binary of this build, gone when the test ends.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod load;
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use isthmus_scenarios::{
+    admin,
+    mesh::{self, Mesh},
+    plan::{ClusterPlan, bookinfo},
+    state::StateDir,
+};
+use serde_json::Value;
+
+/// The binary under test: `ISTHMUS_BIN`, or the one of this build, built if it is not there yet.
+pub fn binary() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| std::env::var_os("ISTHMUS_BIN").map_or_else(build, PathBuf::from)).clone()
+}
+
+fn build() -> PathBuf {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--quiet", "--package", "isthmus", "--bin", "isthmus"]);
+    let test = std::env::current_exe().expect("this test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").to_owned();
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    assert!(command.status().expect("cargo runs").success(), "the binary under test does not build");
+    profile.join("isthmus")
+}
+
+/// A raised mesh of three clusters.
+pub struct Raised {
+    pub mesh: Arc<Mesh>,
+    pub folder: tempfile::TempDir,
+}
+
+impl Raised {
+    /// Clusters numbered from `first_number` in the address plan; tests that run side by side take different ones.
+    pub async fn up(first_number: u8) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the mesh");
+        let plan = bookinfo::plan(3, first_number).expect("the demo's plan");
+        let state = StateDir::at(folder.path()).expect("a state directory");
+        let (mesh, _) = Mesh::spawn(plan, state, binary()).expect("the mesh begins");
+        let raised = Self { mesh, folder };
+        if let Err(reason) = raised.mesh.raise(|step| eprintln!("{step}")).await {
+            raised.print_logs();
+            panic!("the mesh does not come up: {reason:#}");
+        }
+        raised
+    }
+
+    pub fn cluster(&self, name: &str) -> &ClusterPlan {
+        self.mesh.plan.cluster(name).unwrap_or_else(|| panic!("no cluster {name}"))
+    }
+
+    /// The explicit proxy of a cluster's `curl`.
+    pub fn curl(&self, cluster: &str) -> SocketAddr {
+        let cluster = self.cluster(cluster);
+        SocketAddr::new(cluster.address_of(cluster.client().expect("every cluster has curl")), 15080)
+    }
+
+    pub fn control(&self, cluster: &str) -> SocketAddr {
+        mesh::control(self.cluster(cluster))
+    }
+
+    pub fn member(&self, cluster: &str) -> SocketAddr {
+        mesh::member(self.cluster(cluster))
+    }
+
+    /// How `from` sees `of`: one object of control's `/api/clusters`.
+    pub async fn view(&self, from: &str, of: &str) -> anyhow::Result<Value> {
+        let all = admin::read(self.control(from), "/api/clusters").await?;
+        let found = all.as_array().and_then(|all| all.iter().find(|one| one["name"] == of).cloned());
+        found.ok_or_else(|| anyhow::anyhow!("{from} does not know {of}: {all}"))
+    }
+
+    /// Waits until `from` sees `of` in this standing.
+    pub async fn wait_standing(&self, from: &str, of: &str, standing: &str, limit: Duration) {
+        eventually(&format!("{from} sees {of} {standing}"), limit, || async {
+            let view = self.view(from, of).await?;
+            anyhow::ensure!(view["standing"] == standing, "{view}");
+            Ok(())
+        })
+        .await;
+    }
+
+    pub async fn kill(&self, cluster: &str, only: &[&str]) {
+        let only: Vec<_> = only.iter().map(ToString::to_string).collect();
+        let name = &self.cluster(cluster).name;
+        self.mesh.supervisor.kill(name, &only).await.expect("the processes are there to be killed");
+    }
+
+    pub fn start(&self, cluster: &str, only: &[&str]) {
+        let only: Vec<_> = only.iter().map(ToString::to_string).collect();
+        self.mesh.supervisor.revive(&self.cluster(cluster).name, &only).expect("what was killed starts again");
+    }
+
+    /// Where a cluster's configuration files are.
+    pub fn config_dir(&self, cluster: &str) -> PathBuf {
+        self.folder.path().join(cluster).join("config")
+    }
+
+    /// The ends of all logs, for the story of a failure.
+    pub fn print_logs(&self) {
+        let Ok(clusters) = std::fs::read_dir(self.folder.path()) else { return };
+        for log in
+            clusters.flatten().flat_map(|cluster| std::fs::read_dir(cluster.path().join("logs"))).flatten().flatten()
+        {
+            let text = std::fs::read_to_string(log.path()).unwrap_or_default();
+            let tail: Vec<_> = text.lines().rev().take(15).collect();
+            if !tail.is_empty() {
+                eprintln!("--- {}", log.path().display());
+                tail.into_iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}
+
+/// Waits until `check` is content; panics with its last complaint after `limit`.
+pub async fn eventually<F, C>(what: &str, limit: Duration, mut check: C)
+where
+    C: FnMut() -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let until = Instant::now() + limit;
+    loop {
+        match check().await {
+            Ok(()) => return,
+            Err(reason) if Instant::now() > until => panic!("not within {limit:?}: {what}: {reason:#}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// URL of a path of a Bookinfo service.
+pub fn url(service: &str, path: &str) -> String {
+    format!("http://{service}.bookinfo.svc.clusterset.local:9080{path}")
+}
