@@ -95,7 +95,7 @@ impl Member {
             drain,
         });
         if let Some(itself) = disk::load_versioned::<Itself>(&member.file("member.json"), DISK_VERSION)? {
-            member.begin(itself).await?;
+            member.begin(itself, false).await?;
         }
         Ok(member)
     }
@@ -131,12 +131,12 @@ impl Member {
     /// Becomes this member for good: remembered before anything else, then Raft begins.
     pub(crate) async fn become_member(self: &Arc<Self>, itself: Itself) -> Result<(), Error> {
         disk::store_versioned(&self.file("member.json"), DISK_VERSION, &itself)?;
-        self.begin(itself).await
+        self.begin(itself, true).await
     }
 
-    async fn begin(self: &Arc<Self>, itself: Itself) -> Result<(), Error> {
+    async fn begin(self: &Arc<Self>, itself: Itself, fresh: bool) -> Result<(), Error> {
         let (news, changes) = mpsc::unbounded_channel();
-        let log = Log::open(&self.file("log.redb"))?;
+        let log = Log::open(&self.file("log.redb"), fresh)?;
         let machine = Machine::open(&self.file("state.redb"), news)?;
         let timing = self.config.timing;
         let config = openraft::Config {

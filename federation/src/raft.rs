@@ -27,6 +27,8 @@ openraft::declare_raft_types!(
         D = Command,
         R = Answer,
         Node = Node,
+        // One leader a term: what people and the simulation expect of Raft.
+        LeaderId = openraft::impls::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
 );
 
 /// A member's Raft.

@@ -214,6 +214,10 @@ impl State {
 
     fn admit(&mut self, record: MemberRecord) -> Vec<Change> {
         self.last_id = self.last_id.max(record.raft_id);
+        if self.member(&record.cluster).is_some_and(|old| old.federation_key != record.federation_key) {
+            // A reinstalled cluster begins anew: what its old key signed must not make its new words stale.
+            self.books.remove(&record.cluster);
+        }
         self.members.insert(record.cluster.clone(), Blob(record.encode_to_vec()));
         vec![Change::Member(record)]
     }
@@ -223,6 +227,9 @@ impl State {
         let token = self.tokens.get(id).ok_or_else(|| format!("token {id} is not known to this mesh"))?;
         if token.cluster != record.cluster {
             return Err(format!("token {id} is for cluster {}, not for {}", token.cluster, record.cluster));
+        }
+        if record.trust_domain != format!("{}.{}", record.cluster, self.mesh) {
+            return Err(format!("{} is not the trust domain of cluster {}", record.trust_domain, record.cluster));
         }
         if token.issuer != record.issuer {
             return Err(format!("token {id} was issued by {}, not by {}", token.issuer, record.issuer));

@@ -73,7 +73,9 @@ impl View {
         if inner.members.get(&record.cluster) == Some(&record) {
             return;
         }
-        if record.ejected {
+        let known = inner.members.get(&record.cluster);
+        let reinstalled = known.is_some_and(|old| old.federation_key != record.federation_key);
+        if record.ejected || reinstalled {
             inner.books.remove(&record.cluster);
             inner.epochs.remove(&record.cluster);
         }

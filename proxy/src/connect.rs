@@ -56,7 +56,9 @@ pub(crate) enum ConnectError {
     Timeout { to: String, within: Duration },
     #[error("gateway refuses: {} ({})", .0.detail, reason_word(.0))]
     Refused(Refuse),
-    #[error("the cluster's gateways are not known yet")]
+    #[error("{0}")]
+    Shared(String),
+    #[error("no local gateway has a usable path to the cluster")]
     NoGateway,
 }
 

@@ -43,13 +43,16 @@ pub(crate) fn open(path: &Path) -> Result<Database, Error> {
 }
 
 impl Log {
-    /// Opens the log, new or as it was left.
+    /// Opens the log: a `fresh` one may be missing, one that was written before may not.
     ///
     /// # Errors
     /// [`Error::Damaged`] when the file is cut, foreign or of another version.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path, fresh: bool) -> Result<Self, Error> {
         let damaged =
             |error: &dyn std::fmt::Display| Error::Damaged { path: path.to_owned(), reason: error.to_string() };
+        if !fresh && std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+            return Err(damaged(&"it is missing or empty, but this member voted and wrote with it before"));
+        }
         let log = Self(Arc::new(open(path)?));
         let transaction = log.0.begin_write().map_err(|error| damaged(&error))?;
         {

@@ -480,21 +480,20 @@ fn to_absolute_form(request: &mut Request<Body>, target: &Target<'_>) {
 /// A link for a request: an idle one, or one that is opened for it; another one in the background when that is due.
 async fn link(worker: &Rc<Worker>, target: &Target<'_>, tier: &Tier, key: &LinkKey) -> Result<Rc<Link>, ConnectError> {
     let most = (MOST / worker.shared.config.workers.max(1)).max(1);
-    let choice = worker.links.choose(key, tier.usable, most, fastrand::u64(..));
-    match (choice.link, choice.open) {
-        (Some(link), None) => Ok(link),
-        (Some(link), Some(avoid)) => {
-            let opening = Opening::new(target, tier, key, avoid);
-            let worker = Rc::clone(worker);
-            tokio::task::spawn_local(async move {
-                let _ = opening.open(&worker).await;
-            });
-            Ok(link)
-        }
-        (None, avoid) => {
-            let announced = avoid.is_some();
-            let opening = Opening::new(target, tier, key, avoid.unwrap_or_default());
-            if announced { opening.open(worker).await } else { opening.connect(worker).await }
+    loop {
+        let choice = worker.links.choose(key, tier.usable, most, fastrand::u64(..));
+        match (choice.link, choice.open) {
+            (Some(link), None) => return Ok(link),
+            (Some(link), Some(avoid)) => {
+                let opening = Opening::new(target, tier, key, avoid);
+                let worker = Rc::clone(worker);
+                tokio::task::spawn_local(async move {
+                    let _ = opening.open(&worker).await;
+                });
+                return Ok(link);
+            }
+            (None, Some(avoid)) => return Opening::new(target, tier, key, avoid).open(worker).await,
+            (None, None) => worker.links.ended(key).await.map_err(ConnectError::Shared)?,
         }
     }
 }
@@ -525,7 +524,8 @@ impl Opening {
     async fn open(self, worker: &Rc<Worker>) -> Result<Rc<Link>, ConnectError> {
         let key = self.key.clone();
         let opened = self.connect(worker).await;
-        worker.links.opened(&key, opened.as_ref().ok().cloned());
+        let told = opened.as_ref().map(Rc::clone).map_err(ToString::to_string);
+        worker.links.opened(&key, told);
         opened
     }
 

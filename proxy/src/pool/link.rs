@@ -17,6 +17,7 @@ use isthmus_core::{
     name::{ClusterName, ServiceName},
 };
 use isthmus_wire::tunnel::Accept;
+use tokio::sync::Notify;
 
 use super::Peer;
 use crate::{body::Body, snapshot::now};
@@ -25,6 +26,9 @@ use crate::{body::Body, snapshot::now};
 pub(crate) const MOST: usize = 32;
 /// The longest life of one: new endpoints get their part.
 const LIFE: Duration = Duration::from_secs(600);
+
+/// The longest a request waits for an opening of another one.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// What connections of a link are for.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -76,6 +80,10 @@ impl Link {
 pub(crate) struct Bundle {
     links: Vec<Rc<Link>>,
     opening: usize,
+    /// Requests that wait for an opening under way.
+    ended: Rc<Notify>,
+    /// When an opening last failed, and why.
+    failed: Option<(Duration, String)>,
 }
 
 /// What to do for a request.
@@ -100,10 +108,29 @@ impl Links {
     }
 
     /// An opening announced by [`Choice::open`] ended.
-    pub(crate) fn opened(&self, key: &LinkKey, link: Option<Rc<Link>>) {
+    pub(crate) fn opened(&self, key: &LinkKey, link: Result<Rc<Link>, String>) {
         if let Some(bundle) = self.0.borrow_mut().get_mut(key) {
             bundle.opening = bundle.opening.saturating_sub(1);
-            bundle.links.extend(link);
+            match link {
+                Ok(link) => bundle.links.push(link),
+                Err(reason) => bundle.failed = Some((now(), reason)),
+            }
+            bundle.ended.notify_waiters();
+        }
+    }
+
+    /// Waits until an opening under way ends: many requests at once need no connection each. Says why it failed.
+    pub(crate) async fn ended(&self, key: &LinkKey) -> Result<(), String> {
+        let began = now();
+        let ended = self.0.borrow().get(key).map(|bundle| Rc::clone(&bundle.ended));
+        if let Some(ended) = ended {
+            let _ = tokio::time::timeout(LONGEST_WAIT, ended.notified()).await;
+        }
+        let all = self.0.borrow();
+        let failed = all.get(key).filter(|bundle| bundle.links.is_empty()).and_then(|bundle| bundle.failed.clone());
+        match failed {
+            Some((at, reason)) if at >= began => Err(reason),
+            _ => Ok(()),
         }
     }
 
