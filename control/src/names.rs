@@ -1,26 +1,21 @@
 //! The cluster's DNS on 15053: names of services, at the addresses where one workload's sidecar listens for them.
 
-pub mod server;
-pub mod zone;
-
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use isthmus_core::model::Service;
-use isthmus_runtime::drain::Drain;
+use isthmus_runtime::{
+    dns::{self, Host, Table, Zone},
+    drain::Drain,
+};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     compiler::{Compiled, Setting},
     error::Error,
 };
-use server::Zone;
-use zone::{Host, Table};
-
-/// The mesh's DNS port.
-const PORT: u16 = 15053;
 
 /// Serves DNS, SERVFAIL until the first compilation.
 ///
@@ -33,8 +28,8 @@ pub fn start(
     tasks: &mut JoinSet<()>,
     drain: &Drain,
 ) -> Result<(), Error> {
-    let (zone, address) = (Zone::default(), SocketAddr::new(address, PORT));
-    let serving = server::serve(address, zone.clone(), drain.clone());
+    let (zone, address) = (Zone::default(), SocketAddr::new(address, dns::PORT));
+    let serving = dns::serve(address, zone.clone(), drain.clone());
     tasks.spawn(serving.map_err(|source| Error::Listen { address, source })?);
     let setting = setting.clone();
     tasks.spawn(async move {

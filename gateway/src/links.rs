@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use isthmus_core::name::ClusterName;
+use isthmus_core::{model::RemoteCluster, name::ClusterName};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -71,13 +71,16 @@ impl Default for Links {
 }
 
 impl Links {
-    /// The clusters there are paths to; of the others the paths are forgotten.
-    pub fn expect<'a>(&self, clusters: impl IntoIterator<Item = &'a ClusterName>, now: Instant) {
+    /// The clusters there are; of the others the paths are forgotten. Nothing is judged of one before it says where its
+    /// gateways are: that nobody could dial it yet is no evidence against it.
+    pub fn expect<'a>(&self, clusters: impl IntoIterator<Item = &'a RemoteCluster>, now: Instant) {
         let mut peers = self.0.peers.lock();
         let mut gone = std::mem::take(&mut *peers);
-        for name in clusters {
-            let peer = gone.remove(name).unwrap_or_else(|| Peer { path: Path::new(now), tunnels: Vec::new() });
-            peers.insert(name.clone(), peer);
+        for cluster in clusters {
+            let fresh = || (!cluster.gateways.is_empty()).then(|| Peer { path: Path::new(now), tunnels: Vec::new() });
+            if let Some(peer) = gone.remove(&cluster.name).or_else(fresh) {
+                peers.insert(cluster.name.clone(), peer);
+            }
         }
         drop(peers);
         self.judge(now);
@@ -201,4 +204,43 @@ fn is_news(told: &BTreeMap<ClusterName, View>, now: &BTreeMap<ClusterName, View>
         before.state != after.state || (off >= RTT_MOVED_US && off >= before.rtt_us / RTT_MOVED)
     };
     told.len() != now.len() || now.iter().any(|(name, view)| told.get(name).is_none_or(|before| moved(before, view)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use isthmus_core::model::Standing;
+
+    use super::*;
+
+    fn west(gateways: &[&str]) -> RemoteCluster {
+        RemoteCluster {
+            name: "west".parse().unwrap(),
+            region: "west".into(),
+            trust_domain: "west.mesh.test".parse().unwrap(),
+            gateways: gateways.iter().map(|&gateway| gateway.to_owned()).collect(),
+            share: 1.0,
+            standing: Standing::Unknown,
+            rtt_us: 0,
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_cluster_before_it_can_be_dialled_and_lost_once_it_could_not_be() {
+        let (links, start, later) = (Links::default(), Instant::now(), Duration::from_secs(60));
+        links.expect([&west(&[])], start);
+        links.judge(start + later);
+        assert!(links.details(start + later).is_empty() && links.views().borrow().is_empty());
+        let dialled = start + later;
+        links.expect([&west(&["127.2.3.1:15443"])], dialled);
+        assert!(links.details(dialled).is_empty(), "not settled");
+        links.judge(dialled + Duration::from_secs(3));
+        let state = |links: &Links| links.details(dialled).values().map(|detail| detail.view.state).next();
+        assert_eq!(state(&links), Some(State::Lost));
+        links.expect([&west(&[])], dialled);
+        assert_eq!(state(&links), Some(State::Lost), "a path that was judged stays judged");
+        links.expect([], dialled);
+        assert_eq!(state(&links), None);
+    }
 }

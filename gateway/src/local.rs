@@ -4,7 +4,7 @@
 //! written there.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -171,6 +171,8 @@ async fn open(context: &Context, cluster: &ClusterName, header: Header, first: &
             accept.local_gateway = context.name.to_string();
             let answer = Answer { answer: Some(answer::Answer::Accept(accept)) };
             let mut front = BytesMut::with_capacity(256 + behind.len());
+            tunnel.carried.sent.fetch_add(first.len() as u64, Ordering::Relaxed);
+            tunnel.carried.received.fetch_add(behind.len() as u64, Ordering::Relaxed);
             frame::put(Kind::Answer, &answer, &mut front)
                 .map_err(|error| refuse(Reason::Forbidden, &error.to_string()))?;
             front.extend_from_slice(&behind);

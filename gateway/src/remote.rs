@@ -2,7 +2,11 @@
 //!
 //! The peer gateway vouches for its own cluster only: the source it names must be of the trust domain it proved.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use isthmus_core::{
@@ -72,6 +76,7 @@ pub async fn serve(context: Context, tunnel: Arc<Tunnel>, (mut send, mut receive
 
 async fn carry(tunnel: &Tunnel, mut tcp: TcpStream, send: SendStream, receive: RecvStream, first: BytesMut) {
     let _stream = tunnel.stream();
+    tunnel.carried.received.fetch_add(first.len() as u64, Ordering::Relaxed);
     if tcp.write_all(&first).await.is_err() {
         return pipe::abort(tcp, send, receive);
     }

@@ -11,7 +11,7 @@
 //! | [`enrol`] | enrolments minted offline, on the CA's directory |
 //! | [`token`] | what an enrolment token says, and that nobody else wrote it |
 //! | [`passes`] | roots of passes, rotated so that gateways know one before it is used |
-//! | [`service`] | the gRPC service on 15012 |
+//! | [`mod@service`] | the gRPC service on 15012 |
 
 pub mod authority;
 pub mod enrol;

@@ -134,8 +134,8 @@ impl Walk {
         let tier = ladder.tiers().get(index)?;
         let mut avoid = vec![];
         let most = match tier.place {
-            Where::Remote(_) => 1,
-            _ => tier.endpoints.len().min(3),
+            Where::Remote(_) => 2,
+            _ => tier.endpoints.len().clamp(1, 3),
         };
         for _ in 0..most {
             let request = self.request.take()?;
@@ -189,7 +189,9 @@ impl Walk {
             return true;
         }
         let Some(replay) = self.replay.as_ref().filter(|_| failed.fault.retry() != Retry::No) else { return false };
-        if failed.sent && (self.sent > target.retries.max(1) || !target.view.budget.lock().spend(now())) {
+        // A lost path fails everything under way at once, and none of it for the service's sake: it is not paid for.
+        let paid = failed.path_lost || target.view.budget.lock().spend(now());
+        if failed.sent && (self.sent > target.retries.max(1) || !paid) {
             return false;
         }
         self.request = Some(replay.request());

@@ -31,6 +31,8 @@ use crate::{
     worker::{Here, Worker},
 };
 
+/// A request's head must be there in this time; between requests it is how long a connection may idle.
+const HEADER_LIMIT: Duration = Duration::from_secs(60);
 /// The half-open are cut after so long.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Who calls, for the application (Istio's and Envoy's header of this name).
@@ -136,7 +138,7 @@ where
     S::Future: 'static,
 {
     let mut builder = hyper_util::server::conn::auto::Builder::new(Here);
-    let limit = std::time::Duration::from_secs(10);
+    let limit = HEADER_LIMIT;
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limit).max_buf_size(MAX_HEADERS + 4096);
     builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS as u32).max_concurrent_streams(1000);
     builder.http2().initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);
@@ -199,7 +201,14 @@ async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request
     } else if request.version() == Version::HTTP_2 && !was_http1 {
         forward::plain_http2(&worker, caller.target, request.map(Body::Incoming)).await
     } else {
-        let sent = forward::plain(&worker, caller.target, request.map(Body::Incoming)).await;
+        let mut sent = forward::plain(&worker, caller.target, request.map(Body::Incoming)).await;
+        // A connection to the application that closed while it idled: nothing was sent, so a fresh one gets it.
+        while let Err(failed) = &mut sent
+            && failed.fault == Fault::UpstreamConnectionTermination
+            && let Some(unsent) = failed.unsent.take()
+        {
+            sent = forward::plain(&worker, caller.target, *unsent).await;
+        }
         sent.map(|(answer, _)| answer).map_err(|failed| (failed.fault, failed.detail))
     };
     record.source = caller.peer.party();

@@ -25,6 +25,7 @@ mod body;
 mod config;
 mod connect;
 mod detect;
+mod dns;
 mod error;
 mod feeding;
 mod forward;
@@ -105,6 +106,7 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
     tokio::spawn(feeding::register(config.clone(), reporter.clone(), drain.clone()));
     tokio::spawn(feeding::report(Arc::clone(&shared), reporter, drain.clone()));
     tokio::spawn(notices::keep(Arc::clone(&shared), drain.clone()));
+    tokio::spawn(dns::serve(Arc::clone(&shared), drain.clone()));
     let workers = workers(&shared, &metrics, &log, &drain, to_trace)?;
     drain.closed().await;
     drop(workers);

@@ -139,10 +139,10 @@ where
     match protocol {
         Protocol::Tcp | Protocol::Tls => stream::carry(worker, view, scope, port, Rewound::fresh(client)).await,
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            http(worker, Entry::Service(view, port), Rewound::fresh(client)).await;
+            http(worker, Entry::Service(view.service.name.clone(), port), Rewound::fresh(client)).await;
         }
         Protocol::Detect => match detect(client).await {
-            Ok((Spoken::Http, client)) => http(worker, Entry::Service(view, port), client).await,
+            Ok((Spoken::Http, client)) => http(worker, Entry::Service(view.service.name.clone(), port), client).await,
             Ok((Spoken::Opaque, client)) => stream::carry(worker, view, scope, port, client).await,
             Err(error) => tracing::debug!(%error, "a client left before it said anything"),
         },

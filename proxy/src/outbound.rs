@@ -5,7 +5,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use isthmus_core::{
-    name::HostScope,
+    name::{HostScope, ServiceName},
     retry::Fault,
     route::{self, Asked},
 };
@@ -24,7 +24,7 @@ pub(crate) enum Entry {
     /// The explicit proxy: the request names its target.
     Explicit,
     /// A service's own address and port: that service is meant, whatever host the request names.
-    Service(Arc<View>, u16),
+    Service(ServiceName, u16),
     /// A plain hop.
     Plain(SocketAddr),
 }
@@ -84,7 +84,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, entry: Entry, request: Request<Inc
     let authority = seen.authority.clone();
     let (host, port) = self::authority(&authority);
     let found = match &entry {
-        Entry::Service(view, port) => Some((Arc::clone(view), HostScope::ClusterSet, *port)),
+        Entry::Service(name, port) => snapshot.views.get(name).map(|view| (Arc::clone(view), HostScope::ClusterSet, *port)),
         _ => snapshot.host(host).map(|(view, scope)| (view, scope, port.unwrap_or(80))),
     };
     let Some((view, scope, port)) = found else {

@@ -234,7 +234,7 @@ struct Key {
 pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     log: log::Log,
-    cache: HashMap<Key, (Handles, Arc<Party>, Arc<Party>)>,
+    cache: HashMap<Key, (Handles, [Arc<Party>; 2], Arc<str>)>,
 }
 
 /// Label sets a worker keeps at hand; beyond it the cache begins anew.
@@ -262,8 +262,9 @@ impl Telemetry {
         }
         let metrics = &self.metrics;
         let (handles, ..) = self.cache.entry(key).or_insert_with(|| {
-            // The parties are kept beside the handles: an address names one party as long as its entry lives.
-            (Handles::new(metrics, record), Arc::clone(&record.source), Arc::clone(&record.destination))
+            // What the key names by address is kept beside the handles: it names the same as long as the entry lives.
+            let parties = [Arc::clone(&record.source), Arc::clone(&record.destination)];
+            (Handles::new(metrics, record), parties, Arc::clone(&record.service))
         });
         handles.requests.inc();
         handles.duration.observe(record.duration.as_secs_f64() * 1000.0);

@@ -4,7 +4,7 @@
 mod server;
 pub mod zone;
 
-pub use server::{Zone, serve};
+pub use server::{Zone, serve, serve_on};
 pub use zone::{Host, Table};
 
 /// The port of the mesh's DNS (DESIGN.md, "Ports").

@@ -1,5 +1,5 @@
 //! The gRPC server outlives strangers, and the channel finds a server that comes back.
-#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
 mod support;
 

@@ -59,7 +59,7 @@ pub async fn keep_all(context: Context) {
     let mut kept: BTreeMap<Target, JoinHandle<()>> = BTreeMap::new();
     loop {
         let snapshot = context.table.snapshot();
-        context.links.expect(snapshot.clusters.keys(), Instant::now());
+        context.links.expect(snapshot.clusters.values().map(AsRef::as_ref), Instant::now());
         let wanted = snapshot.clusters.values().flat_map(|cluster| targets(cluster));
         let mut before = std::mem::take(&mut kept);
         for target in wanted {

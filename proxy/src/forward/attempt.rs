@@ -74,6 +74,8 @@ pub(crate) struct Failed {
     /// The request, when nothing of it was sent.
     pub(crate) unsent: Option<Box<Request<Body>>>,
     pub(crate) hops: Vec<Hop>,
+    /// The path to a whole cluster went, not the request's own connection.
+    pub(crate) path_lost: bool,
 }
 
 impl Failed {
@@ -84,16 +86,17 @@ impl Failed {
             sent: false,
             unsent: None,
             hops: vec![],
+            path_lost: false,
         }
     }
 
     pub(super) fn answered(outcome: &Outcome) -> Self {
         let detail = format!("{} answered 503", outcome.upstream);
-        Self { fault: Fault::UpstreamRetryLimitExceeded, detail, sent: true, unsent: None, hops: vec![] }
+        Self { fault: Fault::UpstreamRetryLimitExceeded, detail, sent: true, unsent: None, hops: vec![], path_lost: false }
     }
 
     fn unsent(request: Request<Body>, fault: Fault, detail: String, hops: Vec<Hop>) -> Self {
-        Self { fault, detail, sent: false, unsent: Some(Box::new(request)), hops }
+        Self { fault, detail, sent: false, unsent: Some(Box::new(request)), hops, path_lost: false }
     }
 }
 
@@ -188,7 +191,8 @@ async fn local(
     match &sent {
         Ok((answer, _)) if answer.status().is_server_error() => observe(Showed::Failure),
         Ok(_) => observe(Showed::Success),
-        Err(failed) if failed.fault != Fault::DownstreamConnectionTermination => observe(Showed::Failure),
+        // Unsent: the connection had closed while it idled, which says nothing of the endpoint.
+        Err(failed) if failed.unsent.is_none() => observe(Showed::Failure),
         Err(_) => {}
     }
     finish(sent, upstream, Box::new(open), hop)
@@ -341,7 +345,7 @@ async fn over_http1(
 
 fn timed_out(within: Duration) -> Failed {
     let detail = format!("no answer within {within:?}");
-    Failed { fault: Fault::UpstreamRequestTimeout, detail, sent: true, unsent: None, hops: vec![] }
+    Failed { fault: Fault::UpstreamRequestTimeout, detail, sent: true, unsent: None, hops: vec![], path_lost: false }
 }
 
 fn unanswered(message: Option<Request<Body>>, error: &hyper::Error) -> Failed {
@@ -350,7 +354,7 @@ fn unanswered(message: Option<Request<Body>>, error: &hyper::Error) -> Failed {
         Some(request) => Failed::unsent(request, Fault::UpstreamConnectionTermination, detail, vec![]),
         None => {
             let fault = Fault::UpstreamConnectionTermination;
-            Failed { fault, detail, sent: true, unsent: None, hops: vec![] }
+            Failed { fault, detail, sent: true, unsent: None, hops: vec![], path_lost: false }
         }
     }
 }
@@ -410,7 +414,7 @@ async fn remote(
             worker.links.drop_path(link.gateway, cluster);
             let detail = format!("the path to {cluster} was lost while an answer was due");
             let fault = Fault::UpstreamConnectionTermination;
-            return Err(Failed { fault, detail: detail.clone(), sent: true, unsent: None, hops: vec![hop.failed(detail)] });
+            return Err(Failed { fault, detail: detail.clone(), sent: true, unsent: None, hops: vec![hop.failed(detail)], path_lost: true });
         }
         () = elapsed(target.per_try) => return Err(timed_out(target.per_try.unwrap_or_default())),
     };
@@ -523,9 +527,16 @@ impl Opening {
 
     async fn open(self, worker: &Rc<Worker>) -> Result<Rc<Link>, ConnectError> {
         let key = self.key.clone();
+        // On a task of its own: a request that is cancelled must not leave an opening announced for ever.
+        let worker = Rc::clone(worker);
+        let opening = tokio::task::spawn_local(async move { self.announced(&worker, &key).await });
+        opening.await.unwrap_or_else(|_| Err(ConnectError::Shared("the opening was cut short".into())))
+    }
+
+    async fn announced(self, worker: &Rc<Worker>, key: &LinkKey) -> Result<Rc<Link>, ConnectError> {
         let opened = self.connect(worker).await;
         let told = opened.as_ref().map(Rc::clone).map_err(ToString::to_string);
-        worker.links.opened(&key, told);
+        worker.links.opened(key, told);
         opened
     }
 

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn times_are_utc_with_milliseconds() {
-        let at = |seconds, millis| SystemTime::UNIX_EPOCH + Duration::new(seconds, millis * 1_000_000);
+        let at = |seconds: u64, millis: u32| SystemTime::UNIX_EPOCH + Duration::new(seconds, millis * 1_000_000);
         assert_eq!(timestamp(at(0, 7)), "1970-01-01T00:00:00.007Z");
         assert_eq!(timestamp(at(951_827_696, 0)), "2000-02-29T12:34:56.000Z");
         assert_eq!(timestamp(at(1_795_478_400, 0)), "2026-11-24T00:00:00.000Z");

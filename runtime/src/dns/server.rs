@@ -17,6 +17,8 @@ use hickory_server::{
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
     zone_handler::MessageResponseBuilder,
 };
+use tokio::net::{TcpListener, UdpSocket};
+
 use super::zone::{self, Answer, Table};
 use crate::{drain::Drain, listen};
 
@@ -42,17 +44,20 @@ impl Zone {
 /// When the address cannot be bound.
 pub fn serve(address: SocketAddr, zone: Zone, drain: Drain) -> std::io::Result<impl Future<Output = ()> + Send> {
     let (udp, tcp) = (listen::udp(address)?, listen::tcp(address)?);
+    Ok(serve_on(udp, tcp, zone, drain))
+}
+
+/// As [`serve`], on sockets that are bound already.
+pub async fn serve_on(udp: UdpSocket, tcp: TcpListener, zone: Zone, drain: Drain) {
     let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
     if let Err(error) = &resolver {
         tracing::warn!(%error, "the system has no resolvers; only names of the mesh are answered");
     }
-    Ok(async move {
-        let mut server = Server::new(Handler { zone, resolver: resolver.ok() });
-        server.register_socket(udp);
-        server.register_listener(tcp, TCP_IDLE, TCP_ANSWERS);
-        drain.closed().await;
-        let _ = server.shutdown_gracefully().await;
-    })
+    let mut server = Server::new(Handler { zone, resolver: resolver.ok() });
+    server.register_socket(udp);
+    server.register_listener(tcp, TCP_IDLE, TCP_ANSWERS);
+    drain.closed().await;
+    let _ = server.shutdown_gracefully().await;
 }
 
 struct Handler {
@@ -118,5 +123,76 @@ impl RequestHandler for Handler {
                 hickory_proto::op::Header { metadata, counts: hickory_proto::op::HeaderCounts::default() }.into()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, str::FromStr};
+
+    use hickory_proto::{
+        op::{Message, MessageType, Query},
+        rr::{Name, RData, RecordType},
+    };
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::dns::Host;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+    const NAME: &str = "details.bookinfo.svc.clusterset.local.";
+
+    fn question(name: &str) -> Vec<u8> {
+        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+        message.add_query(Query::query(Name::from_str(name).unwrap(), RecordType::A));
+        message.to_vec().unwrap()
+    }
+
+    fn said(bytes: &[u8]) -> (ResponseCode, Vec<Ipv4Addr>) {
+        let message = Message::from_vec(bytes).unwrap();
+        let address = |record: &Record| match &record.data {
+            RData::A(address) => Some(address.0),
+            _ => None,
+        };
+        (message.metadata.response_code, message.answers.iter().filter_map(address).collect())
+    }
+
+    async fn by_udp(at: SocketAddr, name: &str) -> (ResponseCode, Vec<Ipv4Addr>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(&question(name), at).await.unwrap();
+        let mut buffer = [0; 1500];
+        let length = tokio::time::timeout(LIMIT, socket.recv(&mut buffer)).await.unwrap().unwrap();
+        said(&buffer[..length])
+    }
+
+    async fn by_tcp(at: SocketAddr, name: &str) -> (ResponseCode, Vec<Ipv4Addr>) {
+        let (mut stream, question) = (TcpStream::connect(at).await.unwrap(), question(name));
+        stream.write_u16(u16::try_from(question.len()).unwrap()).await.unwrap();
+        stream.write_all(&question).await.unwrap();
+        let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut answer).await.unwrap();
+        said(&answer)
+    }
+
+    #[tokio::test]
+    async fn real_packets_are_answered_over_udp_and_tcp_and_nothing_is_denied_too_soon() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let (udp, tcp) = (listen::udp(any).unwrap(), listen::tcp(any).unwrap());
+        let (at_udp, at_tcp) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+        let (zone, (trigger, drain)) = (Zone::default(), Drain::pair());
+        let serving = tokio::spawn(serve_on(udp, tcp, zone.clone(), drain));
+        assert_eq!(by_udp(at_udp, NAME).await.0, ResponseCode::ServFail);
+        let address = Ipv4Addr::new(127, 1, 11, 16);
+        let host = Host { address: Some(address), ports: vec![] };
+        zone.set(Table::new([(NAME.trim_end_matches('.').to_owned(), host)]));
+        assert_eq!(by_udp(at_udp, NAME).await, (ResponseCode::NoError, vec![address]));
+        assert_eq!(by_tcp(at_tcp, NAME).await, (ResponseCode::NoError, vec![address]));
+        let nobody = "nobody.bookinfo.svc.clusterset.local.";
+        assert_eq!(by_tcp(at_tcp, nobody).await.0, ResponseCode::NXDomain);
+        trigger.close("the test is over");
+        tokio::time::timeout(LIMIT, serving).await.unwrap().unwrap();
     }
 }

@@ -1,5 +1,5 @@
 //! A root that signs whatever a test asks of it, and a place to listen.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test may fail loudly")]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test file uses a part; a test may fail loudly")]
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -83,6 +83,6 @@ pub fn listener() -> (TcpListener, SocketAddr) {
 
 /// No wait in a test is longer.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let late = format!("{what} did not happen within 20 s");
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect(&late)
+    let ended = tokio::time::timeout(Duration::from_secs(20), future).await;
+    ended.unwrap_or_else(|_| panic!("{what} did not happen within 20 s"))
 }

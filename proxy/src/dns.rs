@@ -1,0 +1,112 @@
+//! The mesh's DNS as this sidecar answers its application: names of services, at the addresses where it listens for
+//! them. SERVFAIL until the picture is whole, so that no resolver remembers an absence that is none.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use isthmus_core::plan::service_address;
+use isthmus_runtime::{
+    dns::{self, Host, Table, Zone},
+    drain::Drain,
+};
+
+use crate::{
+    snapshot::{Snapshot, View},
+    worker::Shared,
+};
+
+/// Answers until the drain is over. Without its port the sidecar goes on: applications may use the explicit proxy.
+pub(crate) async fn serve(shared: Arc<Shared>, drain: Drain) {
+    let workload = shared.config.common.address;
+    let (zone, address) = (Zone::default(), SocketAddr::new(workload, dns::PORT));
+    let serving = match dns::serve(address, zone.clone(), drain.clone()) {
+        Ok(serving) => serving,
+        Err(error) => {
+            tracing::error!(%error, "no DNS for the application");
+            return;
+        }
+    };
+    tokio::join!(serving, follow(&shared, workload, &zone, &drain));
+}
+
+/// Keeps the zone as the picture in force has it.
+async fn follow(shared: &Shared, workload: IpAddr, zone: &Zone, drain: &Drain) {
+    let mut changes = shared.changes();
+    loop {
+        changes.mark_unchanged();
+        if let Some(table) = table(workload, &shared.snapshot.load()) {
+            zone.set(table);
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = drain.closed() => return,
+        }
+    }
+}
+
+/// What there is to answer; `None`: nobody can know yet.
+fn table(workload: IpAddr, snapshot: &Snapshot) -> Option<Table> {
+    snapshot.synced.then(|| Table::new(snapshot.views.values().flat_map(|view| hosts(workload, view))))
+}
+
+fn hosts(workload: IpAddr, view: &View) -> impl Iterator<Item = (String, Host)> {
+    let service = &view.service;
+    let host = Host {
+        address: service.address_index.and_then(|index| service_address(workload, index)),
+        ports: service.ports.iter().map(|port| (port.name.clone(), port.port)).collect(),
+    };
+    let of_cluster = is_of_cluster(view).then(|| service.name.cluster_host());
+    let of_set = service.clusterset.then(|| service.name.clusterset_host());
+    [of_cluster, of_set].into_iter().flatten().map(move |name| (name, host.clone()))
+}
+
+/// One that is only imported has no `svc.cluster.local` name; the cluster's own DNS says the same.
+fn is_of_cluster(view: &View) -> bool {
+    !view.service.clusterset || view.service.exported.is_some() || !view.endpoints.local.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::Ipv4Addr};
+
+    use isthmus_core::{
+        model::{Resource, Service, TrafficPolicy},
+        name::{Locality, ServiceName},
+    };
+
+    use super::*;
+    use crate::snapshot::Painter;
+
+    fn service(name: &str, clusterset: bool, index: u8) -> (String, u64, Resource) {
+        let service = Service {
+            name: ServiceName::new("bookinfo", name).unwrap(),
+            global: false,
+            clusterset,
+            address_index: Some(index),
+            ports: vec![],
+            exported: None,
+            routes: vec![],
+            subsets: BTreeMap::new(),
+            policy: TrafficPolicy::default(),
+        };
+        let resource = Resource::Service(service);
+        (resource.key(), 1, resource)
+    }
+
+    #[test]
+    fn names_are_answered_once_the_picture_is_whole_and_imports_only_in_the_set() {
+        let workload: IpAddr = "127.2.11.1".parse().unwrap();
+        let mut painter = Painter::new(Locality::default());
+        let first = painter.apply(vec![service("details", true, 16), service("ratings", false, 17)], &[], false);
+        assert_eq!(table(workload, &first), None);
+        let whole = table(workload, &painter.apply(vec![], &[], true));
+        let host = |last| Host { address: Some(Ipv4Addr::new(127, 2, 11, last)), ports: vec![] };
+        let expected = [
+            ("details.bookinfo.svc.clusterset.local".to_owned(), host(16)),
+            ("ratings.bookinfo.svc.cluster.local".to_owned(), host(17)),
+        ];
+        assert_eq!(whole, Some(Table::new(expected)));
+    }
+}
