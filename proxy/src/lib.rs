@@ -135,6 +135,7 @@ fn workers(
                 http1: Http1Pool::default(),
                 links: Links::default(),
                 http2: RefCell::default(),
+                inner_http2: RefCell::default(),
                 telemetry: RefCell::new(Telemetry::new(metrics, log)),
             };
             if let Err(error) = work(Rc::new(worker), &drain, traces) {

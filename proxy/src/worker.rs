@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +22,7 @@ use crate::{
     config::Config,
     connect::Connector,
     notices::Notices,
-    pool::{Http1Pool, link::Links},
+    pool::{Http1Pool, Peer, Place, link::Links},
     snapshot::Snapshot,
     telemetry::{Party, Telemetry},
 };
@@ -97,6 +98,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) http1: Http1Pool,
     pub(crate) links: Links,
+    /// HTTP/2 connections to endpoints of the own cluster, by place.
+    pub(crate) inner_http2: RefCell<HashMap<Place, (SendRequest<Body>, Rc<Peer>)>>,
     /// HTTP/2 connections to the own application, by address.
     pub(crate) http2: RefCell<HashMap<SocketAddr, SendRequest<Body>>>,
     pub(crate) telemetry: RefCell<Telemetry>,

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, Uri, Version};
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioIo;
 use isthmus_core::{
     balance::{self, Load},
@@ -146,6 +147,9 @@ async fn local(
     let open = vital.enter();
     let began = std::time::Instant::now();
     let place = Place { address: endpoint.address, inside: Some((view.service.name.clone(), target.port)) };
+    if request.version() == Version::HTTP_2 {
+        return local_http2(worker, target, index, place, request, Box::new(open)).await;
+    }
     let result = match worker.http1.take(&place) {
         Some(idle) => Ok(idle),
         None => {
@@ -196,6 +200,63 @@ async fn local(
         Err(_) => {}
     }
     finish(sent, upstream, Box::new(open), hop)
+}
+
+/// As over HTTP/1.1, for clients that speak HTTP/2: gRPC needs its trailers and its streams.
+async fn local_http2(
+    worker: &Rc<Worker>,
+    target: &Target<'_>,
+    index: usize,
+    place: Place,
+    mut request: Request<Body>,
+    guard: Box<dyn std::any::Any>,
+) -> Result<Outcome, Failed> {
+    let view = target.view;
+    let (Some(endpoint), Some(vital)) = (view.endpoints.local.get(index), view.vitals.get(index)) else {
+        return Err(Failed::nowhere());
+    };
+    let began = std::time::Instant::now();
+    let hop = || Hop::new("endpoint", endpoint.id.to_string(), endpoint.address.to_string()).by(&endpoint.identity);
+    let kept = worker.inner_http2.borrow().get(&place).filter(|(sender, _)| !sender.is_closed()).cloned();
+    let (mut sender, peer) = match kept {
+        Some(kept) => kept,
+        None => match open_http2(worker, target, endpoint).await {
+            Ok(opened) => {
+                worker.inner_http2.borrow_mut().insert(place, opened.clone());
+                opened
+            }
+            Err(detail) => {
+                vital.observe(Showed::Failure, &view.service.policy.outlier, view.vitals.len() > 1);
+                let hops = vec![hop().took(began).failed(&detail)];
+                return Err(Failed::unsent(request, Fault::UpstreamConnectionFailure, detail, hops));
+            }
+        },
+    };
+    to_absolute_form(&mut request, target);
+    let sent = match sender.try_send_request(request).await {
+        Ok(answer) => Ok((answer.map(Body::Incoming), peer)),
+        Err(mut error) => Err(unanswered(error.take_message(), error.error())),
+    };
+    finish(sent, endpoint.address.to_string(), guard, hop().took(began))
+}
+
+async fn open_http2(
+    worker: &Rc<Worker>,
+    target: &Target<'_>,
+    endpoint: &isthmus_core::model::Endpoint,
+) -> Result<(SendRequest<Body>, Rc<Peer>), String> {
+    let (service, within) = (&target.view.service.name, target.view.service.policy.connect_timeout);
+    let connected = worker.shared.connector.direct(endpoint, service, target.port, Inner::Http2, within).await;
+    let (stream, arrived) = connected.map_err(|error| error.to_string())?;
+    let cluster = worker.shared.config.common.cluster.to_string();
+    let assumed = Metadata { workload: endpoint.id.to_string(), cluster, ..Metadata::default() };
+    let peer = Rc::new(Peer::new(Some(arrived), Some(endpoint.identity.clone()), assumed));
+    let shaken = hyper::client::conn::http2::Builder::new(Here).handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = shaken.map_err(|error| error.to_string())?;
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    Ok((sender, peer))
 }
 
 fn finish(
