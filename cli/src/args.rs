@@ -33,7 +33,8 @@ impl StateDirArg {
             let base = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
             base.map(|base| base.join("isthmus"))
         };
-        let path = self.state_dir.or_else(home).context("there is no home directory; name a directory with --state-dir")?;
+        let path =
+            self.state_dir.or_else(home).context("there is no home directory; name a directory with --state-dir")?;
         StateDir::at(&path)
     }
 }

@@ -139,7 +139,13 @@ mod tests {
                 ..Link::default()
             }],
         };
-        Status { mesh: "mesh.local".into(), up_ms: 65_000, answered_ms: Some(3_210), clusters: vec![cluster], ..Status::default() }
+        Status {
+            mesh: "mesh.local".into(),
+            up_ms: 65_000,
+            answered_ms: Some(3_210),
+            clusters: vec![cluster],
+            ..Status::default()
+        }
     }
 
     #[test]

@@ -59,9 +59,7 @@ impl Target {
         let cut = text.match_indices('/').nth(slash).map_or(text.len(), |(at, _)| at);
         let (name, path) = text.split_at(cut);
         let (name, port) = match name.split_once(':') {
-            Some((name, port)) => {
-                (name, Some(port.parse().with_context(|| format!("{port:?} is no port"))?))
-            }
+            Some((name, port)) => (name, Some(port.parse().with_context(|| format!("{port:?} is no port"))?)),
             None => (name, None),
         };
         let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };

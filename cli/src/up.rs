@@ -66,7 +66,9 @@ async fn foreground(state: &StateDir, plan: Plan, up: &Up) -> Result<()> {
             keep(&mesh, up, &mut stop, &down).await;
             Ok(())
         }
-        Some(Err(reason)) => Err(reason.context(format!("the mesh did not come up; logs are in {}/logs", state.path().display()))),
+        Some(Err(reason)) => {
+            Err(reason.context(format!("the mesh did not come up; logs are in {}/logs", state.path().display())))
+        }
         None => Ok(()),
     };
     deaths.abort();

@@ -84,7 +84,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, entry: Entry, request: Request<Inc
     let authority = seen.authority.clone();
     let (host, port) = self::authority(&authority);
     let found = match &entry {
-        Entry::Service(name, port) => snapshot.views.get(name).map(|view| (Arc::clone(view), HostScope::ClusterSet, *port)),
+        Entry::Service(name, port) => {
+            snapshot.views.get(name).map(|view| (Arc::clone(view), HostScope::ClusterSet, *port))
+        }
         _ => snapshot.host(host).map(|(view, scope)| (view, scope, port.unwrap_or(80))),
     };
     let Some((view, scope, port)) = found else {

@@ -93,7 +93,14 @@ impl Failed {
 
     pub(super) fn answered(outcome: &Outcome) -> Self {
         let detail = format!("{} answered 503", outcome.upstream);
-        Self { fault: Fault::UpstreamRetryLimitExceeded, detail, sent: true, unsent: None, hops: vec![], path_lost: false }
+        Self {
+            fault: Fault::UpstreamRetryLimitExceeded,
+            detail,
+            sent: true,
+            unsent: None,
+            hops: vec![],
+            path_lost: false,
+        }
     }
 
     fn unsent(request: Request<Body>, fault: Fault, detail: String, hops: Vec<Hop>) -> Self {
