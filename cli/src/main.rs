@@ -1,2 +1,101 @@
-//! isthmus
-fn main() {}
+//! `isthmus`: the roles of the mesh, and the operator's commands, in one binary.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`args`] | what may be typed |
+//! | [`roles`] | a subcommand a role |
+//! | [`up`] | a mesh on this machine |
+//! | [`picture`] | pure: its live picture |
+//! | [`running`] | `status`, `down`, `cluster kill`, `cluster start` |
+//! | [`listing`] | `clusters`, `services`, `endpoints`, `proxy-status` |
+//! | [`tracing_request`] | `trace` |
+//! | [`membership`] | `bootstrap`, `token create`, `join` |
+//! | [`analyze`] | checks configuration without a mesh |
+//! | [`table`] | JSON objects as a table |
+
+mod analyze;
+mod args;
+mod listing;
+mod membership;
+mod picture;
+mod roles;
+mod running;
+mod table;
+mod tracing_request;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Cli, Command};
+
+/// Half the time of a proxied request is in the allocator otherwise: many small short-lived buffers on few threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("isthmus: {}", one_line(&reason));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let state = cli.state_dir;
+    match cli.command {
+        Command::Role(role) => roles::run(role),
+        Command::Up(up) => up::run(&state.resolve()?, &up),
+        Command::Down => block_on(running::down(&state.resolve()?)),
+        Command::Status { output } => block_on(running::status(&state.resolve()?, output)),
+        Command::Cluster(command) => block_on(running::cluster(&state.resolve()?, command)),
+        Command::Listing(listing) => block_on(listing::run(&state.resolve()?, listing)),
+        Command::Trace(trace) => block_on(tracing_request::run(&state.resolve()?, trace)),
+        Command::Membership(command) => block_on(membership::run(&state.resolve()?, command)),
+        Command::Analyze { directory, output } => analyze::run(&directory, output),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Thing, reason, remedy: each cause once, however deep, on one line.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string().replace('\n', " ");
+        if line.ends_with(&cause) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&cause);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_each_cause_once() {
+        let error = anyhow::anyhow!("the disk\nis full").context("cannot write x").context("no token");
+        assert_eq!(one_line(&error), "no token: cannot write x: the disk is full");
+    }
+}

@@ -1,0 +1,258 @@
+//! What may be typed.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use isthmus_core::name::ClusterName;
+use isthmus_scenarios::state::StateDir;
+
+/// One service mesh over many clusters, without handing any cluster the keys of another.
+#[derive(Debug, Parser)]
+#[command(name = "isthmus", version, max_term_width = 120, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub state_dir: StateDirArg,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct StateDirArg {
+    /// Where the mesh on this machine keeps its state [default: $XDG_STATE_HOME/isthmus or ~/.local/state/isthmus].
+    #[arg(long, global = true, env = "ISTHMUS_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl StateDirArg {
+    /// # Errors
+    /// When none is given and there is no home directory to put one into.
+    pub fn resolve(self) -> Result<StateDir> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = || {
+            let base = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
+            base.map(|base| base.join("isthmus"))
+        };
+        let path =
+            self.state_dir.or_else(home).context("there is no home directory; name a directory with --state-dir")?;
+        StateDir::at(&path)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Raise a mesh of several clusters on this machine and keep a picture of it; Ctrl-C takes all of it down.
+    Up(Up),
+    /// End the mesh on this machine.
+    Down,
+    /// How the mesh on this machine is.
+    Status {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Kill a cluster's processes on this machine, or start them again.
+    #[command(subcommand)]
+    Cluster(Cluster),
+    #[command(flatten)]
+    Listing(Listing),
+    /// Send a request and name every hop, with times, identities and the gateway taken.
+    Trace(Trace),
+    #[command(flatten)]
+    Membership(Membership),
+    /// Check a directory of configuration and say what is wrong with it.
+    Analyze {
+        /// The directory.
+        directory: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print completions for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    #[command(flatten)]
+    Role(Role),
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// How many clusters.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub clusters: u8,
+    /// Leave it running in the background once it answers.
+    #[arg(long)]
+    pub detach: bool,
+    /// The second octet of the first cluster's addresses; for a second mesh beside another.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=240))]
+    pub first_number: u8,
+    /// Plain lines instead of the live picture.
+    #[arg(long)]
+    pub plain: bool,
+    /// The background half of --detach.
+    #[arg(long, hide = true)]
+    pub background: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Kill (SIGKILL) all processes of a cluster; they stay down until `cluster start`.
+    Kill(Processes),
+    /// Start what `cluster kill` killed.
+    Start(Processes),
+}
+
+#[derive(Debug, Args)]
+pub struct Processes {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Only these: control, federation, gateway or a workload; may be repeated.
+    #[arg(long, value_name = "PROCESS")]
+    pub only: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Listing {
+    /// The clusters, as one of them sees the others.
+    Clusters(At),
+    /// The services clients of a cluster may call.
+    Services(At),
+    /// Everything that answers for a service, in this cluster and in others.
+    Endpoints {
+        /// The service: reviews.bookinfo or bookinfo/reviews.
+        service: String,
+        #[command(flatten)]
+        at: At,
+    },
+    /// The proxies and gateways of a cluster, and whether they have what control says.
+    ProxyStatus(At),
+}
+
+#[derive(Debug, Args)]
+pub struct At {
+    /// Whom to ask; the first cluster that answers when not given.
+    #[arg(long, value_name = "CLUSTER")]
+    pub at: Option<ClusterName>,
+    /// Ask this control's admin endpoint instead of a mesh on this machine.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "at")]
+    pub control: Option<SocketAddr>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// From which workload: curl@us-east.
+    pub from: String,
+    /// To which service: details.bookinfo, with a port and a path if need be: details.bookinfo:9080/details/0.
+    pub to: String,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Membership {
+    /// Make a federation member the first of a new mesh.
+    Bootstrap(Member),
+    /// Join tokens.
+    #[command(subcommand)]
+    Token(Token),
+    /// Join the mesh that a token is of.
+    Join {
+        /// The token.
+        token: String,
+        #[command(flatten)]
+        member: Member,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Issue a token with which one cluster may join once.
+    Create {
+        /// The cluster that shall join.
+        #[arg(long)]
+        cluster: ClusterName,
+        /// How long it may be redeemed: 30s, 15m, 1h, 7d.
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+        #[command(flatten)]
+        member: Member,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Member {
+    /// The cluster whose member is meant, in the mesh on this machine.
+    #[arg(long, value_name = "CLUSTER")]
+    pub at: Option<ClusterName>,
+    /// The member's admin endpoint, instead of a mesh on this machine.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "at")]
+    pub member: Option<SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Run a cluster's control plane, with its certificate authority.
+    Control(Config),
+    /// Run a cluster's federation member.
+    #[command(alias = "member")]
+    Federation(Config),
+    /// Run a cluster's gateway.
+    Gateway(Config),
+    /// Run a workload's sidecar.
+    Proxy(Config),
+    /// Run a demo application.
+    App(Config),
+}
+
+#[derive(Debug, Args)]
+pub struct Config {
+    /// The role's configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// A number and a unit: s, m, h or d.
+fn duration(text: &str) -> Result<Duration, String> {
+    let malformed = || format!("{text:?} is no duration; write a number and one of s, m, h, d, such as 1h");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(malformed)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(malformed()),
+    };
+    let number = number.parse::<u64>().map_err(|_| malformed())?;
+    number.checked_mul(seconds).filter(|total| *total > 0).map(Duration::from_secs).ok_or_else(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        for bad in ["", "h", "1", "0s", "-1s", "1y", "99999999999999999999d", "1ü"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

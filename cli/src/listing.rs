@@ -1,0 +1,147 @@
+//! Listings: what a cluster's control knows, as a table or as JSON.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+use isthmus_core::name::ServiceName;
+use isthmus_scenarios::{admin, mesh, state::StateDir};
+use serde_json::Value;
+
+use crate::{
+    args::{At, Listing},
+    table::{self, Column, field},
+};
+
+pub async fn run(state: &StateDir, listing: Listing) -> Result<()> {
+    match listing {
+        Listing::Clusters(at) => print(state, &at, "/api/clusters", &CLUSTERS).await,
+        Listing::Services(at) => print(state, &at, "/api/services", &SERVICES).await,
+        Listing::ProxyStatus(at) => print(state, &at, "/api/proxies", &PROXIES).await,
+        Listing::Endpoints { service, at } => {
+            let service = parse_service(&service)?;
+            let control = control(state, &at).await?;
+            let list = rows(admin::read(control, &format!("/api/endpoints?service={service}")).await?);
+            if list.as_array().is_some_and(Vec::is_empty) {
+                bail!("nothing answers for {service}; `isthmus services` lists what is known there");
+            }
+            table::print(&list, at.output, &ENDPOINTS)
+        }
+    }
+}
+
+async fn print(state: &StateDir, at: &At, path: &str, columns: &[Column]) -> Result<()> {
+    let control = control(state, at).await?;
+    let list = rows(admin::read(control, path).await.with_context(|| format!("control at {control} did not answer"))?);
+    table::print(&list, at.output, columns)
+}
+
+/// The control to ask: the one named, or the first of the mesh that answers.
+async fn control(state: &StateDir, at: &At) -> Result<SocketAddr> {
+    if let Some(control) = at.control {
+        return Ok(control);
+    }
+    let plan = state.plan()?;
+    if let Some(name) = &at.at {
+        let cluster = plan.cluster(name.as_str());
+        return cluster.map(mesh::control).with_context(|| format!("no cluster {name} in this mesh"));
+    }
+    for cluster in &plan.clusters {
+        let control = mesh::control(cluster);
+        if admin::read(control, "/version").await.is_ok() {
+            return Ok(control);
+        }
+    }
+    bail!("no control of the mesh in {} answers; is it up? (`isthmus status`)", state.path().display())
+}
+
+/// `reviews.bookinfo`, `bookinfo/reviews`, or a whole host name.
+pub fn parse_service(text: &str) -> Result<ServiceName> {
+    if let Some((service, _)) = ServiceName::from_host(text) {
+        return Ok(service);
+    }
+    if text.contains('/') {
+        return Ok(text.parse()?);
+    }
+    match text.split_once('.') {
+        Some((name, namespace)) => Ok(ServiceName::new(namespace, name)?),
+        None => bail!("{text:?} names no service; write it as reviews.bookinfo or bookinfo/reviews"),
+    }
+}
+
+/// Lists may come inside an object.
+fn rows(answer: Value) -> Value {
+    match answer {
+        Value::Object(mut fields) if fields.len() == 1 => {
+            fields.values_mut().next().map_or(Value::Null, std::mem::take)
+        }
+        other => other,
+    }
+}
+
+fn micros(row: &Value) -> String {
+    table::micros(row.get("rtt_us").and_then(Value::as_u64).unwrap_or(0))
+}
+
+fn percent(row: &Value) -> String {
+    row.get("share").and_then(Value::as_f64).map_or_else(|| "-".into(), |share| format!("{:.0} %", share * 100.0))
+}
+
+fn loss(row: &Value) -> String {
+    let ppm = row.get("loss_ppm").and_then(Value::as_f64);
+    ppm.map_or_else(|| "-".into(), |ppm| format!("{:.2} %", ppm / 1e4))
+}
+
+const CLUSTERS: [Column; 9] = [
+    ("CLUSTER", |row| field(row, "name")),
+    ("REGION", |row| field(row, "region")),
+    ("ZONES", |row| field(row, "zones")),
+    ("STANDING", |row| field(row, "standing")),
+    ("SHARE", percent),
+    ("RTT", micros),
+    ("LOSS", loss),
+    ("VIA", |row| field(row, "transport")),
+    ("WHY", |row| field(row, "why")),
+];
+
+const SERVICES: [Column; 7] = [
+    ("SERVICE", |row| field(row, "service")),
+    ("PORTS", |row| field(row, "ports")),
+    ("CLUSTERSET", |row| field(row, "clusterset")),
+    ("GLOBAL", |row| field(row, "global")),
+    ("EXPORTED", |row| field(row, "exported")),
+    ("HERE", |row| field(row, "local_usable")),
+    ("ELSEWHERE", |row| field(row, "remote_usable")),
+];
+
+const ENDPOINTS: [Column; 7] = [
+    ("CLUSTER", |row| field(row, "cluster")),
+    ("LOCALITY", |row| field(row, "locality")),
+    ("ENDPOINT", |row| field(row, "endpoint")),
+    ("ADDRESS", |row| field(row, "address")),
+    ("STATE", |row| field(row, "state")),
+    ("LABELS", |row| field(row, "labels")),
+    ("IDENTITIES", |row| field(row, "identities")),
+];
+
+const PROXIES: [Column; 7] = [
+    ("NAME", |row| field(row, "name")),
+    ("ROLE", |row| field(row, "role")),
+    ("ZONE", |row| field(row, "zone")),
+    ("CONNECTED", |row| field(row, "connected")),
+    ("SENT", |row| field(row, "sent")),
+    ("ACKED", |row| field(row, "acked")),
+    ("REFUSALS", |row| field(row, "refusals")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_in_any_of_its_ways() {
+        for text in ["reviews.bookinfo", "bookinfo/reviews", "reviews.bookinfo.svc.clusterset.local"] {
+            assert_eq!(parse_service(text).unwrap().to_string(), "bookinfo/reviews", "{text}");
+        }
+        assert!(parse_service("reviews").unwrap_err().to_string().contains("names no service"));
+    }
+}

@@ -1,0 +1,174 @@
+//! The picture of a raised mesh: pure, from its status to text. The live form draws over itself.
+
+use isthmus_scenarios::{
+    plan::Role,
+    status::{ClusterStatus, Link, ProcessState, ProcessStatus, Status},
+};
+
+use crate::table::micros;
+
+/// Home, then each line with the rest of it cleared, then everything below cleared: nothing flickers, because nothing
+/// is blanked before it is written.
+pub fn live(status: &Status) -> String {
+    let mut frame = String::from("\x1b[H");
+    for line in draw(status).lines() {
+        frame.push_str(line);
+        frame.push_str("\x1b[K\r\n");
+    }
+    frame.push_str("\x1b[J");
+    frame
+}
+
+/// The picture as plain text.
+pub fn draw(status: &Status) -> String {
+    let mut text = headline(status);
+    for cluster in &status.clusters {
+        text.push_str(&cluster_lines(cluster));
+    }
+    text
+}
+
+fn headline(status: &Status) -> String {
+    let seconds = status.up_ms / 1000;
+    let up = format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let answers = match (status.answered_ms, &status.coming_up) {
+        (Some(ms), _) => format!("answered after {}.{} s", ms / 1000, ms % 1000 / 100),
+        (None, Some(step)) => format!("coming up: {step}"),
+        (None, None) => "coming up".into(),
+    };
+    format!("mesh {}   up {up}   {answers}\n\n", status.mesh)
+}
+
+fn cluster_lines(cluster: &ClusterStatus) -> String {
+    let running = cluster.processes.iter().filter(|process| process.state == ProcessState::Running).count();
+    let mut text = format!(
+        "{:<12} {:>2}/{} processes   {:>7.1} requests/s   {}\n",
+        cluster.name.as_str(),
+        running,
+        cluster.processes.len(),
+        cluster.requests_per_second,
+        roles(cluster)
+    );
+    for link in &cluster.links {
+        text.push_str(&link_line(link));
+    }
+    for process in cluster.processes.iter().filter(|process| is_worth_a_line(process)) {
+        text.push_str(&trouble(process));
+    }
+    text.push('\n');
+    text
+}
+
+/// Control, member and gateway, each with its mark, and how many sidecars are ready.
+fn roles(cluster: &ClusterStatus) -> String {
+    let mark = |role: Role| {
+        let process = cluster.processes.iter().find(|process| process.role == role);
+        let mark = match process {
+            Some(process) if process.state != ProcessState::Running => "✗",
+            Some(process) if process.ready == Some(true) => "✓",
+            _ => "…",
+        };
+        format!("{mark} {}", role.subcommand())
+    };
+    let sidecars = cluster.processes.iter().filter(|process| process.role == Role::Proxy).collect::<Vec<_>>();
+    let ready = sidecars.iter().filter(|process| process.ready == Some(true)).count();
+    let marks = [Role::Control, Role::Federation, Role::Gateway].map(mark).join("  ");
+    format!("{marks}  {ready}/{} sidecars", sidecars.len())
+}
+
+fn link_line(link: &Link) -> String {
+    let loss = if link.loss_ppm == 0 { String::new() } else { format!("   {:.2} % lost", link.loss_ppm as f64 / 1e4) };
+    let why = if link.why.is_empty() { String::new() } else { format!("   {}", link.why) };
+    format!(
+        "  → {:<12} {:<10} {:>8}   share {:>3.0} %   {}{loss}{why}\n",
+        link.to,
+        link.standing,
+        micros(link.rtt_us),
+        link.share * 100.0,
+        link.transport
+    )
+}
+
+fn is_worth_a_line(process: &ProcessStatus) -> bool {
+    process.state == ProcessState::Restarting || (process.restarts > 0 && process.since_ms < 30_000)
+}
+
+fn trouble(process: &ProcessStatus) -> String {
+    let state = match process.state {
+        ProcessState::Restarting => "is being restarted",
+        ProcessState::Running => "was restarted",
+        _ => "is down",
+    };
+    let exit = process.last_exit.as_deref().unwrap_or("ended");
+    format!("  ! {} {state} (restart {}): {exit}\n", process.name, process.restarts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        let process = |name: &str, role, state, ready| ProcessStatus {
+            cluster: "us-east".parse().unwrap(),
+            name: name.into(),
+            role,
+            address: "127.1.1.1".parse().unwrap(),
+            state,
+            ready,
+            pid: Some(1),
+            restarts: u32::from(state == ProcessState::Restarting),
+            since_ms: 10,
+            last_exit: Some("exit status: 1: the address is taken".into()),
+        };
+        let cluster = ClusterStatus {
+            name: "us-east".parse().unwrap(),
+            region: "us-east".into(),
+            processes: vec![
+                process("control", Role::Control, ProcessState::Running, Some(true)),
+                process("federation", Role::Federation, ProcessState::Killed, None),
+                process("gateway", Role::Gateway, ProcessState::Restarting, None),
+                process("curl.sidecar", Role::Proxy, ProcessState::Running, Some(true)),
+            ],
+            requests_per_second: 12.34,
+            links: vec![Link {
+                to: "us-west".into(),
+                standing: "alive".into(),
+                share: 1.0,
+                rtt_us: 420,
+                transport: "quic".into(),
+                ..Link::default()
+            }],
+        };
+        Status {
+            mesh: "mesh.local".into(),
+            up_ms: 65_000,
+            answered_ms: Some(3_210),
+            clusters: vec![cluster],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn the_picture_shows_who_runs_how_links_are_and_what_is_in_trouble() {
+        let text = draw(&status());
+        for part in [
+            "mesh mesh.local   up 0:01:05   answered after 3.2 s",
+            "us-east       2/4 processes",
+            "12.3 requests/s",
+            "✓ control  ✗ federation  ✗ gateway  1/1 sidecars",
+            "→ us-west",
+            "420 µs   share 100 %   quic",
+            "! gateway is being restarted (restart 1): exit status: 1: the address is taken",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_live_picture_draws_over_itself_without_blanking() {
+        let frame = live(&status());
+        assert!(frame.starts_with("\x1b[H") && frame.ends_with("\x1b[J"));
+        assert!(!frame.contains("\x1b[2J"));
+        assert_eq!(frame.matches("\x1b[K\r\n").count(), draw(&status()).lines().count());
+    }
+}

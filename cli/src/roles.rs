@@ -1,0 +1,70 @@
+//! The roles: each is a library, run here with its configuration file until it drains.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use isthmus_runtime::{config::load_yaml, drain::Drain, logs};
+use isthmus_scenarios::parent;
+use serde::de::DeserializeOwned;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::args::Role;
+
+/// A gateway's tunnels and its streams; production sets more.
+const GATEWAY_WORKERS: usize = 2;
+
+/// # Errors
+/// When the configuration is refused, an address is taken, or the role fails.
+pub fn run(role: Role) -> Result<()> {
+    if !parent::follow() {
+        bail!("the process that should run this one is gone already");
+    }
+    match role {
+        Role::Control(file) => {
+            let config = load::<isthmus_control::Config>(&file.config)?;
+            logged("control", config.common.log.as_deref())?;
+            serve(one_thread()?, async |drain| Ok(isthmus_control::run(config, drain).await?))
+        }
+        Role::Federation(file) => {
+            let config = load::<isthmus_federation::Config>(&file.config)?;
+            logged("federation", config.common.log.as_deref())?;
+            serve(one_thread()?, async |drain| Ok(isthmus_federation::run(config, drain).await?))
+        }
+        Role::Gateway(file) => {
+            let config = load::<isthmus_gateway::Config>(&file.config)?;
+            logged("gateway", config.common.log.as_deref())?;
+            let runtime = Builder::new_multi_thread().worker_threads(GATEWAY_WORKERS).enable_all().build()?;
+            serve(runtime, async |drain| Ok(isthmus_gateway::run(config, drain).await?))
+        }
+        Role::Proxy(file) => {
+            let config = load::<isthmus_proxy::Config>(&file.config)?;
+            logged("proxy", config.common.log.as_deref())?;
+            Ok(isthmus_proxy::run(config)?)
+        }
+        Role::App(file) => {
+            let config = load::<isthmus_demo::AppConfig>(&file.config)?;
+            logged("app", None)?;
+            serve(one_thread()?, async |drain| Ok(isthmus_demo::run(config, drain.draining()).await?))
+        }
+    }
+}
+
+fn load<T: DeserializeOwned>(file: &Path) -> Result<T> {
+    load_yaml(file).with_context(|| format!("{} is refused", file.display()))
+}
+
+fn logged(role: &str, filter: Option<&str>) -> Result<()> {
+    logs::init(role, filter.unwrap_or("info"), false).map_err(|reason| anyhow!(reason))
+}
+
+/// Control and member spend their time waiting; forty processes of a demo share two cores.
+fn one_thread() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+fn serve(runtime: Runtime, role: impl AsyncFnOnce(Drain) -> Result<()>) -> Result<()> {
+    let outcome = runtime.block_on(async { role(Drain::from_signals()?).await });
+    // What still runs on blocking threads must not hold the process.
+    runtime.shutdown_background();
+    outcome
+}
