@@ -28,7 +28,7 @@ fn write_cluster(plan: &Plan, cluster: &ClusterPlan, state: &StateDir) -> Result
     for dir in [state.config(name), state.cluster(name).join("run"), state.cluster(name).join("enrol")] {
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     }
-    isthmus_runtime::key::federation_key(&state.federation_key(name))
+    isthmus_runtime::key::federation_key(state.federation_key(name))
         .with_context(|| format!("no federation key for {name}"))?;
     for process in cluster.processes() {
         let dir = state.role(name, &process.name);
