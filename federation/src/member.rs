@@ -130,7 +130,7 @@ impl Member {
 
     /// Becomes this member for good: remembered before anything else, then Raft begins.
     pub(crate) async fn become_member(self: &Arc<Self>, itself: Itself) -> Result<(), Error> {
-        disk::store_versioned(&self.file("member.json"), DISK_VERSION, &itself)?;
+        disk::store_versioned(self.file("member.json"), DISK_VERSION, &itself)?;
         self.begin(itself, true).await
     }
 
@@ -245,7 +245,7 @@ impl Member {
     fn no_quorum(&self) -> Refusal {
         let standing = self.standing();
         let reachable = |cluster: &&String| *cluster == self.cluster() || self.sessions.has(cluster);
-        let (here, away): (Vec<_>, Vec<_>) = standing.voters.iter().partition(|cluster| reachable(&cluster));
+        let (here, away): (Vec<_>, Vec<_>) = standing.voters.iter().partition(|cluster| reachable(cluster));
         let away: Vec<_> = away.into_iter().map(String::as_str).collect();
         Refusal::new(
             format!(

@@ -71,12 +71,15 @@ pub(crate) type Inside<S> = Fronted<TlsStream<S>>;
 pub(crate) type Direct = Inside<TcpStream>;
 pub(crate) type Linked = Inside<Fronted<TcpStream>>;
 
+/// Who may answer, what is spoken, and the configuration for both.
+type Kept = (BTreeSet<SpiffeId>, Inner, Arc<ClientConfig>);
+
 /// Makes inner connections; one a process, shared by workers.
 pub(crate) struct Connector {
     identity: Identity,
     metadata: Bytes,
     /// One configuration a set of identities that may answer.
-    configs: Mutex<Vec<(BTreeSet<SpiffeId>, Inner, Arc<ClientConfig>)>>,
+    configs: Mutex<Vec<Kept>>,
 }
 
 /// Where a stream through a gateway goes.

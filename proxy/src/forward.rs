@@ -86,7 +86,7 @@ pub(crate) async fn forward(worker: &Rc<Worker>, target: &Target<'_>, request: R
             return outcome;
         }
     }
-    let Failed { fault, detail, .. } = walk.last.unwrap_or_else(|| Failed::nowhere());
+    let Failed { fault, detail, .. } = walk.last.unwrap_or_else(Failed::nowhere);
     Outcome { hops: walk.hops, ..failed(fault, detail) }
 }
 

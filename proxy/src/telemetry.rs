@@ -230,11 +230,14 @@ struct Key {
     grpc_status: String,
 }
 
+/// Handles, and what their key names by address.
+type Cached = (Handles, [Arc<Party>; 2], Arc<str>);
+
 /// A worker's door to telemetry: handles cached, lines handed on.
 pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     log: log::Log,
-    cache: HashMap<Key, (Handles, [Arc<Party>; 2], Arc<str>)>,
+    cache: HashMap<Key, Cached>,
 }
 
 /// Label sets a worker keeps at hand; beyond it the cache begins anew.

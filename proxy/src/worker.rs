@@ -93,13 +93,16 @@ impl Shared {
     }
 }
 
+/// An inner HTTP/2 connection, and whom it leads to.
+pub(crate) type InnerHttp2 = (SendRequest<Body>, Rc<Peer>);
+
 /// One worker's own.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) http1: Http1Pool,
     pub(crate) links: Links,
     /// HTTP/2 connections to endpoints of the own cluster, by place.
-    pub(crate) inner_http2: RefCell<HashMap<Place, (SendRequest<Body>, Rc<Peer>)>>,
+    pub(crate) inner_http2: RefCell<HashMap<Place, InnerHttp2>>,
     /// HTTP/2 connections to the own application, by address.
     pub(crate) http2: RefCell<HashMap<SocketAddr, SendRequest<Body>>>,
     pub(crate) telemetry: RefCell<Telemetry>,

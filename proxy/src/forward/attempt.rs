@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, Uri, Version};
-use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioIo;
 use isthmus_core::{
     balance::{self, Load},
@@ -251,7 +250,7 @@ async fn open_http2(
     worker: &Rc<Worker>,
     target: &Target<'_>,
     endpoint: &isthmus_core::model::Endpoint,
-) -> Result<(SendRequest<Body>, Rc<Peer>), String> {
+) -> Result<crate::worker::InnerHttp2, String> {
     let (service, within) = (&target.view.service.name, target.view.service.policy.connect_timeout);
     let connected = worker.shared.connector.direct(endpoint, service, target.port, Inner::Http2, within).await;
     let (stream, arrived) = connected.map_err(|error| error.to_string())?;
