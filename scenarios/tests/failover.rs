@@ -23,6 +23,10 @@ use support::{
 /// Requests a second: an unoptimised build of every hop leaves two cores no room for more.
 const RATE: u32 = if cfg!(debug_assertions) { 100 } else { 500 };
 
+/// What the slowest request may take, beyond what the control suffered. Without optimisation every handshake and hop
+/// of the move costs some ten times as much.
+const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
+
 /// Ratings from us-west, which has none, and beside it a local service as the control of the machine itself.
 struct Both {
     ratings: Load,
@@ -56,7 +60,7 @@ impl Both {
             ratings.len(),
             failed.first()
         );
-        assert!(slowest(&ratings) < Duration::from_secs(1) + stall, "{story}: slowest {:?}", slowest(&ratings));
+        assert!(slowest(&ratings) < LIMIT + stall, "{story}: slowest {:?}", slowest(&ratings));
         ratings
     }
 }
