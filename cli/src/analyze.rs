@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{Form, Output},
+    out,
     table::{self, Column, field},
 };
 
@@ -45,7 +46,7 @@ pub fn run(directory: &Path, output: Output) -> Result<()> {
         bail!("{refused} of {} objects in {} are refused", objects + refused, directory.display());
     }
     if output.output != Form::Json {
-        println!("{objects} objects in {}, nothing to say against them", directory.display());
+        out::line(format_args!("{objects} objects in {}, nothing to say against them", directory.display()));
     }
     Ok(())
 }

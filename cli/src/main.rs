@@ -12,11 +12,13 @@
 //! | [`membership`] | `bootstrap`, `token create`, `join` |
 //! | [`analyze`] | checks configuration without a mesh |
 //! | [`table`] | JSON objects as a table |
+//! | [`out`] | lines on standard output |
 
 mod analyze;
 mod args;
 mod listing;
 mod membership;
+mod out;
 mod picture;
 mod roles;
 mod running;

@@ -5,20 +5,23 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use isthmus_scenarios::{mesh, operator, state::StateDir};
 
-use crate::args::{Member, Membership, Token};
+use crate::{
+    args::{Member, Membership, Token},
+    out,
+};
 
 pub async fn run(state: &StateDir, command: Membership) -> Result<()> {
     match command {
         Membership::Bootstrap(member) => {
             operator::bootstrap(address(state, &member, true)?).await?;
-            println!("bootstrapped; let other clusters join with `isthmus token create --cluster NAME`");
+            out::line("bootstrapped; let other clusters join with `isthmus token create --cluster NAME`");
         }
         Membership::Token(Token::Create { cluster, ttl, member }) => {
-            println!("{}", operator::create_token(address(state, &member, true)?, cluster.as_str(), ttl).await?);
+            out::line(operator::create_token(address(state, &member, true)?, cluster.as_str(), ttl).await?);
         }
         Membership::Join { token, member } => {
             operator::join(address(state, &member, false)?, token.trim()).await?;
-            println!("joined");
+            out::line("joined");
         }
     }
     Ok(())

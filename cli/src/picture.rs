@@ -7,12 +7,23 @@ use isthmus_scenarios::{
 
 use crate::table::micros;
 
+/// A terminal's size in characters.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Its lines.
+    pub rows: usize,
+    /// Characters a line.
+    pub columns: usize,
+}
+
 /// Home, then each line with the rest of it cleared, then everything below cleared: nothing flickers, because nothing
-/// is blanked before it is written.
-pub fn live(status: &Status) -> String {
+/// is blanked before it is written. What does not fit is cut, because a terminal that scrolls or wraps spoils the next
+/// frame.
+pub fn live(status: &Status, below: &str, size: Size) -> String {
     let mut frame = String::from("\x1b[H");
-    for line in draw(status).lines() {
-        frame.push_str(line);
+    let text = draw(status) + below;
+    for line in text.lines().take(size.rows.saturating_sub(1)) {
+        frame.extend(line.chars().take(size.columns));
         frame.push_str("\x1b[K\r\n");
     }
     frame.push_str("\x1b[J");
@@ -166,9 +177,11 @@ mod tests {
 
     #[test]
     fn the_live_picture_draws_over_itself_without_blanking() {
-        let frame = live(&status());
+        let frame = live(&status(), "try next", Size { rows: 50, columns: 120 });
         assert!(frame.starts_with("\x1b[H") && frame.ends_with("\x1b[J"));
         assert!(!frame.contains("\x1b[2J"));
-        assert_eq!(frame.matches("\x1b[K\r\n").count(), draw(&status()).lines().count());
+        assert_eq!(frame.matches("\x1b[K\r\n").count(), draw(&status()).lines().count() + 1);
+        let small = live(&status(), "try next", Size { rows: 3, columns: 4 });
+        assert_eq!(small, "\x1b[Hmesh\x1b[K\r\n\x1b[K\r\n\x1b[J");
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     args::{Cluster, Form, Output},
-    picture, table,
+    out, picture, table,
 };
 
 /// `down` waits so long for the mesh's processes; each is killed after three seconds.
@@ -28,18 +28,18 @@ pub async fn down(state: &StateDir) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    println!("the mesh is down (process {})", table::field(&answer, "pid"));
+    out::line(format_args!("the mesh is down (process {})", table::field(&answer, "pid")));
     Ok(())
 }
 
 pub async fn status(state: &StateDir, output: Output) -> Result<()> {
     let answer = socket::ask(state, &Question::Status).await?;
     if output.output == Form::Json {
-        println!("{}", serde_json::to_string_pretty(&answer)?);
+        out::line(serde_json::to_string_pretty(&answer)?);
         return Ok(());
     }
     let status = serde_json::from_value::<Status>(answer)?;
-    print!("{}", picture::draw(&status));
+    out::raw(&picture::draw(&status));
     let processes = status.clusters.iter().flat_map(|cluster| &cluster.processes);
     let list = Value::Array(processes.map(serde_json::to_value).collect::<Result<_, _>>()?);
     let columns: [table::Column; 8] = [
@@ -67,6 +67,6 @@ pub async fn cluster(state: &StateDir, command: Cluster) -> Result<()> {
         bail!("nothing of {cluster} was killed before, so there is nothing to start");
     }
     let noun = if count == 1 { "process" } else { "processes" };
-    println!("{verb} {count} {noun} of {cluster}");
+    out::line(format_args!("{verb} {count} {noun} of {cluster}"));
     Ok(())
 }

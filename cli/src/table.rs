@@ -4,7 +4,10 @@ use anyhow::{Context, Result};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
-use crate::args::{Form, Output};
+use crate::{
+    args::{Form, Output},
+    out,
+};
 
 /// A column: its heading, and how its cell is made of an object.
 pub type Column = (&'static str, fn(&Value) -> String);
@@ -15,8 +18,8 @@ pub type Column = (&'static str, fn(&Value) -> String);
 /// When `list` is no list.
 pub fn print(list: &Value, output: Output, columns: &[Column]) -> Result<()> {
     match output.output {
-        Form::Json => println!("{}", serde_json::to_string_pretty(list)?),
-        Form::Table => println!("{}", render(list, columns)?),
+        Form::Json => out::line(serde_json::to_string_pretty(list)?),
+        Form::Table => out::line(render(list, columns)?),
     }
     Ok(())
 }
@@ -33,7 +36,8 @@ pub fn render(list: &Value, columns: &[Column]) -> Result<String> {
     for row in rows {
         table.add_row(columns.iter().map(|(_, cell)| cell(row)));
     }
-    let text = table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+    let text =
+        table.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or_default().to_owned()).collect::<Vec<_>>();
     Ok(text.join("\n"))
 }
 

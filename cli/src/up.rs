@@ -1,14 +1,14 @@
 //! `isthmus up`: raises a mesh on this machine, says what is coming up, keeps a picture of it, and takes all of it down.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::PathBuf,
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use isthmus_scenarios::{
     mesh::Mesh,
     plan::{
@@ -25,7 +25,11 @@ use tokio::{
     sync::{Notify, broadcast},
 };
 
-use crate::{args::Up, picture};
+use crate::{
+    args::Up,
+    out,
+    picture::{self, Size},
+};
 
 /// How often the live picture is drawn.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -49,20 +53,23 @@ async fn foreground(state: &StateDir, plan: Plan, up: &Up) -> Result<()> {
     let mut stop = Stop::listen()?;
     let (mesh, found) = Mesh::spawn(plan, state.clone(), binary()?)?;
     if found == Found::Earlier {
-        println!("going on from an earlier run in {}; remove it for a fresh mesh", state.path().display());
+        out::line(format_args!(
+            "going on from an earlier run in {}; remove it for a fresh mesh",
+            state.path().display()
+        ));
     }
     let down = Arc::new(Notify::new());
     tokio::spawn(socket::answer(socket::listen(state)?, Arc::clone(&mesh), Arc::clone(&down)));
     let deaths = tokio::spawn(tell(mesh.supervisor.events(), up.plain || !std::io::stdout().is_terminal()));
     let raised = tokio::select! {
-        raised = mesh.raise(|step| println!("  {step}")) => Some(raised),
+        raised = mesh.raise(|step| out::line(format_args!("  {step}"))) => Some(raised),
         () = stop.asked() => None,
         () = down.notified() => None,
     };
     let outcome = match raised {
         Some(Ok(after)) => {
-            println!("the mesh answers, {:.1} s after the start\n", after.as_secs_f64());
-            println!("{}{}", picture::draw(&mesh.status().await), hints(&mesh.plan, state));
+            out::line(format_args!("the mesh answers, {:.1} s after the start\n", after.as_secs_f64()));
+            out::line(format_args!("{}{}", picture::draw(&mesh.status().await), hints(&mesh.plan, state)));
             keep(&mesh, up, &mut stop, &down).await;
             Ok(())
         }
@@ -72,7 +79,7 @@ async fn foreground(state: &StateDir, plan: Plan, up: &Up) -> Result<()> {
         None => Ok(()),
     };
     deaths.abort();
-    println!("taking the mesh down");
+    out::line(format_args!("taking the mesh down"));
     mesh.supervisor.stop().await;
     let _ = std::fs::remove_file(state.socket());
     outcome
@@ -89,13 +96,11 @@ async fn keep(mesh: &Mesh, up: &Up, stop: &mut Stop, down: &Notify) {
         let mut first = true;
         loop {
             tick.tick().await;
-            let mut frame = picture::live(&mesh.status().await);
+            let mut frame = picture::live(&mesh.status().await, &hints(&mesh.plan, &mesh.state), size());
             if std::mem::take(&mut first) {
                 frame.insert_str(0, "\x1b[2J");
             }
-            frame.push_str(&hints(&mesh.plan, &mesh.state).replace('\n', "\x1b[K\r\n"));
-            let mut out = std::io::stdout().lock();
-            let _ = out.write_all(frame.as_bytes()).and_then(|()| out.flush());
+            out::raw(&frame);
         }
     };
     tokio::select! {
@@ -105,12 +110,21 @@ async fn keep(mesh: &Mesh, up: &Up, stop: &mut Stop, down: &Notify) {
     }
 }
 
+/// The terminal's size now; where it tells none, that of the first ones.
+fn size() -> Size {
+    let told = rustix::termios::tcgetwinsize(std::io::stdout()).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
+    told.map_or(Size { rows: 24, columns: 80 }, |size| Size { rows: size.ws_row.into(), columns: size.ws_col.into() })
+}
+
 /// Says in plain lines which role died and is restarted; the live picture shows it by itself.
 async fn tell(mut events: broadcast::Receiver<Event>, plain: bool) {
     loop {
         match events.recv().await {
             Ok(Event::Died { process, reason, pause_ms }) if plain => {
-                println!("! {} of {} ended ({reason}); restarting in {pause_ms} ms", process.name, process.cluster);
+                out::line(format_args!(
+                    "! {} of {} ended ({reason}); restarting in {pause_ms} ms",
+                    process.name, process.cluster
+                ));
             }
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return,
@@ -181,30 +195,34 @@ async fn detach(state: &StateDir, up: &Up) -> Result<()> {
         .stderr(log)
         .spawn()
         .context("the background process could not be started")?;
-    let mut last_step = String::new();
+    let mut told = 0;
     loop {
-        if let Some(ended) = background.try_wait()? {
-            let said = std::fs::read_to_string(&path).unwrap_or_default();
-            let line = said.lines().rev().find(|line| line.starts_with("isthmus: ")).map(str::to_owned);
-            match line {
-                Some(line) => bail!("{}", line.trim_start_matches("isthmus: ")),
-                None => bail!("the mesh ended while it came up ({ended}); see {}", path.display()),
-            }
+        let ended = background.try_wait()?;
+        let said = std::fs::read_to_string(&path).unwrap_or_default();
+        let steps = said.lines().take_while(|line| !line.starts_with("the mesh answers")).collect::<Vec<_>>();
+        for step in steps.iter().skip(told).filter(|line| !line.starts_with("isthmus: ")) {
+            out::line(step);
         }
-        if let Some(status) = ask(state).await {
-            if let Some(after) = status.answered_ms {
-                println!("the mesh answers, {}.{} s after the start\n", after / 1000, after % 1000 / 100);
-                print!("{}{}", picture::draw(&status), hints(&state.plan()?, state));
-                println!("it runs in the background (process {}); end it with `isthmus down`", status.pid);
-                return Ok(());
-            }
-            let step = status.coming_up.unwrap_or_default();
-            if step != last_step && !step.is_empty() {
-                println!("  {step}");
-                last_step = step;
-            }
+        told = steps.len();
+        if let Some(ended) = ended {
+            return Err(why(&said, &path.display().to_string(), ended));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Some(status) = ask(state).await.filter(|status| status.answered_ms.is_some()) {
+            let after = status.answered_ms.unwrap_or_default();
+            out::line(format_args!("the mesh answers, {}.{} s after the start\n", after / 1000, after % 1000 / 100));
+            out::raw(&(picture::draw(&status) + &hints(&state.plan()?, state)));
+            out::line(format_args!("it runs in the background (process {}); end it with `isthmus down`", status.pid));
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The background process ended: what it gave as its reason.
+fn why(said: &str, log: &str, ended: std::process::ExitStatus) -> anyhow::Error {
+    match said.lines().rev().find_map(|line| line.strip_prefix("isthmus: ")) {
+        Some(reason) => anyhow!("{reason}"),
+        None => anyhow!("the mesh ended while it came up ({ended}); see {log}"),
     }
 }
 

@@ -27,6 +27,10 @@ pub(crate) async fn answer(application: &Application, request: Request<Incoming>
             Ok(id) => reviews::answer(application, id, request.headers()).await,
             Err(_) => not_a_number(),
         },
+        (App::Details | App::Ratings | App::Reviews, [""]) => {
+            let hello = format!("{:?}, as in Bookinfo; ask for /<its name>/<a number>, or /health", application.app);
+            reply::json(StatusCode::OK, &serde_json::json!({"hello": hello, "servedBy": application.itself}))
+        }
         (App::Productpage, parts) => page::answer(application, parts, &request).await,
         _ => reply::text(StatusCode::NOT_FOUND, format!("{path} is not here")),
     }

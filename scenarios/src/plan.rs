@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 /// The domain of meshes raised here.
 pub const MESH_DOMAIN: &str = "mesh.local";
 
+/// openraft warns of every peer it cannot reach yet; the member says itself what stands still.
+const LOG: &str = "info,openraft=error";
+
 /// A mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +47,7 @@ pub struct Tuning {
 impl Default for Tuning {
     /// DESIGN.md decision 14 has a raised mesh elect in 0.6 to 1.2 s.
     fn default() -> Self {
-        Self { heartbeat_ms: 150, election_ms: (600, 1200), leaf_ttl_seconds: None, log: "info".into() }
+        Self { heartbeat_ms: 150, election_ms: (600, 1200), leaf_ttl_seconds: None, log: LOG.into() }
     }
 }
 
