@@ -17,6 +17,9 @@ const LOST_AFTER: Duration = Duration::from_secs(3);
 /// Probes that are remembered: more than are sent until the tunnel's idle timeout.
 const MAX_DUE: usize = 64;
 
+/// Round trips of probes whose median counts: one that was held up, as by the handshake before it, moves nothing.
+const TRIPS: usize = 8;
+
 /// How a path stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
@@ -49,13 +52,14 @@ pub struct Pulse {
     heard: Instant,
     due: VecDeque<(u64, Instant)>,
     next: u64,
+    trips: VecDeque<Duration>,
 }
 
 impl Pulse {
     /// Of a tunnel that came up at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { heard: now, due: VecDeque::new(), next: 0 }
+        Self { heard: now, due: VecDeque::new(), next: 0, trips: VecDeque::with_capacity(TRIPS) }
     }
 
     /// A probe is sent at `now`; its sequence number.
@@ -74,7 +78,20 @@ impl Pulse {
         while self.due.front().is_some_and(|(due, _)| *due <= sequence) {
             self.due.pop_front();
         }
-        sent.map(|sent| now.saturating_duration_since(sent))
+        let trip = sent.map(|sent| now.saturating_duration_since(sent))?;
+        if self.trips.len() == TRIPS {
+            self.trips.pop_front();
+        }
+        self.trips.push_back(trip);
+        Some(trip)
+    }
+
+    /// The median round trip of the last probes; none before the first answer.
+    #[must_use]
+    pub fn trip(&self) -> Option<Duration> {
+        let mut trips: Vec<_> = self.trips.iter().copied().collect();
+        trips.sort_unstable();
+        trips.get(trips.len().saturating_sub(1) / 2).copied()
     }
 
     /// Anything was heard.
@@ -178,6 +195,19 @@ mod tests {
         let (first, second) = (pulse.probe(start + 900 * MS), pulse.probe(start + 901 * MS));
         pulse.answered(second, start + 902 * MS);
         assert_eq!(pulse.answered(first, start + 903 * MS), None, "a later answer settles the earlier probe");
+    }
+
+    #[test]
+    fn the_round_trip_is_the_median_of_the_last_probes() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        assert_eq!(pulse.trip(), None);
+        for (round, trip) in [900, 10, 12, 11, 800].into_iter().enumerate() {
+            let at = start + Duration::from_secs(round as u64);
+            let probe = pulse.probe(at);
+            pulse.answered(probe, at + trip * MS);
+        }
+        assert_eq!(pulse.trip(), Some(12 * MS));
     }
 
     #[test]

@@ -76,7 +76,9 @@ async fn outward(from: &mut ReadHalf<'_>, send: &mut SendStream, carried: &Carri
             }
         };
         if read == 0 {
-            return send.finish().map_err(io::Error::other);
+            send.finish().map_err(io::Error::other)?;
+            // Not over before the peer has it all: a gateway that drains closes its tunnels when no stream is left.
+            return stopped.await.map(drop).map_err(io::Error::other);
         }
         carried.sent.fetch_add(read as u64, Ordering::Relaxed);
         room = if read >= room { room * 2 } else { room.min(read * 2) }.clamp(*READ.start(), *READ.end());

@@ -106,7 +106,8 @@ impl Tunnel {
     /// How it is.
     #[must_use]
     pub fn seen(&self, now: Instant) -> Seen {
-        if self.pulse.lock().is_suspect(now, self.rtt()) {
+        let rtt = self.rtt();
+        if self.pulse.lock().is_suspect(now, rtt) {
             Seen::Suspect
         } else if self.draining.load(Ordering::Relaxed) {
             Seen::Draining
@@ -115,10 +116,11 @@ impl Tunnel {
         }
     }
 
-    /// Smoothed round trip.
+    /// Round trip of the last probes; before the first is answered, the transport's.
     #[must_use]
     pub fn rtt(&self) -> Duration {
-        self.connection.rtt()
+        let probed = self.pulse.lock().trip();
+        probed.unwrap_or_else(|| self.connection.rtt())
     }
 
     /// Since when nothing was heard on its control stream.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use isthmus_core::{model::Resource, statement::Consumers};
-use isthmus_gateway::service::Ports;
+use isthmus_gateway::{service::Ports, tunnel::endpoint::IDLE};
 use isthmus_wire::tunnel::{Notice, notice::State};
 use support::{Cable, Cluster, LIMIT, call, called_until, echo, header, reviews, subscribe};
 use tempfile::TempDir;
@@ -46,7 +46,8 @@ async fn a_pulled_cable_is_suspect_long_before_its_idle_timeout_then_lost_and_ba
     let pulled = Instant::now();
     cable.pull(true);
     let suspect = until(&mut notices, State::Suspect).await - pulled;
-    assert!(suspect < Duration::from_millis(2000), "suspect after {suspect:?}");
+    // Some 0.6 s; a loaded machine has longer round trips. A tunnel that idles out would be lost without being suspect.
+    assert!(suspect < IDLE, "suspect after {suspect:?}");
     assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "no_tunnel");
     at_east.path("suspect", 0).await;
     until(&mut notices, State::Lost).await;

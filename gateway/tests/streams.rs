@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use isthmus_core::statement::Consumers;
 use isthmus_wire::tunnel::{Header, answer};
 use support::{Cluster, Running, call, called_until, echo, header, reviews};
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::io::AsyncWriteExt;
 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
@@ -51,17 +51,14 @@ async fn a_stream_is_answered_before_its_bytes_and_carried_both_ways_to_each_sid
 
 #[tokio::test]
 async fn each_refusal_has_its_word() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = free.local_addr().unwrap();
-    drop(free);
     let only_north = Consumers::Clusters(vec!["north".parse().unwrap()]);
-    let (east, west, at_east, at_west) = joined(only_north, &[("dead", nobody)]).await;
+    let (east, west, at_east, at_west) = joined(only_north, &[("dead", NOWHERE)]).await;
     let refused = async |cluster: &Cluster, header: &Header| call(cluster, at_east.local, header, b"x").await.refused();
     assert_eq!(refused(&east, &header("west")).await, "not_exported");
-    at_west.learn(reviews(Consumers::All, &[("dead", nobody)]));
+    at_west.learn(reviews(Consumers::All, &[("dead", NOWHERE)]));
     assert_eq!(refused(&east, &header("west")).await, "no_endpoint");
     let alive = echo().await;
-    at_west.learn(reviews(Consumers::All, &[("dead", nobody), ("alive", alive)]));
+    at_west.learn(reviews(Consumers::All, &[("dead", NOWHERE), ("alive", alive)]));
     for _ in 0..8 {
         assert_eq!(refused(&east, &header("west")).await, "accepted", "another endpoint takes it");
     }

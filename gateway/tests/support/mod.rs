@@ -215,9 +215,9 @@ pub fn header(cluster: &str) -> Header {
 
 /// A sidecar of `cluster`: sends a header with `first` behind it in one write, and reads the answer.
 pub async fn call(cluster: &Cluster, gateway: SocketAddr, header: &Header, first: &[u8]) -> Call {
-    let mut tcp = TcpStream::connect(gateway).await.unwrap();
     let mut bytes = signed(cluster, Kind::SignedHeader, header.encode_to_vec());
     bytes.extend_from_slice(first);
+    let mut tcp = TcpStream::connect(gateway).await.unwrap();
     tcp.write_all(&bytes).await.unwrap();
     let mut buffer = BytesMut::new();
     let frame = framed::next(&mut tcp, &mut buffer).await.unwrap();
