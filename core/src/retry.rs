@@ -53,6 +53,19 @@ pub enum Fault {
 }
 
 impl Fault {
+    const ALL: [Self; 10] = [
+        Self::NoHealthyUpstream,
+        Self::UpstreamConnectionFailure,
+        Self::UpstreamConnectionTermination,
+        Self::UpstreamRemoteReset,
+        Self::UpstreamRequestTimeout,
+        Self::UpstreamRetryLimitExceeded,
+        Self::UpstreamOverflow,
+        Self::NoRouteFound,
+        Self::DownstreamConnectionTermination,
+        Self::DownstreamProtocolError,
+    ];
+
     /// Envoy's response flag.
     #[must_use]
     pub fn flag(self) -> &'static str {
@@ -68,6 +81,12 @@ impl Fault {
             Self::DownstreamConnectionTermination => "DC",
             Self::DownstreamProtocolError => "DPE",
         }
+    }
+
+    /// The fault of a flag; `None`: a flag this build does not know.
+    #[must_use]
+    pub fn of_flag(flag: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| fault.flag() == flag)
     }
 
     /// Whose fault it is.

@@ -1,25 +1,40 @@
 //! A request on its way: down the ladder, from endpoint to endpoint, until somebody answers or trying on is wrong.
 
-mod attempt;
+mod failed;
+mod hop;
+mod http1;
+mod http2;
+mod local;
+mod opening;
+mod remote;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::{Request, Response, request::Parts};
 use isthmus_core::{
-    ladder::{Ladder, Place as Where},
+    ladder::{Ladder, Place, Tier},
     name::HostScope,
+    outlier::Showed,
     retry::{Fault, Retry, is_safe},
 };
 
 use crate::{
     body::Body,
     pool::Peer,
-    snapshot::{View, now},
+    snapshot::{View, Vital, now},
     worker::Worker,
 };
 
-pub(crate) use attempt::{Failed, Hop, ORIGINAL, Opening, exchange, plain, plain_http2};
+pub(crate) use self::{
+    failed::{Answered, Failed},
+    hop::{Hop, Steps},
+    http1::plain,
+    http2::{ORIGINAL, plain as plain_http2},
+    opening::Opening,
+};
 
+/// Said by a sidecar with an answer of its own: the response flag of what went wrong behind it.
+pub(crate) const FLAGS: &str = "x-isthmus-flags";
 /// Tries of one request, over all endpoints and tiers, that were never sent: a bound on walking, not on retrying.
 const MOST_TRIES: usize = 12;
 
@@ -33,6 +48,40 @@ pub(crate) struct Target<'a> {
     pub(crate) retries: u32,
     pub(crate) per_try: Option<Duration>,
     pub(crate) traceparent: &'a str,
+    pub(crate) steps: &'a Steps,
+}
+
+impl Target<'_> {
+    /// The outcome of a try, when it is there within the route's limit for one.
+    async fn in_time<F: Future>(&self, trying: F) -> Result<F::Output, Failed> {
+        match self.per_try {
+            None => Ok(trying.await),
+            Some(within) => tokio::time::timeout(within, trying).await.map_err(|_| Failed::timed_out(within)),
+        }
+    }
+
+    /// Takes what a try showed of an endpoint, one of `total` of which so many are `resting`.
+    fn judge(&self, vital: &Vital, total: usize, resting: impl FnOnce() -> usize, tried: &Answered) {
+        let showed = match tried {
+            Ok((answer, _)) if answer.status().is_server_error() => Showed::Failure,
+            Ok(_) => Showed::Success,
+            // The connection had closed while it idled, which says nothing of the endpoint.
+            Err(failed) if failed.unsent.is_some() && failed.fault != Fault::UpstreamConnectionFailure => return,
+            Err(_) => Showed::Failure,
+        };
+        if vital.observe(showed, &self.view.service.policy.outlier, total, resting) {
+            tracing::warn!(endpoint = %vital.upstream, service = %self.view.service.name, "endpoint ejected after failures in a row");
+        }
+    }
+}
+
+/// Where one request was tried.
+#[derive(Default)]
+struct Tried {
+    /// Of the own cluster, by index.
+    local: Vec<usize>,
+    /// Of other clusters.
+    remote: Vec<Arc<Vital>>,
 }
 
 /// What came of it.
@@ -40,10 +89,20 @@ pub(crate) struct Outcome {
     pub(crate) answer: Result<Response<Body>, Fault>,
     pub(crate) detail: String,
     pub(crate) peer: Option<Rc<Peer>>,
-    pub(crate) upstream: String,
+    /// The endpoint's address, or its id in another cluster.
+    pub(crate) upstream: Arc<str>,
     /// Kept as long as the answer's body passes.
     pub(crate) guard: Option<Box<dyn std::any::Any>>,
-    pub(crate) hops: Vec<Hop>,
+}
+
+impl Outcome {
+    fn answered(answer: Response<Body>, peer: Rc<Peer>, upstream: Arc<str>, guard: Box<dyn std::any::Any>) -> Self {
+        Self { answer: Ok(answer), detail: String::new(), peer: Some(peer), upstream, guard: Some(guard) }
+    }
+
+    pub(crate) fn failed(fault: Fault, detail: String) -> Self {
+        Self { answer: Err(fault), detail, peer: None, upstream: "".into(), guard: None }
+    }
 }
 
 /// What is needed to send a safe request again.
@@ -79,23 +138,18 @@ pub(crate) async fn forward(worker: &Rc<Worker>, target: &Target<'_>, request: R
         return nowhere(nothing_usable(target, ladder));
     };
     target.view.budget.lock().earn(now());
-    let mut walk =
-        Walk { replay: Replay::of(&request), request: Some(request), sent: 0, tries: 0, last: None, hops: vec![] };
+    let mut walk = Walk { replay: Replay::of(&request), request: Some(request), sent: 0, tries: 0, last: None };
     for tier in std::iter::once(chosen).chain(ladder.fallbacks(chosen)) {
         if let Some(outcome) = walk.tier(worker, target, ladder, tier).await {
             return outcome;
         }
     }
     let Failed { fault, detail, .. } = walk.last.unwrap_or_else(Failed::nowhere);
-    Outcome { hops: walk.hops, ..failed(fault, detail) }
-}
-
-fn failed(fault: Fault, detail: String) -> Outcome {
-    Outcome { answer: Err(fault), detail, peer: None, upstream: String::new(), guard: None, hops: vec![] }
+    Outcome::failed(fault, detail)
 }
 
 fn nowhere(detail: String) -> Outcome {
-    failed(Fault::NoHealthyUpstream, detail)
+    Outcome::failed(Fault::NoHealthyUpstream, detail)
 }
 
 fn nothing_usable(target: &Target<'_>, ladder: &Ladder) -> String {
@@ -111,6 +165,29 @@ fn nothing_usable(target: &Target<'_>, ladder: &Ladder) -> String {
     format!("no endpoint of {service} is usable ({})", tiers.join("; "))
 }
 
+/// One try in a tier.
+async fn exchange(
+    worker: &Rc<Worker>,
+    target: &Target<'_>,
+    tier: &Tier,
+    tried: &mut Tried,
+    request: Request<Body>,
+    safe: bool,
+) -> Result<Outcome, Failed> {
+    match &tier.place {
+        Place::Remote(cluster) => remote::exchange(worker, target, tier, cluster, tried, request, safe).await,
+        _ => local::exchange(worker, target, tier, tried, request).await,
+    }
+}
+
+/// Why an answer to a safe request is not the last word: the service is unavailable, or it is not the application's
+/// answer but its sidecar's, and trying elsewhere is right.
+fn worth_another(answer: &Response<Body>) -> Option<&str> {
+    let flag = answer.headers().get(FLAGS).and_then(|flag| flag.to_str().ok());
+    flag.filter(|flag| Fault::of_flag(flag).is_some_and(|fault| fault.retry() != Retry::No))
+        .or_else(|| (answer.status() == 503).then_some("503"))
+}
+
 /// The state of one request's walk.
 struct Walk {
     replay: Option<Replay>,
@@ -119,7 +196,6 @@ struct Walk {
     sent: u32,
     tries: usize,
     last: Option<Failed>,
-    hops: Vec<Hop>,
 }
 
 impl Walk {
@@ -132,51 +208,42 @@ impl Walk {
         index: usize,
     ) -> Option<Outcome> {
         let tier = ladder.tiers().get(index)?;
-        let mut avoid = vec![];
+        let mut tried = Tried::default();
         let most = match tier.place {
-            Where::Remote(_) => 2,
+            Place::Remote(_) => 2,
             _ => tier.endpoints.len().clamp(1, 3),
         };
         for _ in 0..most {
             let request = self.request.take()?;
             self.tries += 1;
-            let tried = exchange(worker, target, tier, &mut avoid, request, self.replay.is_some()).await;
-            match tried {
-                Ok(mut outcome) => {
-                    self.hops.append(&mut outcome.hops);
-                    outcome.hops = std::mem::take(&mut self.hops);
-                    if !self.worth_another(target, &outcome) {
-                        return Some(outcome);
-                    }
-                    self.last = Some(Failed::answered(&outcome));
-                }
+            match exchange(worker, target, tier, &mut tried, request, self.replay.is_some()).await {
+                Ok(outcome) => match self.another(target, &outcome) {
+                    None => return Some(outcome),
+                    Some(failed) => self.last = Some(failed),
+                },
                 Err(mut failed) => {
-                    self.hops.append(&mut failed.hops);
                     self.sent += u32::from(failed.sent);
-                    let on = self.go_on(target, &mut failed);
                     worker.telemetry.borrow().metrics.retries.with_label_values(&[failed.fault.flag()]).inc();
-                    let Failed { fault, detail, .. } = &failed;
-                    let end = (!on).then(|| self::failed(*fault, detail.clone()));
-                    self.last = Some(failed);
-                    if let Some(end) = end {
-                        return Some(Outcome { hops: std::mem::take(&mut self.hops), ..end });
+                    if !self.go_on(target, &mut failed) {
+                        return Some(Outcome::failed(failed.fault, failed.detail));
                     }
+                    self.last = Some(failed);
                 }
             }
         }
         None
     }
 
-    /// A 503 to a safe request is tried elsewhere, within the budget.
-    fn worth_another(&mut self, target: &Target<'_>, outcome: &Outcome) -> bool {
-        let unavailable = outcome.answer.as_ref().is_ok_and(|answer| answer.status() == 503);
-        let Some(replay) = self.replay.as_ref().filter(|_| unavailable) else { return false };
+    /// Whether to try for another answer, with the request ready for it; within the budget.
+    fn another(&mut self, target: &Target<'_>, outcome: &Outcome) -> Option<Failed> {
+        let replay = self.replay.as_ref()?;
+        let why = worth_another(outcome.answer.as_ref().ok()?)?;
         self.sent += 1;
         if self.sent > target.retries || self.tries >= MOST_TRIES || !target.view.budget.lock().spend(now()) {
-            return false;
+            return None;
         }
         self.request = Some(replay.request());
-        true
+        Some(Failed::answered(&outcome.upstream, why))
     }
 
     /// Whether to try again, with the request ready for it.

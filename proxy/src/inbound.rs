@@ -46,6 +46,8 @@ struct Caller {
     peer: Peer,
     service: ServiceName,
     target: SocketAddr,
+    /// `target` as the access log has it.
+    upstream: Arc<str>,
     xfcc: HeaderValue,
 }
 
@@ -73,7 +75,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, stream: Tcp
     let xfcc = format!("By={own};URI={id}");
     let Ok(xfcc) = HeaderValue::from_str(&xfcc) else { return refuse("unnamed") };
     let peer = Peer::new(Some(arrived), Some(id.clone()), assumed);
-    let caller = Caller { id, peer, service, target, xfcc };
+    let upstream = target.to_string().into();
+    let caller = Caller { id, peer, service, target, upstream, xfcc };
     match inner {
         Inner::Tcp => tcp(worker, caller, stream).await,
         Inner::Http1 | Inner::Http2 => http(worker, caller, stream).await,
@@ -173,7 +176,7 @@ fn record(worker: &Worker, caller: &Caller, protocol: &'static str) -> Record {
         user_agent: String::new(),
         request_id: String::new(),
         forwarded_for: String::new(),
-        upstream: caller.target.to_string(),
+        upstream: Arc::clone(&caller.upstream),
         route: String::new(),
     }
 }
@@ -212,6 +215,11 @@ async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request
         sent.map(|(answer, _)| answer).map_err(|failed| (failed.fault, failed.detail))
     };
     record.source = caller.peer.party();
+    let answered = answered.map(|mut answer| {
+        // Only a sidecar says what went wrong on the way.
+        answer.headers_mut().remove(forward::FLAGS);
+        answer
+    });
     let answer = answered.unwrap_or_else(|(fault, detail)| {
         record.fault = Some(fault);
         tracing::debug!(caller = %caller.id, detail, "the application did not answer");

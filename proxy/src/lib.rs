@@ -40,6 +40,7 @@ mod stream;
 mod telemetry;
 mod trace;
 mod upgrade;
+mod vital;
 mod worker;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};

@@ -12,7 +12,7 @@ use isthmus_core::{
 
 use crate::{
     body::{Body, Watched},
-    forward::{self, Hop, Outcome, Target},
+    forward::{self, FLAGS, Outcome, Steps, Target},
     snapshot::View,
     telemetry::{Party, Record, Reporter},
     worker::Worker,
@@ -96,7 +96,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, entry: Entry, request: Request<Inc
     if upgrade && request.version() != Version::HTTP_2 {
         return crate::upgrade::outbound(&worker, &view, scope, port, request).await;
     }
-    let routed = routed(&worker, &view, scope, port, request.map(Body::Incoming)).await;
+    let routed = routed(&worker, &view, scope, port, request.map(Body::Incoming), &Steps::default()).await;
     answer(&worker, seen, &view, routed)
 }
 
@@ -110,9 +110,7 @@ pub(crate) struct Routed {
 
 impl Routed {
     fn failed(fault: Fault, detail: String) -> Self {
-        let (upstream, hops) = Default::default();
-        let outcome = Outcome { answer: Err(fault), detail, peer: None, upstream, guard: None, hops };
-        Self { outcome, route: String::new(), destination: None }
+        Self { outcome: Outcome::failed(fault, detail), route: String::new(), destination: None }
     }
 }
 
@@ -123,6 +121,7 @@ pub(crate) async fn routed(
     called: HostScope,
     port: u16,
     request: Request<Body>,
+    steps: &Steps,
 ) -> Routed {
     let scope = view.scope(called);
     let traceparent = text(request.headers(), "traceparent").to_owned();
@@ -138,7 +137,8 @@ pub(crate) async fn routed(
         if !routes.is_empty() {
             return Routed::failed(Fault::NoRouteFound, format!("no route of {} matches", view.service.name));
         }
-        let target = Target { view, scope, subset: None, port, retries: 2, per_try: None, traceparent: &traceparent };
+        let traceparent = &traceparent;
+        let target = Target { view, scope, subset: None, port, retries: 2, per_try: None, traceparent, steps };
         let outcome = forward::forward(worker, &target, request).await;
         return Routed { outcome, route: "default".into(), destination: None };
     };
@@ -156,6 +156,7 @@ pub(crate) async fn routed(
         retries: route.retries.attempts,
         per_try: route.retries.per_try_timeout,
         traceparent: &traceparent,
+        steps,
     };
     let forwarding = forward::forward(worker, &target, request);
     let outcome = match route.timeout {
@@ -179,7 +180,7 @@ fn answer(worker: &Rc<Worker>, seen: Seen, view: &Arc<View>, routed: Routed) -> 
         service: Arc::clone(&view.host),
         service_name: view.service.name.name().into(),
         service_namespace: view.service.name.namespace().into(),
-        upstream: outcome.upstream.clone(),
+        upstream: Arc::clone(&outcome.upstream),
         route,
         ..record(worker, &seen)
     };
@@ -209,7 +210,7 @@ fn record(worker: &Rc<Worker>, seen: &Seen) -> Record {
         user_agent: seen.user_agent.clone(),
         request_id: seen.request_id.clone(),
         forwarded_for: seen.forwarded_for.clone(),
-        upstream: String::new(),
+        upstream: Arc::clone(&worker.shared.none),
         route: String::new(),
     }
 }
@@ -296,7 +297,7 @@ pub(crate) fn explain(fault: Fault, authority: &str, detail: &str) -> Response<B
     *response.status_mut() = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert("x-isthmus-flags", header::HeaderValue::from_static(fault.flag()));
+    headers.insert(FLAGS, header::HeaderValue::from_static(fault.flag()));
     response
 }
 
@@ -334,18 +335,13 @@ async fn elsewhere(
 }
 
 async fn plain(worker: &Rc<Worker>, seen: Seen, upstream: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-    let record = Record { upstream: upstream.to_string(), mutual_tls: false, ..record(worker, &seen) };
+    let record = Record { upstream: upstream.to_string().into(), mutual_tls: false, ..record(worker, &seen) };
     let outcome = match forward::plain(worker, upstream, request.map(Body::Incoming)).await {
         Ok((answer, peer)) => {
-            let (upstream, hops) = Default::default();
-            Outcome { answer: Ok(answer), detail: String::new(), peer: Some(peer), upstream, guard: None, hops }
+            let upstream = Arc::clone(&record.upstream);
+            Outcome { answer: Ok(answer), detail: String::new(), peer: Some(peer), upstream, guard: None }
         }
         Err(failed) => Routed::failed(failed.fault, failed.detail).outcome,
     };
     respond(worker, seen, record, outcome)
-}
-
-/// Hops of a routed request, for `isthmus trace`.
-pub(crate) fn hops(routed: &Routed) -> Vec<Hop> {
-    routed.outcome.hops.clone()
 }

@@ -5,61 +5,24 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use isthmus_core::{
     ladder::{Inputs, Ladder},
-    model::{Endpoints, Mesh, Outlier, RemoteCluster, Resource, Service},
+    model::{Endpoint, Endpoints, Mesh, RemoteCluster, Resource, Service},
     name::{ClusterName, EndpointId, HostScope, Locality, ServiceName},
-    outlier::{self, Showed},
     retry::Budget,
 };
 use parking_lot::Mutex;
+
+pub(crate) use crate::vital::{Remotes, Vital};
 
 /// Monotonic time of this process, for decisions that take time as an argument.
 pub(crate) fn now() -> Duration {
     static BEGAN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     BEGAN.elapsed()
-}
-
-/// What the whole process knows of one endpoint.
-#[derive(Debug, Default)]
-pub(crate) struct Vital {
-    open: AtomicU32,
-    record: Mutex<outlier::Record>,
-}
-
-/// Counts a request as open until it is dropped.
-pub(crate) struct Open(Arc<Vital>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Vital {
-    pub(crate) fn open(&self) -> u32 {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn enter(self: &Arc<Self>) -> Open {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Open(Arc::clone(self))
-    }
-
-    pub(crate) fn is_ejected(&self) -> bool {
-        self.record.lock().is_ejected(now())
-    }
-
-    pub(crate) fn observe(&self, showed: Showed, policy: &Outlier, may_eject: bool) -> bool {
-        self.record.lock().observe(showed, now(), policy, may_eject)
-    }
 }
 
 /// The ladders of a service or of a subset of it, by the name it is called by.
@@ -83,6 +46,8 @@ pub(crate) struct View {
     pub(crate) endpoints: Endpoints,
     /// As [`Endpoints::local`].
     pub(crate) vitals: Vec<Arc<Vital>>,
+    /// Of other clusters' endpoints.
+    pub(crate) remotes: Arc<Remotes>,
     pub(crate) budget: Arc<Mutex<Budget>>,
     pub(crate) host: Arc<str>,
     whole: Ladders,
@@ -130,14 +95,15 @@ pub(crate) struct Painter {
     own: Locality,
     resources: BTreeMap<String, Resource>,
     vitals: HashMap<(ServiceName, EndpointId), Arc<Vital>>,
+    remotes: HashMap<ServiceName, Arc<Remotes>>,
     budgets: HashMap<ServiceName, Arc<Mutex<Budget>>>,
     synced: bool,
 }
 
 impl Painter {
     pub(crate) fn new(own: Locality) -> Self {
-        let (resources, vitals, budgets) = Default::default();
-        Self { own, resources, vitals, budgets, synced: false }
+        let (resources, vitals, remotes, budgets) = Default::default();
+        Self { own, resources, vitals, remotes, budgets, synced: false }
     }
 
     pub(crate) fn apply(
@@ -186,6 +152,8 @@ impl Painter {
             snapshot.views.get(service).is_some_and(|view| view.endpoints.local.iter().any(|one| one.id == *id))
         };
         self.vitals.retain(|key, _| known(key));
+        self.remotes.retain(|service, _| snapshot.views.contains_key(service));
+        self.budgets.retain(|service, _| snapshot.views.contains_key(service));
         snapshot
     }
 
@@ -195,11 +163,8 @@ impl Painter {
             Some(Resource::Endpoints(endpoints)) => endpoints.clone(),
             _ => Endpoints { service: name.clone(), local: vec![], remote: BTreeMap::new() },
         };
-        let vitals = endpoints
-            .local
-            .iter()
-            .map(|one| Arc::clone(self.vitals.entry((name.clone(), one.id.clone())).or_default()));
-        let vitals = vitals.collect();
+        let vitals = endpoints.local.iter().map(|one| self.vital(&name, one)).collect();
+        let remotes = Arc::clone(self.remotes.entry(name.clone()).or_default());
         let budget = self.budgets.entry(name.clone()).or_insert_with(|| Arc::new(Mutex::new(Budget::new(now()))));
         let budget = Arc::clone(budget);
         let ladders = |labels: &BTreeMap<String, String>| {
@@ -210,6 +175,16 @@ impl Painter {
         let whole = ladders(&BTreeMap::new());
         let subsets = service.subsets.iter().map(|(name, subset)| (name.clone(), ladders(&subset.labels))).collect();
         let host = name.clusterset_host().into();
-        View { service, endpoints, vitals, budget, host, whole, subsets }
+        View { service, endpoints, vitals, remotes, budget, host, whole, subsets }
+    }
+
+    /// What is known of an endpoint; one that has moved is another one.
+    fn vital(&mut self, service: &ServiceName, endpoint: &Endpoint) -> Arc<Vital> {
+        let upstream = endpoint.address.to_string();
+        let vital = self.vitals.entry((service.clone(), endpoint.id.clone())).or_default();
+        if *vital.upstream != *upstream {
+            *vital = Arc::new(Vital::new(&upstream));
+        }
+        Arc::clone(vital)
     }
 }

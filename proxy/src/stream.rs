@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     connect::Inner,
     detect::Rewound,
-    forward::{Opening, Target},
+    forward::{Opening, Steps, Target},
     outbound::unknown,
     pool::{Peer, link::LinkKey},
     snapshot::View,
@@ -26,7 +26,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 pub(crate) struct Opened {
     pub(crate) stream: Box<dyn Duplex>,
     pub(crate) peer: Peer,
-    pub(crate) upstream: String,
+    pub(crate) upstream: Arc<str>,
     /// Counts on the endpoint while it lives.
     pub(crate) guard: Option<Box<dyn std::any::Any>>,
 }
@@ -73,7 +73,7 @@ async fn local(worker: &Rc<Worker>, target: &Target<'_>, endpoints: &[usize], in
                 return Ok(Opened {
                     stream: Box::new(stream),
                     peer,
-                    upstream: endpoint.address.to_string(),
+                    upstream: Arc::clone(&vital.upstream),
                     guard: Some(guard),
                 });
             }
@@ -90,7 +90,7 @@ async fn remote(worker: &Rc<Worker>, opening: &Opening, cluster: &str, inner: In
     let (workload, zone) = (accept.endpoint_id.clone(), accept.zone);
     let assumed = Metadata { workload, zone, cluster: cluster.to_owned(), ..Metadata::default() };
     let peer = Peer::new(Some(arrived), identity, assumed);
-    Ok(Opened { stream: Box::new(stream), peer, upstream: accept.endpoint_id, guard: None })
+    Ok(Opened { stream: Box::new(stream), peer, upstream: accept.endpoint_id.into(), guard: None })
 }
 
 /// Carries opaque bytes to a service and records the connection.
@@ -100,10 +100,11 @@ where
 {
     let began = Instant::now();
     let scope = view.scope(called);
-    let target = Target { view: &view, scope, subset: None, port, retries: 0, per_try: None, traceparent: "" };
+    let (view, steps) = (&view, &Steps::default());
+    let target = Target { view, scope, subset: None, port, retries: 0, per_try: None, traceparent: "", steps };
     let opened = open(&worker, &target, Inner::Tcp).await;
     let mut client = client;
-    let mut record = record(&worker, &view);
+    let mut record = record(&worker, view);
     match opened {
         Err((fault, detail)) => {
             tracing::info!(service = %view.service.name, detail, flag = fault.flag(), "a TCP connection is refused");
@@ -151,7 +152,7 @@ pub(crate) fn record(worker: &Worker, view: &View) -> Record {
         user_agent: String::new(),
         request_id: String::new(),
         forwarded_for: String::new(),
-        upstream: String::new(),
+        upstream: Arc::clone(&worker.shared.none),
         route: String::new(),
     }
 }

@@ -134,7 +134,7 @@ pub(crate) struct Record {
     pub(crate) user_agent: String,
     pub(crate) request_id: String,
     pub(crate) forwarded_for: String,
-    pub(crate) upstream: String,
+    pub(crate) upstream: Arc<str>,
     pub(crate) route: String,
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     body::Body,
-    forward::Hop,
+    forward::{Hop, Steps},
     outbound::{self, routed},
     snapshot::View,
     worker::Worker,
@@ -87,9 +87,10 @@ async fn trace(worker: &Rc<Worker>, question: &Question) -> Vec<Hop> {
             }
         };
     let sent = Instant::now();
-    let routed = routed(worker, &view, scope, question.port, request).await;
+    let steps = Steps::kept();
+    let routed = routed(worker, &view, scope, question.port, request, &steps).await;
     hops.push(Hop::new("route", routed.route.clone(), ""));
-    hops.extend(outbound::hops(&routed));
+    hops.extend(steps.into_hops());
     hops.push(match &routed.outcome.answer {
         Ok(answer) => {
             let status = answer.status();

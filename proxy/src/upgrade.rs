@@ -11,7 +11,7 @@ use isthmus_core::{name::HostScope, retry::Fault};
 use crate::{
     body::Body,
     connect::Inner,
-    forward::Target,
+    forward::{Steps, Target},
     outbound::{explain, finish_with, text},
     snapshot::View,
     stream::{self, Opened},
@@ -29,7 +29,8 @@ pub(crate) async fn outbound(
 ) -> Response<Body> {
     let began = Instant::now();
     let scope = view.scope(called);
-    let target = Target { view, scope, subset: None, port, retries: 0, per_try: None, traceparent: "" };
+    let steps = &Steps::default();
+    let target = Target { view, scope, subset: None, port, retries: 0, per_try: None, traceparent: "", steps };
     let mut record = Record {
         protocol: "http",
         http: "HTTP/1.1",

@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) notices: Notices,
     /// This workload, as labels have it.
     pub(crate) own: Arc<Party>,
+    /// The upstream of what went nowhere.
+    pub(crate) none: Arc<str>,
     pub(crate) evidence: Mutex<BTreeMap<ClusterName, Evidence>>,
     changed: watch::Sender<u64>,
     next_gateway: AtomicU64,
@@ -56,6 +58,7 @@ impl Shared {
             connector,
             notices: Notices::default(),
             own: Arc::new(own),
+            none: "".into(),
             evidence: Mutex::default(),
             changed: watch::Sender::new(0),
             next_gateway: AtomicU64::new(0),

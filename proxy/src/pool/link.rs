@@ -5,9 +5,10 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,16 +18,24 @@ use isthmus_core::{
     name::{ClusterName, ServiceName},
 };
 use isthmus_wire::tunnel::Accept;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::Peer;
-use crate::{body::Body, snapshot::now};
+use crate::{
+    body::Body,
+    notices::Path,
+    snapshot::{Vital, now},
+};
 
 /// Inner connections a (proxy, service, cluster), over all workers.
 pub(crate) const MOST: usize = 32;
+/// Kept open a worker while a service is in use, so that one that ends is missed by nobody.
+const WARM: usize = 2;
 /// The longest life of one: new endpoints get their part.
 const LIFE: Duration = Duration::from_secs(600);
 
+/// Where there is a connection, others are not tried for so long after one could not be opened.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
 /// The longest a request waits for an opening of another one.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
@@ -44,7 +53,11 @@ pub(crate) struct Link {
     pub(crate) sender: RefCell<SendRequest<Body>>,
     pub(crate) accept: Accept,
     pub(crate) gateway: SocketAddr,
+    /// How the path stands that it leads over.
+    pub(crate) path: watch::Receiver<Path>,
     pub(crate) peer: Rc<Peer>,
+    /// What is known of the endpoint it leads to.
+    pub(crate) vital: Arc<Vital>,
     open: Cell<u32>,
     until: Duration,
 }
@@ -59,10 +72,17 @@ impl Drop for Using {
 }
 
 impl Link {
-    pub(crate) fn new(sender: SendRequest<Body>, accept: Accept, gateway: SocketAddr, peer: Peer) -> Rc<Self> {
+    pub(crate) fn new(
+        sender: SendRequest<Body>,
+        accept: Accept,
+        gateway: SocketAddr,
+        path: watch::Receiver<Path>,
+        peer: Peer,
+        vital: Arc<Vital>,
+    ) -> Rc<Self> {
         let until = now() + LIFE.mul_f64(0.8 + 0.2 * fastrand::f64());
         let (sender, open) = (RefCell::new(sender), Cell::new(0));
-        Rc::new(Self { sender, accept, gateway, peer: Rc::new(peer), open, until })
+        Rc::new(Self { sender, accept, gateway, path, peer: Rc::new(peer), vital, open, until })
     }
 
     pub(crate) fn enter(self: &Rc<Self>) -> Using {
@@ -100,11 +120,12 @@ pub(crate) struct Links(RefCell<HashMap<LinkKey, Bundle>>);
 
 impl Links {
     /// Chooses for a request to a place with `usable` endpoints; `most` connections are this worker's part.
-    pub(crate) fn choose(&self, key: &LinkKey, usable: u32, most: usize, random: u64) -> Choice {
+    /// Endpoints that were `tried` already are taken only when there is no other.
+    pub(crate) fn choose(&self, key: &LinkKey, usable: u32, most: usize, tried: &[Arc<Vital>], random: u64) -> Choice {
         let mut all = self.0.borrow_mut();
         let bundle = all.entry(key.clone()).or_default();
         bundle.links.retain(|link| link.is_alive());
-        bundle.choose(usable as usize, most, random)
+        bundle.choose(usable as usize, most, tried, random)
     }
 
     /// An opening announced by [`Choice::open`] ended.
@@ -145,27 +166,33 @@ impl Links {
 }
 
 impl Bundle {
-    fn choose(&mut self, usable: usize, most: usize, random: u64) -> Choice {
-        let endpoints: Vec<&str> = self
-            .links
-            .iter()
-            .map(|link| link.accept.endpoint_id.as_str())
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        let open_at = |id: &str| -> u32 {
-            self.links.iter().filter(|link| link.accept.endpoint_id == id).map(|link| link.open.get()).sum()
+    fn choose(&mut self, usable: usize, most: usize, tried: &[Arc<Vital>], random: u64) -> Choice {
+        let mut covered: Vec<&Arc<Vital>> = vec![];
+        for link in &self.links {
+            if !covered.iter().any(|one| Arc::ptr_eq(one, &link.vital)) {
+                covered.push(&link.vital);
+            }
+        }
+        let fit = |vital: &Arc<Vital>| !vital.is_ejected() && !tried.iter().any(|one| Arc::ptr_eq(one, vital));
+        let fitting: Vec<_> = covered.iter().copied().filter(|vital| fit(vital)).collect();
+        let candidates = if fitting.is_empty() { &covered } else { &fitting };
+        let open_at = |vital: &Arc<Vital>| -> u32 {
+            self.links.iter().filter(|link| Arc::ptr_eq(&link.vital, vital)).map(|link| link.open.get()).sum()
         };
-        let load = |index: usize| Load { weight: 1, open: endpoints.get(index).map_or(0, |id| open_at(id)) };
-        let chosen = balance::pick(endpoints.len(), load, random).and_then(|index| endpoints.get(index).copied());
-        let of_chosen = self.links.iter().filter(|link| Some(link.accept.endpoint_id.as_str()) == chosen);
+        let load = |index: usize| Load { weight: 1, open: candidates.get(index).map_or(0, |vital| open_at(vital)) };
+        let chosen = balance::pick(candidates.len(), load, random).and_then(|index| candidates.get(index));
+        let of_chosen = self.links.iter().filter(|link| chosen.is_some_and(|vital| Arc::ptr_eq(&link.vital, vital)));
         let link = of_chosen.min_by_key(|link| link.open.get()).cloned();
-        let uncovered = endpoints.len() + self.opening < usable.min(most);
+        let uncovered = covered.len() + self.opening < usable.min(most);
+        let cold = self.links.len() + self.opening < WARM;
         let busy = link.as_ref().is_none_or(|link| link.open.get() > 0) && self.opening == 0;
         let room = self.links.len() + self.opening < most;
-        let open = ((uncovered || busy) && room).then(|| {
+        let failed_lately = self.failed.as_ref().is_some_and(|(at, _)| now() < *at + AFTER_FAILURE);
+        let wanted = (uncovered || cold || busy) && (link.is_none() || !failed_lately);
+        let open = (wanted && room).then(|| {
             // Beyond covering all, the remote gateway picks the one with the fewest connections by itself.
-            if uncovered { endpoints.iter().map(|id| (*id).to_owned()).collect() } else { vec![] }
+            let avoided = covered.iter().filter(|vital| uncovered || vital.is_ejected());
+            avoided.map(|vital| vital.upstream.to_string()).collect()
         });
         self.opening += usize::from(open.is_some());
         Choice { link, open }

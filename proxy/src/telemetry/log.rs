@@ -103,7 +103,7 @@ fn json(r: &Record) -> String {
         "response_code": r.code, "response_flags": r.flag(),
         "bytes_received": r.received, "bytes_sent": r.sent, "duration": r.duration.as_millis() as u64,
         "x_forwarded_for": r.forwarded_for, "user_agent": r.user_agent, "request_id": r.request_id,
-        "authority": r.authority, "upstream_host": r.upstream, "route_name": r.route,
+        "authority": r.authority, "upstream_host": &*r.upstream, "route_name": r.route,
         "source_cluster": r.source.metadata.cluster, "destination_cluster": r.destination.metadata.cluster,
         "downstream_peer": r.source.principal, "upstream_peer": r.destination.principal,
     });

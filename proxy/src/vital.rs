@@ -1,0 +1,135 @@
+//! What the process knows of single endpoints: their open requests and their failures, whichever worker saw them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use isthmus_core::{
+    model::Outlier,
+    name::ClusterName,
+    outlier::{self, Showed},
+};
+use parking_lot::Mutex;
+
+use crate::snapshot::now;
+
+/// What is known of one endpoint.
+#[derive(Debug)]
+pub(crate) struct Vital {
+    /// How the access log names it: its address, or its id in another cluster.
+    pub(crate) upstream: Arc<str>,
+    open: AtomicU32,
+    /// Whether there is anything in the record: most endpoints never fail, and their requests take no lock.
+    troubled: AtomicBool,
+    record: Mutex<outlier::Record>,
+}
+
+/// Counts a request as open until it is dropped.
+pub(crate) struct Open(Arc<Vital>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Default for Vital {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+impl Vital {
+    pub(crate) fn new(upstream: &str) -> Self {
+        let (open, troubled, record) = Default::default();
+        Self { upstream: upstream.into(), open, troubled, record }
+    }
+
+    pub(crate) fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn enter(self: &Arc<Self>) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(self))
+    }
+
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.troubled.load(Ordering::Acquire) && self.record.lock().is_ejected(now())
+    }
+
+    /// Takes what a request showed; whether this ejects it, one of `total` of which so many are `resting`.
+    pub(crate) fn observe(
+        &self,
+        showed: Showed,
+        policy: &Outlier,
+        total: usize,
+        resting: impl FnOnce() -> usize,
+    ) -> bool {
+        if showed == Showed::Success && !self.troubled.load(Ordering::Acquire) {
+            return false;
+        }
+        let resting = resting();
+        let mut record = self.record.lock();
+        let ejected = record.observe(showed, now(), policy, outlier::may_eject(total, resting, policy));
+        self.troubled.store(*record != outlier::Record::default(), Ordering::Release);
+        ejected
+    }
+}
+
+/// The endpoints of other clusters that a service's requests met.
+#[derive(Debug, Default)]
+pub(crate) struct Remotes(Mutex<HashMap<ClusterName, HashMap<String, Arc<Vital>>>>);
+
+/// Endpoints of a cluster that are remembered; beyond it those that nobody uses are forgotten.
+const REMEMBERED: usize = 1024;
+
+impl Remotes {
+    /// An endpoint of a cluster, by the id that its gateway gave.
+    pub(crate) fn of(&self, cluster: &ClusterName, id: &str) -> Arc<Vital> {
+        let mut all = self.0.lock();
+        let of_cluster = all.entry(cluster.clone()).or_default();
+        if of_cluster.len() >= REMEMBERED {
+            of_cluster.retain(|_, vital| Arc::strong_count(vital) > 1);
+        }
+        Arc::clone(of_cluster.entry(id.to_owned()).or_insert_with(|| Arc::new(Vital::new(id))))
+    }
+
+    /// How many of a cluster rest.
+    pub(crate) fn resting(&self, cluster: &ClusterName) -> usize {
+        self.0.lock().get(cluster).map_or(0, |known| known.values().filter(|vital| vital.is_ejected()).count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_of_another_cluster_rests_after_failures_in_a_row_and_never_the_last_one() {
+        let (remotes, policy) = (Remotes::default(), Outlier::default());
+        let cluster: ClusterName = "us-east".parse().unwrap();
+        let (a, b) = (remotes.of(&cluster, "a"), remotes.of(&cluster, "b"));
+        let fail = |vital: &Vital| {
+            let resting = || remotes.resting(&cluster);
+            (0..policy.consecutive_errors).any(|_| vital.observe(Showed::Failure, &policy, 2, resting))
+        };
+        assert!(fail(&a) && a.is_ejected());
+        assert!(!fail(&b) && !b.is_ejected());
+        assert!(Arc::ptr_eq(&a, &remotes.of(&cluster, "a")));
+    }
+
+    #[test]
+    fn a_success_clears_the_record_of_failures() {
+        let (vital, policy) = (Vital::new("a"), Outlier::default());
+        for _ in 1..policy.consecutive_errors {
+            assert!(!vital.observe(Showed::Failure, &policy, 2, || 0));
+        }
+        vital.observe(Showed::Success, &policy, 2, || 0);
+        assert!(!vital.observe(Showed::Failure, &policy, 2, || 0));
+    }
+}
