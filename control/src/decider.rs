@@ -2,7 +2,7 @@
 //!
 //! Two signals: paths, as own gateways report them, and leases, counted on the own monotonic clock whichever way they
 //! came. The machine that judges them is `isthmus_core::failover`; here its inputs are gathered, its outputs made
-//! calm (the round trip is smoothed and rounded) and its moves remembered.
+//! calm (the round trip is the least of a window, rounded) and its moves remembered.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,6 +10,7 @@ use std::{
 };
 
 use isthmus_core::{
+    distance::Distance,
     failover::{Judge, Path},
     model::{RemoteCluster, Standing},
     name::ClusterName,
@@ -55,7 +56,7 @@ pub struct Verdict {
     pub share: f64,
     /// How it stands.
     pub standing: Standing,
-    /// Smoothed, rounded round trip, microseconds.
+    /// Round trip as [`Distance`] has it, microseconds.
     pub rtt_us: u64,
 }
 
@@ -92,7 +93,7 @@ struct Observed {
     /// By own gateway: when it reported, and what.
     paths: BTreeMap<String, (u64, PathReport)>,
     verdict: Verdict,
-    smoothed_us: f64,
+    distance: Distance,
     evidence: EvidenceRow,
 }
 
@@ -111,7 +112,7 @@ impl Decider {
     pub fn restored(own: ClusterName, on_disk: OnDisk) -> Self {
         let observed = |(name, verdict): (ClusterName, Verdict)| {
             let judge = Judge::restored(Duration::ZERO, verdict.standing, verdict.share);
-            (name, Observed { verdict, smoothed_us: verdict.rtt_us as f64, ..Observed::with(judge) })
+            (name, Observed { verdict, distance: Distance::restored(verdict.rtt_us), ..Observed::with(judge) })
         };
         Self { own, clusters: on_disk.into_iter().map(observed).collect(), moves: VecDeque::new(), changed: false }
     }
@@ -253,7 +254,7 @@ impl Observed {
             lease: Lease::default(),
             paths: BTreeMap::new(),
             verdict: Verdict::default(),
-            smoothed_us: 0.0,
+            distance: Distance::default(),
             evidence: EvidenceRow::default(),
         }
     }
@@ -276,16 +277,13 @@ impl Observed {
     fn judge(&mut self, now: u64) -> bool {
         if let Some((path, rtt_us)) = self.best_path(now) {
             self.judge.path(Duration::from_millis(now), path);
-            if rtt_us > 0 {
-                let new = rtt_us as f64;
-                self.smoothed_us = if self.smoothed_us > 0.0 { 0.8 * self.smoothed_us + 0.2 * new } else { new };
-            }
+            self.distance.measured(Duration::from_millis(now), rtt_us);
         }
         let decision = self.judge.decide(Duration::from_millis(now));
         let verdict = Verdict {
             share: (decision.share * 1000.0).round() / 1000.0,
             standing: decision.standing,
-            rtt_us: calm(self.verdict.rtt_us, self.smoothed_us),
+            rtt_us: self.distance.us(),
         };
         std::mem::replace(&mut self.verdict, verdict) != verdict
     }
@@ -302,16 +300,6 @@ impl Observed {
         };
         self.paths.iter().map(row).collect()
     }
-}
-
-/// The round trip as the feed carries it: it moves only when it is off by a quarter and by 200 µs, to two digits.
-fn calm(shown: u64, smoothed: f64) -> u64 {
-    let off = (smoothed - shown as f64).abs();
-    if smoothed <= 0.0 || (shown > 0 && (off < 0.25 * shown as f64 || off < 200.0)) {
-        return shown;
-    }
-    let step = 10f64.powf(smoothed.log10().floor() - 1.0).max(1.0);
-    ((smoothed / step).round() * step) as u64
 }
 
 #[cfg(test)]
@@ -383,13 +371,5 @@ mod tests {
         assert!(!decider.lease(&west(), Version { epoch: 1, number: 99 }, true, Way::Tunnel, 9));
         decider.rekeyed(&west());
         assert!(decider.lease(&west(), Version { epoch: 1, number: 1 }, true, Way::Tunnel, 9), "reinstalled");
-    }
-
-    #[test]
-    fn the_round_trip_shown_does_not_flutter() {
-        assert_eq!(calm(0, 12_345.0), 12_000);
-        assert_eq!(calm(12_000, 13_900.0), 12_000);
-        assert_eq!(calm(12_000, 16_100.0), 16_000);
-        assert_eq!(calm(150, 300.0), 150, "a tenth of a millisecond is nothing");
     }
 }

@@ -95,6 +95,16 @@ impl Raised {
         .await;
     }
 
+    /// A mesh that is just raised measures its own start; only then are the clusters as near as they are.
+    pub async fn wait_near(&self, from: &str, of: &str, limit: Duration) {
+        eventually(&format!("{from} has measured how near {of} is"), limit, || async {
+            let view = self.view(from, of).await?;
+            anyhow::ensure!(view["rtt_us"].as_u64().is_some_and(|rtt| (1..5_000).contains(&rtt)), "{view}");
+            Ok(())
+        })
+        .await;
+    }
+
     pub async fn kill(&self, cluster: &str, only: &[&str]) {
         let only: Vec<_> = only.iter().map(ToString::to_string).collect();
         let name = &self.cluster(cluster).name;
