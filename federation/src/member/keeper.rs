@@ -1,10 +1,6 @@
 //! What a running member does by itself: dials the others, batches statements into the log, keeps the voters.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use isthmus_runtime::{
     backoff::Backoff,
@@ -25,6 +21,7 @@ use crate::{
     config::{ALPN, BATCH},
     raft::{Node, machine::News},
     state::{Blob, Command},
+    voters::{self, Step},
 };
 
 /// Statements of one batch.
@@ -132,15 +129,6 @@ pub(crate) fn hello(member: &Member) -> SessionHello {
     }
 }
 
-/// How many of so many members vote (DESIGN.md decision 14).
-fn voters_of(members: usize) -> usize {
-    match members {
-        0..=2 => members.min(1),
-        3 | 4 => 3,
-        _ => 5,
-    }
-}
-
 /// The leader's work: every member is at least a learner, the right number votes, nobody who is out is in.
 async fn keep_voters(member: Arc<Member>) {
     while member.drain.unless(tokio::time::sleep(LOOK)).await.is_some() {
@@ -163,27 +151,18 @@ async fn keep_voters(member: Arc<Member>) {
 
 async fn step(raft: &crate::raft::Raft, wanted: &BTreeMap<u64, Node>, member: &Member) -> Result<(), String> {
     let metrics = super::metrics_of(raft);
-    let membership = metrics.membership_config.membership();
-    let present: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
-    let voters: BTreeSet<u64> = membership.voter_ids().collect();
-    if let Some((id, node)) = wanted.iter().find(|(id, _)| !present.contains(id)) {
-        tracing::info!(cluster = node.cluster, id, "a learner is added");
-        return raft.add_learner(*id, node.clone(), false).await.map(drop).map_err(|error| error.to_string());
-    }
-    let reachable = |id: &&u64| {
-        wanted.get(id).is_some_and(|node| node.cluster == member.cluster() || member.sessions.has(&node.cluster))
+    let reachable = |node: &Node| node.cluster == member.cluster() || member.sessions.has(&node.cluster);
+    let changed = match voters::next(metrics.membership_config.membership(), wanted, reachable) {
+        Some(Step::Learner(id, node)) => {
+            tracing::info!(cluster = node.cluster, id, "a learner is added");
+            raft.add_learner(id, node, false).await
+        }
+        Some(Step::Voters(next)) => {
+            tracing::info!(?next, "voters change");
+            raft.change_membership(next, true).await
+        }
+        Some(Step::Gone(gone)) => raft.change_membership(ChangeMembers::RemoveNodes(gone), false).await,
+        None => return Ok(()),
     };
-    let stays = voters.iter().filter(|id| wanted.contains_key(id));
-    let others = wanted.keys().filter(|id| !voters.contains(id)).filter(reachable);
-    let next: BTreeSet<u64> = stays.chain(others).copied().take(voters_of(wanted.len())).collect();
-    if next != voters && next.len() == voters_of(wanted.len()) {
-        tracing::info!(?next, "voters change");
-        return raft.change_membership(next, true).await.map(drop).map_err(|error| error.to_string());
-    }
-    let gone: BTreeSet<u64> = present.difference(&wanted.keys().copied().collect()).copied().collect();
-    if !gone.is_empty() && voters.is_disjoint(&gone) {
-        let change = ChangeMembers::RemoveNodes(gone);
-        return raft.change_membership(change, false).await.map(drop).map_err(|error| error.to_string());
-    }
-    Ok(())
+    changed.map(drop).map_err(|error| error.to_string())
 }
