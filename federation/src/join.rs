@@ -23,7 +23,7 @@ use crate::{
     config::ALPN,
     error::Refusal,
     member::{Itself, Member},
-    state::{Blob, Command},
+    state::{Blob, Command, State},
     token::{self, Token},
 };
 
@@ -82,52 +82,64 @@ fn hex(bytes: &[u8]) -> String {
 /// One message each for a token that is unknown, for another cluster, expired, used, or with a wrong secret.
 pub async fn admit(member: &Arc<Member>, request: JoinRequest) -> Result<JoinResponse, Refusal> {
     let machine = member.machine().ok_or_else(|| Refusal::new("this member is of no mesh yet", "wait until it is"))?;
-    if request.mesh != member.mesh() {
-        let error = format!("the token is of mesh {:?}, this is a member of {:?}", request.mesh, member.mesh());
+    machine.look(|state| check(state, member.cluster(), &member.mesh(), &request, unix()))?;
+    enter(member, request).await
+}
+
+/// Whether the issuer lets a joiner in: what is checked before anything is written. `now` in Unix seconds.
+///
+/// # Errors
+/// One message each for a token that is unknown, for another cluster, expired, or with a wrong secret.
+pub fn check(state: &State, own: &str, mesh: &str, request: &JoinRequest, now: u64) -> Result<(), Refusal> {
+    if request.mesh != mesh {
+        let error = format!("the token is of mesh {:?}, this is a member of {:?}", request.mesh, mesh);
         return Err(Refusal::new(error, "use the mesh's own token"));
     }
-    let known = machine.look(|state| state.token(&request.token_id).cloned());
+    let known = state.token(&request.token_id);
     let known = known
         .ok_or_else(|| Refusal::new(format!("token {} is not known to this mesh", request.token_id), NEW_TOKEN))?;
     if known.cluster != request.cluster {
         let error = format!("the token is for cluster {}, not for {}", known.cluster, request.cluster);
         return Err(Refusal::new(error, NEW_TOKEN));
     }
-    if known.issuer != member.cluster() {
-        let error = format!("the token was issued by {}, not by {}", known.issuer, member.cluster());
+    if known.issuer != own {
+        let error = format!("the token was issued by {}, not by {}", known.issuer, own);
         return Err(Refusal::new(error, "ask the cluster that issued it"));
     }
     if known.hash != token::hash(&request.secret) {
         return Err(Refusal::new("the token's secret is wrong", NEW_TOKEN));
     }
-    signing::verify_join(&request)
+    signing::verify_join(request)
         .map_err(|error| Refusal::new(error.to_string(), "the joiner must hold the federation key it names"))?;
-    if known.expires < unix() {
+    if known.expires < now {
         return Err(Refusal::new("the token has expired", NEW_TOKEN));
     }
-    let domain = member.config.common.cluster.trust_domain(&member.config.common.mesh);
-    if request.trust_domain != format!("{}.{}", request.cluster, member.mesh())
-        || request.trust_domain == domain.as_str()
-    {
+    if request.trust_domain != format!("{}.{mesh}", request.cluster) || request.cluster == own {
         let error = format!("{} is not the trust domain of cluster {}", request.trust_domain, request.cluster);
         return Err(Refusal::new(error, "set the joiner's mesh domain to the mesh's"));
     }
-    enter(member, request).await
+    Ok(())
+}
+
+/// The join entry a request asks for, to be countersigned by the issuer.
+#[must_use]
+pub fn entry(request: &JoinRequest, issuer: &str, raft_id: u64) -> MemberRecord {
+    MemberRecord {
+        cluster: request.cluster.clone(),
+        federation_key: request.federation_key.clone(),
+        roots: request.roots.clone(),
+        addresses: request.addresses.clone(),
+        raft_id,
+        issuer: issuer.to_owned(),
+        trust_domain: request.trust_domain.clone(),
+        ..MemberRecord::default()
+    }
 }
 
 async fn enter(member: &Arc<Member>, request: JoinRequest) -> Result<JoinResponse, Refusal> {
     let machine = member.machine().ok_or_else(|| Refusal::new("this member is of no mesh yet", "wait until it is"))?;
-    let next = machine.look(crate::state::State::next_id);
-    let mut record = MemberRecord {
-        cluster: request.cluster.clone(),
-        federation_key: request.federation_key.clone(),
-        roots: request.roots,
-        addresses: request.addresses,
-        raft_id: next,
-        issuer: member.cluster().to_owned(),
-        trust_domain: request.trust_domain,
-        ..MemberRecord::default()
-    };
+    let next = machine.look(State::next_id);
+    let mut record = entry(&request, member.cluster(), next);
     member.key.countersign(&mut record);
     member.write(Command::Join { token: request.token_id, record: Blob(record.encode_to_vec()) }).await?;
     // The same key that asks again is the member it became the first time. The write is in our own log by now or soon.
