@@ -188,8 +188,7 @@ impl State {
         let applied = match command {
             Command::Bootstrap { mesh, record } => self.bootstrap(mesh, &record),
             Command::Token { id, cluster, hash, expires, issuer } => {
-                self.tokens.insert(id, Token { cluster, hash, expires, issuer, redeemed_by: None });
-                Ok(vec![])
+                self.token_issued(id, Token { cluster, hash, expires, issuer, redeemed_by: None })
             }
             Command::Join { token, record } => self.join(&token, &record),
             Command::Statements { statements } => Ok(self.say(&statements)),
@@ -222,8 +221,19 @@ impl State {
         vec![Change::Member(record)]
     }
 
+    /// A write that found no answer is proposed again, and anyone can write what it read: a token that is known stays
+    /// as it is, or it would be unused again.
+    fn token_issued(&mut self, id: String, token: Token) -> Result<Vec<Change>, String> {
+        match self.tokens.get(&id) {
+            Some(known) if Token { redeemed_by: None, ..known.clone() } == token => {}
+            Some(_) => return Err(format!("token {id} is another one already; make a new one")),
+            None => drop(self.tokens.insert(id, token)),
+        }
+        Ok(vec![])
+    }
+
     fn join(&mut self, id: &str, record: &Blob) -> Result<Vec<Change>, String> {
-        let record = decode(record)?;
+        let mut record = decode(record)?;
         let token = self.tokens.get(id).ok_or_else(|| format!("token {id} is not known to this mesh"))?;
         if token.cluster != record.cluster {
             return Err(format!("token {id} is for cluster {}, not for {}", token.cluster, record.cluster));
@@ -244,6 +254,14 @@ impl State {
             Some(_) => return Err(format!("token {id} was used already; make a new one with `isthmus token create`")),
             None => {}
         }
+        let known = self.member(&record.cluster);
+        // By a token and a countersignature of its own any member could otherwise take another's name, put its own roots
+        // in the place of the other's, or undo an ejection.
+        if known.is_some() && !issuer.operator {
+            return Err(format!("{} is a member already; only an operator's token lets it in anew", record.cluster));
+        }
+        // The countersignature does not cover these, and they are not the joiner's to say.
+        (record.operator, record.ejected) = (known.is_some_and(|known| known.operator), false);
         if record.raft_id <= self.last_id {
             return Err(format!("raft id {} is taken; ask again", record.raft_id));
         }

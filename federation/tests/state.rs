@@ -148,3 +148,28 @@ fn only_operators_eject_and_who_is_ejected_is_silent() {
     state.apply(west.says(&west, "still here", 2));
     assert!(regions(&state, "west").is_empty());
 }
+
+#[test]
+fn a_token_that_is_written_again_stays_used() {
+    let (east, west, thief) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("west"));
+    let mut state = bootstrapped(&east);
+    token_for(&mut state, "west", "t");
+    assert_eq!(join(&mut state, "t", west.record(&east, 2)), Answer::Done);
+    token_for(&mut state, "west", "t");
+    refused(&join(&mut state, "t", thief.record(&east, 3)), "used already");
+}
+
+#[test]
+fn a_member_that_is_no_operator_gives_nobody_the_name_of_another_and_makes_nobody_an_operator() {
+    let (east, west, thief) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("east"));
+    let mut state = bootstrapped(&east);
+    token_for(&mut state, "west", "t");
+    let mut record = MemberRecord::decode(west.record(&east, 2).0.as_slice()).unwrap();
+    record.operator = true;
+    assert_eq!(join(&mut state, "t", Blob(record.encode_to_vec())), Answer::Done);
+    assert!(!state.member("west").unwrap().operator, "the countersignature does not cover it");
+    let (hash, issuer) = (token::hash(b"secret"), "west".to_owned());
+    state.apply(Command::Token { id: "u".into(), cluster: "east".into(), hash, expires: u64::MAX, issuer });
+    refused(&join(&mut state, "u", thief.record(&west, 3)), "only an operator's token");
+    assert_eq!(state.member("east").unwrap().federation_key, east.key.public());
+}
