@@ -41,6 +41,14 @@ pub(crate) struct SnapshotCall {
     pub(crate) bytes: Blob,
 }
 
+/// A call and the Raft id it is for. A session leads to a cluster, and a cluster that was installed anew has another id:
+/// what is meant for the member that was wiped must not be answered by the one in its place, whose log is empty.
+#[derive(Serialize, Deserialize)]
+struct Addressed<T> {
+    to: u64,
+    rpc: T,
+}
+
 /// What carries calls to other members: sessions, or a simulation of them.
 pub trait Carrier: Clone + Send + Sync + 'static {
     /// Calls the member of `cluster`; its answer, or why there is none within the limit.
@@ -65,14 +73,15 @@ pub struct Network<S = Sessions>(pub S);
 /// A client to one member.
 pub struct Client<S = Sessions> {
     carrier: S,
+    target: u64,
     cluster: String,
 }
 
 impl<C: Types, S: Carrier> RaftNetworkFactory<C> for Network<S> {
     type Network = Client<S>;
 
-    async fn new_client(&mut self, _target: u64, node: &Node) -> Client<S> {
-        Client { carrier: self.0.clone(), cluster: node.cluster.clone() }
+    async fn new_client(&mut self, target: u64, node: &Node) -> Client<S> {
+        Client { carrier: self.0.clone(), target, cluster: node.cluster.clone() }
     }
 }
 
@@ -83,7 +92,8 @@ impl<S: Carrier> Client<S> {
         body: &impl Serialize,
         limit: Duration,
     ) -> Result<A, RPCError<C>> {
-        let bytes = serde_json::to_vec(body).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+        let bytes = serde_json::to_vec(&Addressed { to: self.target, rpc: body });
+        let bytes = bytes.map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
         let answer = self.carrier.call(&self.cluster, method, bytes, limit).await;
         let answer = answer.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
         serde_json::from_slice(&answer).map_err(|error| RPCError::Network(NetworkError::new(&error)))
@@ -130,12 +140,13 @@ where
     C: Types,
     SM: RaftStateMachine<C, SnapshotData = Vec<u8>>,
 {
+    let own = *raft.node_id();
     match called {
-        method::APPEND => encode(raft.append_entries(decode(body)?).await),
-        method::VOTE => encode(raft.vote(decode(body)?).await),
-        method::PRE_VOTE => encode(raft.pre_vote(decode(body)?).await),
+        method::APPEND => encode(raft.append_entries(decode(body, own)?).await),
+        method::VOTE => encode(raft.vote(decode(body, own)?).await),
+        method::PRE_VOTE => encode(raft.pre_vote(decode(body, own)?).await),
         method::SNAPSHOT => {
-            let call: SnapshotCall = decode(body)?;
+            let call: SnapshotCall = decode(body, own)?;
             let snapshot = SnapshotOf::<C, Vec<u8>> { meta: call.meta, snapshot: call.bytes.0 };
             encode(raft.install_full_snapshot(call.vote, snapshot).await)
         }
@@ -143,8 +154,9 @@ where
     }
 }
 
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| error.to_string())
+fn decode<T: DeserializeOwned>(body: &[u8], own: u64) -> Result<T, String> {
+    let Addressed { to, rpc } = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if to == own { Ok(rpc) } else { Err(format!("this is raft member {own}, not {to}")) }
 }
 
 fn encode<T: Serialize>(answered: Result<T, impl std::fmt::Display>) -> Result<Vec<u8>, String> {

@@ -51,7 +51,7 @@ impl Said {
         let held = member.view.highest(member.cluster()).epoch;
         self.version = Version { epoch: next_epoch([held, self.version.epoch]), number: 0 };
         let old = std::mem::take(&mut self.contents);
-        let keys: Vec<String> = self_keys(&old);
+        let keys = keys(&old);
         self.say(member, Content::Epoch { keys: keys.clone() });
         for (key, (content, _)) in old {
             if keys.contains(&key) {
@@ -61,7 +61,7 @@ impl Said {
     }
 }
 
-fn self_keys(contents: &BTreeMap<String, (Content, SignedStatement)>) -> Vec<String> {
+fn keys(contents: &BTreeMap<String, (Content, SignedStatement)>) -> Vec<String> {
     let holds = |content: &Content| !matches!(content, Content::Gone { .. } | Content::Epoch { .. });
     contents.iter().filter(|(_, (content, _))| holds(content)).map(|(key, _)| key.clone()).collect()
 }
@@ -107,10 +107,14 @@ impl Mirror {
             Some(Event::Snapshot(all)) => {
                 self.view = View::default();
                 all.members.into_iter().for_each(|record| self.view.member(MESH, record));
-                all.statements.iter().for_each(|said| drop(self.view.hear(said)));
+                for said in &all.statements {
+                    self.view.hear(said);
+                }
             }
             Some(Event::Member(record)) => self.view.member(MESH, record),
-            Some(Event::Statement(said)) => drop(self.view.hear(&said)),
+            Some(Event::Statement(said)) => {
+                self.view.hear(&said);
+            }
             _ => {}
         }
     }

@@ -61,7 +61,7 @@ fn report(seed: u64, told: &Told) -> Option<String> {
     let violation = told.violation.as_ref()?;
     let last = told.lines.len().saturating_sub(LINES);
     Some(format!(
-        "{}\n{} does not hold: {}\nreplay: ISTHMUS_SEED={seed} cargo test -p isthmus-federation --test simulation one\n",
+        "{}\nseed {seed}: {} does not hold: {}\nreplay: ISTHMUS_SEED={seed} cargo test -p isthmus-federation --test simulation one\n",
         told.lines[last..].join("\n"),
         violation.invariant,
         violation.reason,
@@ -95,7 +95,11 @@ fn every_invariant_holds_in_every_story() {
     }
     let count = number("ISTHMUS_SEEDS").unwrap_or(SEEDS);
     let wrong = tell_all(0..count);
-    assert!(wrong.is_empty(), "{} of {count} stories went wrong; the first:\n{}", wrong.len(), wrong[0]);
+    let all: Vec<_> =
+        wrong.iter().filter_map(|report| report.trim_end().rsplit_once("\nreplay")?.0.rsplit('\n').next()).collect();
+    let text =
+        || format!("{} of {count} stories went wrong:\n{}\nthe first:\n{}", wrong.len(), all.join("\n"), wrong[0]);
+    assert!(wrong.is_empty(), "{}", text());
 }
 
 #[test]

@@ -106,6 +106,11 @@ pub struct Wire(Place, u64);
 /// The part of a call of Raft that says who leads.
 #[derive(Deserialize)]
 struct Speaker {
+    rpc: Spoken,
+}
+
+#[derive(Deserialize)]
+struct Spoken {
     vote: openraft::impls::Vote<raft::LeaderId>,
 }
 
@@ -116,7 +121,7 @@ impl Carrier for Wire {
             return Err(CallError::NoSession(cluster.to_owned()));
         }
         if called == method::APPEND
-            && let Ok(Speaker { vote }) = serde_json::from_slice(&body)
+            && let Ok(Speaker { rpc: Spoken { vote } }) = serde_json::from_slice(&body)
         {
             place.witness.tell(&Seen::Leads { cluster: &place.cluster, term: vote.leader_id.term });
         }
