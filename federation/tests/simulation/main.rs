@@ -37,6 +37,7 @@ mod machine;
 mod member;
 mod network;
 mod plant;
+mod planted;
 mod story;
 mod types;
 mod witness;
