@@ -38,6 +38,7 @@ mod member;
 mod network;
 mod plant;
 mod planted;
+mod regressions;
 mod story;
 mod types;
 mod witness;
