@@ -45,6 +45,7 @@ struct Live {
     id: u64,
     out: mpsc::Sender<SessionFrame>,
     pending: Pending,
+    ended: Arc<tokio::sync::Notify>,
 }
 
 /// All sessions of a member; clones share them.
@@ -110,6 +111,11 @@ impl End {
         }
     }
 
+    /// Comes when the session is to end from this side.
+    pub(crate) async fn ended(&self) {
+        self.live.ended.notified().await;
+    }
+
     pub(crate) fn reply(&self) -> mpsc::Sender<SessionFrame> {
         self.live.out.clone()
     }
@@ -120,7 +126,7 @@ impl Sessions {
     pub(crate) fn prepare(&self, cluster: &str) -> (Prepared, mpsc::Receiver<SessionFrame>) {
         let (out, frames) = mpsc::channel(QUEUE);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let live = Live { id, out, pending: Pending::default() };
+        let live = Live { id, out, pending: Pending::default(), ended: Arc::default() };
         (Prepared(End { cluster: cluster.to_owned(), live, sessions: self.clone() }), frames)
     }
 
@@ -128,6 +134,14 @@ impl Sessions {
     #[must_use]
     pub fn clusters(&self) -> Vec<String> {
         self.live.lock().keys().cloned().collect()
+    }
+
+    /// Ends the sessions with a cluster's member.
+    pub(crate) fn close(&self, cluster: &str) {
+        for live in self.live.lock().remove(cluster).unwrap_or_default() {
+            live.ended.notify_one();
+        }
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// Counts sessions that open and close.

@@ -60,7 +60,7 @@ impl View {
     /// Everything anew, from the state machine: at the start, and when a snapshot was installed. What deltas brought
     /// beyond it stays.
     pub fn replace(&self, state: &State) {
-        state.members().for_each(|record| self.member(state.mesh(), record));
+        state.members().for_each(|record| self.member(state.mesh(), record.clone()));
         state.statements().for_each(|statement| {
             self.hear(&statement);
         });
