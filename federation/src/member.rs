@@ -1,6 +1,7 @@
 //! The running member: Raft, sessions and view joined; writes find the leader wherever it is.
 
 pub(crate) mod keeper;
+pub mod voters;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -284,6 +285,28 @@ impl Member {
         )
     }
 
+    /// Comes when Raft stopped of itself, with the reason: a disk that failed, or a leader that sent what is not this
+    /// mesh's history.
+    pub(crate) async fn stopped(&self) -> String {
+        use openraft::async_runtime::WatchReceiver;
+        let raft = loop {
+            let begun = self.running.notified();
+            match self.raft() {
+                Some(raft) => break raft,
+                None => begun.await,
+            }
+        };
+        let mut metrics = raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return root_cause(fatal);
+            }
+            if metrics.changed().await.is_err() {
+                return "raft ended".into();
+            }
+        }
+    }
+
     /// How the federation stands, as this member sees it.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -320,14 +343,7 @@ impl Member {
             let Some(Ok(frame)) = frame else { break };
             let Some((id, request)) = end.take(frame) else { continue };
             if let Body::Delta(statement) = request {
-                // Anyone may relay: what counts is whose signature it carries.
-                if self.view.hear(&statement) == Heard::Forged {
-                    tracing::warn!(
-                        cluster,
-                        said_for = statement.cluster,
-                        "a delta is not signed by the cluster it is said for"
-                    );
-                }
+                self.delta(cluster, &statement);
                 continue;
             }
             let (member, out) = (Arc::clone(self), end.reply());
@@ -338,6 +354,21 @@ impl Member {
             });
         }
         tracing::info!(cluster, "session closed");
+    }
+
+    /// Anyone may relay: what counts is whose signature a statement carries.
+    fn delta(&self, from: &str, statement: &SignedStatement) {
+        match self.view.hear(statement) {
+            Heard::Applied => self.sessions.relay(from, statement),
+            Heard::Stale => {}
+            Heard::Forged => {
+                tracing::warn!(
+                    from,
+                    said_for = statement.cluster,
+                    "a delta is not signed by the cluster it is said for"
+                );
+            }
+        }
     }
 
     async fn answer(&self, request: Body) -> Option<Body> {
@@ -440,6 +471,11 @@ impl Member {
             ..MemberRecord::default()
         }
     }
+}
+
+/// The innermost error: what openraft wraps around it is its own affair.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Raft's numbers of this moment.

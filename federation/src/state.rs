@@ -193,11 +193,10 @@ impl State {
             ));
         }
         // Else whoever issues tokens could put a key of its own in another cluster's place.
-        let replaces =
-            self.member(cluster).filter(|held| !held.ejected && held.federation_key != record.federation_key);
-        if replaces.is_some() && self.operator(&record.issuer).is_err() {
+        let replaces = self.member(cluster).is_some_and(|held| held.federation_key != record.federation_key);
+        if replaces && self.operator(&record.issuer).is_err() {
             return Err(format!(
-                "{cluster} is a member with another key, and {} is no operator of this mesh; take a token of an operator",
+                "{cluster} is a member's name, with another key, and {} is no operator of this mesh; take a token of one",
                 record.issuer
             ));
         }
