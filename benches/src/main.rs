@@ -7,7 +7,8 @@ use clap::{Parser, ValueEnum};
 use isthmus_benches::{
     contender::{Case, Contender},
     measure::{self, Plan},
-    report::{self, Report},
+    page,
+    report::Report,
     tools::Tools,
     yard::Yard,
 };
@@ -76,7 +77,7 @@ fn main() -> Result<()> {
         Output::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
     }
     if arguments.write {
-        report::write_page(&reports, &plan)?;
+        page::write(&reports, &plan, &yard.tools)?;
     }
     Ok(())
 }
