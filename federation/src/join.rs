@@ -23,7 +23,7 @@ use crate::{
     config::ALPN,
     error::Refusal,
     member::{Itself, Member},
-    state::{Blob, Command},
+    state::{Blob, Command, Deed, State},
     token::{self, Token},
 };
 
@@ -55,8 +55,7 @@ pub async fn issue(member: &Member, cluster: &str, ttl: Duration) -> Result<Stri
     let expires = unix() + ttl.as_secs();
     let issuer = member.cluster().to_owned();
     let hash = token::hash(&secret);
-    let command = Command::Token { id: id.clone(), cluster: cluster.to_owned(), hash, expires, issuer: issuer.clone() };
-    member.write(command).await?;
+    member.act(Deed::Token { id: id.clone(), cluster: cluster.to_owned(), hash, expires }).await?;
     let own = member.own_record(&issuer, 0);
     let token = Token {
         mesh: member.mesh(),
@@ -117,31 +116,35 @@ pub async fn admit(member: &Arc<Member>, request: JoinRequest) -> Result<JoinRes
 
 async fn enter(member: &Arc<Member>, request: JoinRequest) -> Result<JoinResponse, Refusal> {
     let machine = member.machine().ok_or_else(|| Refusal::new("this member is of no mesh yet", "wait until it is"))?;
-    let next = machine.look(crate::state::State::next_id);
+    let (id, key) = (request.token_id.clone(), Blob(request.federation_key.clone()));
     let mut record = MemberRecord {
         cluster: request.cluster.clone(),
-        federation_key: request.federation_key.clone(),
+        federation_key: request.federation_key,
         roots: request.roots,
         addresses: request.addresses,
-        raft_id: next,
+        raft_id: machine.look(State::next_id),
         issuer: member.cluster().to_owned(),
         trust_domain: request.trust_domain,
         ..MemberRecord::default()
     };
     member.key.countersign(&mut record);
     member.write(Command::Join { token: request.token_id, record: Blob(record.encode_to_vec()) }).await?;
-    // The same key that asks again is the member it became the first time. The write is in our own log by now or soon.
+    // The write is in our own log by now or soon. The same key that asks again is the member it became the first time.
     for _ in 0..200 {
-        let held = machine.look(|state| state.member(&request.cluster));
-        if let Some(held) = held.filter(|held| held.federation_key == request.federation_key) {
-            return Ok(JoinResponse {
-                raft_id: held.raft_id,
-                members: machine.look(|state| state.members().collect()),
-            });
+        let redeemed = |state: &State| state.token(&id).is_some_and(|token| token.redeemed_by.as_ref() == Some(&key));
+        if let Some(response) = machine.look(|state| redeemed(state).then(|| admitted(state, &request.cluster))) {
+            return response;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Err(Refusal::new("the join is written but not seen here yet", "run `isthmus join` with the same token again"))
+}
+
+/// What a joiner learns of the mesh it is now in.
+fn admitted(state: &State, cluster: &str) -> Result<JoinResponse, Refusal> {
+    let held = state.member(cluster).ok_or_else(|| Refusal::new("the join is not in the log", "join again"))?;
+    let deeds = state.deeds().iter().map(|deed| serde_json::to_vec(deed).unwrap_or_default()).collect();
+    Ok(JoinResponse { raft_id: held.raft_id, members: state.members().cloned().collect(), deeds })
 }
 
 /// Redeems a token: the joiner's side.
@@ -170,7 +173,12 @@ pub async fn redeem(member: &Arc<Member>, text: &str) -> Result<(), Refusal> {
     }
     let response = ask(member, &token).await?;
     let members = response.members.iter().map(|record| Blob(record.encode_to_vec())).collect();
-    let itself = Itself { raft_id: response.raft_id, mesh: token.mesh.clone(), members };
+    let deeds: Result<_, _> = response.deeds.iter().map(|deed| serde_json::from_slice(deed)).collect();
+    let deeds = deeds.map_err(|error| {
+        let error = format!("{} speaks of the mesh in words that this build does not know: {error}", token.issuer);
+        Refusal::new(error, "run the mesh's own release here, then join again with the same token")
+    })?;
+    let itself = Itself { raft_id: response.raft_id, mesh: token.mesh.clone(), members, deeds };
     let failed =
         |error: crate::error::Error| Refusal::new(format!("joined, but cannot begin: {error}"), "see the member's log");
     member.become_member(itself).await.map_err(failed)

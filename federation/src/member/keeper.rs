@@ -18,9 +18,12 @@ use isthmus_wire::{
 };
 use openraft::ChangeMembers;
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
-use super::Member;
+use super::{
+    Member,
+    voters::{self, Candidate},
+};
 use crate::{
     config::{ALPN, BATCH},
     raft::{Node, machine::News},
@@ -40,6 +43,7 @@ pub(super) fn spawn(member: &Arc<Member>, changes: mpsc::UnboundedReceiver<News>
     tokio::spawn(dial_all(Arc::clone(member)));
     tokio::spawn(keep_voters(Arc::clone(member)));
     tokio::spawn(tell(Arc::clone(member)));
+    tokio::spawn(say_reach(Arc::clone(member)));
 }
 
 async fn heed(member: Arc<Member>, mut changes: mpsc::UnboundedReceiver<News>) {
@@ -60,6 +64,15 @@ async fn batch(member: Arc<Member>) {
             Ok(()) => member.pending.lock().retain(|_, statement| !waiting.contains(statement)),
             Err(refusal) => tracing::debug!(%refusal, waiting = waiting.len(), "statements wait for the log"),
         }
+    }
+}
+
+/// Whoever there is a session with knows whom else this member hears.
+async fn say_reach(member: Arc<Member>) {
+    let mut changes = member.sessions.changes();
+    changes.mark_changed();
+    while member.drain.unless(changes.changed()).await.is_some_and(|changed| changed.is_ok()) {
+        member.sessions.say_reach();
     }
 }
 
@@ -132,18 +145,24 @@ pub(crate) fn hello(member: &Member) -> SessionHello {
     }
 }
 
-/// How many of so many members vote (DESIGN.md decision 14).
-fn voters_of(members: usize) -> usize {
-    match members {
-        0..=2 => members.min(1),
-        3 | 4 => 3,
-        _ => 5,
+/// When a session with each cluster's member was there last, or when it was first missed.
+type Seen = BTreeMap<String, Instant>;
+
+fn see(member: &Member, seen: &mut Seen) {
+    let now = Instant::now();
+    for record in member.view.members() {
+        let last = seen.entry(record.cluster.clone()).or_insert(now);
+        if member.sessions.has(&record.cluster) {
+            *last = now;
+        }
     }
 }
 
 /// The leader's work: every member is at least a learner, the right number votes, nobody who is out is in.
 async fn keep_voters(member: Arc<Member>) {
+    let mut seen = Seen::new();
     while member.drain.unless(tokio::time::sleep(LOOK)).await.is_some() {
+        see(&member, &mut seen);
         let Some(raft) = member.raft().filter(|raft| raft.is_leader()) else { continue };
         let wanted: BTreeMap<u64, Node> = member
             .view
@@ -155,13 +174,18 @@ async fn keep_voters(member: Arc<Member>) {
         if wanted.is_empty() {
             continue;
         }
-        if let Err(error) = step(raft, &wanted, &member).await {
+        if let Err(error) = step(raft, &wanted, &member, &seen).await {
             tracing::debug!(error, "the membership is not changed yet");
         }
     }
 }
 
-async fn step(raft: &crate::raft::Raft, wanted: &BTreeMap<u64, Node>, member: &Member) -> Result<(), String> {
+async fn step(
+    raft: &crate::raft::Raft,
+    wanted: &BTreeMap<u64, Node>,
+    member: &Member,
+    seen: &Seen,
+) -> Result<(), String> {
     let metrics = super::metrics_of(raft);
     let membership = metrics.membership_config.membership();
     let present: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
@@ -170,13 +194,13 @@ async fn step(raft: &crate::raft::Raft, wanted: &BTreeMap<u64, Node>, member: &M
         tracing::info!(cluster = node.cluster, id, "a learner is added");
         return raft.add_learner(*id, node.clone(), false).await.map(drop).map_err(|error| error.to_string());
     }
-    let reachable = |id: &&u64| {
-        wanted.get(id).is_some_and(|node| node.cluster == member.cluster() || member.sessions.has(&node.cluster))
-    };
-    let stays = voters.iter().filter(|id| wanted.contains_key(id));
-    let others = wanted.keys().filter(|id| !voters.contains(id)).filter(reachable);
-    let next: BTreeSet<u64> = stays.chain(others).copied().take(voters_of(wanted.len())).collect();
-    if next != voters && next.len() == voters_of(wanted.len()) {
+    let candidates = wanted.iter().map(|(id, node)| Candidate {
+        id: *id,
+        reachable: node.cluster == member.cluster() || member.sessions.has(&node.cluster),
+        silent: seen.get(&node.cluster).map_or(Duration::ZERO, |seen| seen.elapsed()),
+    });
+    let next = voters::next(&voters, &candidates.collect::<Vec<_>>());
+    if next != voters {
         tracing::info!(?next, "voters change");
         return raft.change_membership(next, true).await.map(drop).map_err(|error| error.to_string());
     }

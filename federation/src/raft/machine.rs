@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use super::{TypeConfig, log};
 use crate::{
     error::Error,
-    state::{Answer, Change, State},
+    state::{Answer, Change, Command, State},
 };
 
 const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
 /// The format of what is in the table.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What Raft applied, and how far.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ pub enum News {
 pub struct Machine {
     applied: Arc<RwLock<Applied>>,
     database: Arc<Database>,
+    /// How the membership's history begins, as far as this member was told when it joined.
+    beginning: Arc<[Command]>,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -58,14 +60,19 @@ fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error 
     io::Error::other(error)
 }
 
+/// Going on would be in another mesh, or back in time: Raft stops here, and the member says why.
+fn not_ours(reason: String) -> io::Error {
+    io::Error::other(format!("what the leader sends is not this mesh's history: {reason}"))
+}
+
 impl Machine {
-    /// With the last snapshot on disk; the log brings the rest.
+    /// With the last snapshot on disk; the log brings the rest. `beginning` is how the membership's history must begin.
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    pub fn open(path: &Path, news: mpsc::UnboundedSender<News>) -> Result<Self, Error> {
+    pub fn open(path: &Path, beginning: Vec<Command>, news: mpsc::UnboundedSender<News>) -> Result<Self, Error> {
         let database = Arc::new(log::open(path)?);
-        let machine = Self { applied: Arc::default(), database, news };
+        let machine = Self { applied: Arc::default(), database, beginning: beginning.into(), news };
         let damaged = |error: io::Error| Error::Damaged { path: path.to_owned(), reason: error.to_string() };
         if let Some(bytes) = machine.stored().map_err(damaged)? {
             let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
@@ -141,6 +148,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
                     (Answer::Done, vec![])
                 }
             };
+            if !changes.is_empty() {
+                applied.state.agrees_with(&self.beginning).map_err(not_ours)?;
+            }
             drop(applied);
             changes.into_iter().for_each(|change| self.tell(News::Changed(change)));
             if let Some(responder) = responder {
@@ -167,6 +177,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         if kept.version != VERSION {
             return Err(io::Error::other("the leader's snapshot is of another release"));
         }
+        kept.applied.state.begins_with(&self.beginning).map_err(not_ours)?;
+        kept.applied.state.follows(&self.applied.read().state).map_err(not_ours)?;
         self.store(&snapshot)?;
         *self.applied.write() = kept.applied;
         self.tell(News::Replaced);
