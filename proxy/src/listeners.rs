@@ -14,6 +14,7 @@ use isthmus_core::{name::HostScope, plan::service_address, statement::Protocol};
 use isthmus_runtime::{
     drain::Drain,
     listen,
+    places::Places,
     tls::{self, Accept, ClientAuth},
 };
 use tokio::{
@@ -39,6 +40,8 @@ use crate::{
 pub(crate) const EXPLICIT: u16 = 15080;
 /// Inner connections.
 pub(crate) const INBOUND: u16 = 15006;
+/// Handshakes of inner connections going on at once on a worker.
+const UNPROVEN: usize = 512;
 
 /// Listens for a worker until the drain.
 pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
@@ -51,8 +54,9 @@ pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
     let alpn = Inner::ALL.map(Inner::alpn);
     let config = tls::server_config(identity, Accept::Any, &alpn, ClientAuth::Required);
     let acceptor = TlsAcceptor::from(config);
+    let unproven = Places::new(UNPROVEN);
     accept(&worker, shared(SocketAddr::new(common.address, INBOUND))?, move |worker, stream| {
-        inbound::serve(worker, acceptor.clone(), stream)
+        inbound::serve(worker, acceptor.clone(), unproven.clone(), stream)
     });
     for plain in worker.shared.config.listeners.clone() {
         let entry = Entry::Plain(plain.upstream);
