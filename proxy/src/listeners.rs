@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use http::{Method, Request, Response};
@@ -40,6 +41,8 @@ use crate::{
 pub(crate) const EXPLICIT: u16 = 15080;
 /// Inner connections.
 pub(crate) const INBOUND: u16 = 15006;
+/// Where the protocol is told by the client's first bytes, they come within so long.
+const FIRST_WORD: Duration = Duration::from_secs(60);
 /// Handshakes of inner connections going on at once on a worker.
 const UNPROVEN: usize = 512;
 
@@ -145,10 +148,13 @@ where
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             http(worker, Entry::Service(view.service.name.clone(), port), Rewound::fresh(client)).await;
         }
-        Protocol::Detect => match detect(client).await {
-            Ok((Spoken::Http, client)) => http(worker, Entry::Service(view.service.name.clone(), port), client).await,
-            Ok((Spoken::Opaque, client)) => stream::carry(worker, view, scope, port, client).await,
-            Err(error) => tracing::debug!(%error, "a client left before it said anything"),
+        Protocol::Detect => match tokio::time::timeout(FIRST_WORD, detect(client)).await {
+            Ok(Ok((Spoken::Http, client))) => {
+                http(worker, Entry::Service(view.service.name.clone(), port), client).await;
+            }
+            Ok(Ok((Spoken::Opaque, client))) => stream::carry(worker, view, scope, port, client).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a client left before it said anything"),
+            Err(_) => tracing::debug!("a client said nothing by which its protocol could be told"),
         },
     }
 }
