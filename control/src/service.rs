@@ -54,6 +54,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let registry = metric::registry("control")?;
     let metrics = Metrics::new(&registry)?;
     let readiness = Readiness::new();
+    drain.close_after(GRACE);
     let mut tasks = JoinSet::new();
     let authority = Authority::open(&config)?;
     let identity = authority.identity(&config, &drain)?;
@@ -66,22 +67,18 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     tasks.spawn(admin.serve(registry, readiness, drain.clone()));
     tracing::info!(cluster = %config.common.cluster, address = %config.common.address, "control runs");
     drain.draining().await;
-    finish(tasks, &drain).await;
+    finish(tasks).await;
     Ok(())
 }
 
-/// Tasks have so long to write what they hold: the servers themselves would serve on until everything closes.
-const FINISH: Duration = Duration::from_millis(300);
+/// Tasks have so long to write what they hold: the servers serve on until everything closes.
+const GRACE: Duration = Duration::from_millis(300);
+/// Servers end by themselves once everything closes, and only then are their ports free; what does not is cut.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// What was under way may finish.
-async fn finish(mut tasks: JoinSet<()>, drain: &Drain) {
-    let closing = tokio::time::sleep(FINISH);
-    tokio::select! {
-        () = async { while tasks.join_next().await.is_some() {} } => {}
-        () = drain.closed() => {}
-        () = closing => {}
-    }
-    // What is left is cut, and its ports are free when this returns.
+async fn finish(mut tasks: JoinSet<()>) {
+    let _ = tokio::time::timeout(GRACE + CLOSING, async { while tasks.join_next().await.is_some() {} }).await;
     tasks.shutdown().await;
 }
 

@@ -192,11 +192,10 @@ impl State {
                 "the federation key of {cluster} was ejected; give the cluster a new one, then join again"
             ));
         }
-        // Else whoever issues tokens could put a key of its own in another cluster's place.
-        let replaces = self.member(cluster).is_some_and(|held| held.federation_key != record.federation_key);
-        if replaces && self.operator(&record.issuer).is_err() {
+        // Else whoever issues tokens could put a key or roots of its own in another cluster's place.
+        if self.member(cluster).is_some() && self.operator(&record.issuer).is_err() {
             return Err(format!(
-                "{cluster} is a member's name, with another key, and {} is no operator of this mesh; take a token of one",
+                "{cluster} is a member's name already and {} is no operator of this mesh; take a token of one",
                 record.issuer
             ));
         }

@@ -201,12 +201,13 @@ fn what_is_done_in_anothers_name_or_played_again_changes_nothing() {
 }
 
 #[test]
-fn who_issues_tokens_cannot_put_a_key_of_its_own_in_the_place_of_another_cluster() {
+fn who_issues_tokens_cannot_put_a_key_or_roots_of_its_own_in_the_place_of_another_cluster() {
     let (east, west) = (Cluster::new("east"), Cluster::new("west"));
     let mut state = two(&east, &west);
     token_for(&mut state, &west, "east", "coup");
     let usurper = Cluster::new("east");
     refused(&join(&mut state, "coup", usurper.record(&west, 3)), "no operator");
+    refused(&join(&mut state, "coup", east.record(&west, 3)), "no operator");
     assert_eq!(state.member("east").unwrap().federation_key, east.key.public());
 }
 
