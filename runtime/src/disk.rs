@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The system refused.
-    #[error("cannot {doing} {path}{hint}", path = .path.display())]
+    #[error("cannot {doing} {path}{hint}: {source}", path = .path.display())]
     Io {
         /// `read`, `write`, ...
         doing: &'static str,
@@ -52,6 +52,8 @@ impl DiskError {
     fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let hint = match source.kind() {
             io::ErrorKind::StorageFull => " (the disk is full)",
+            io::ErrorKind::QuotaExceeded => " (the disk quota is used up)",
+            io::ErrorKind::FileTooLarge => " (a limit on the size of files is reached, see ulimit -f)",
             io::ErrorKind::PermissionDenied => " (it belongs to another user)",
             io::ErrorKind::ReadOnlyFilesystem => " (the file system is read-only)",
             _ => "",
