@@ -2,6 +2,8 @@
 //!
 //! Everything written here is readable by its own user only.
 
+mod keeper;
+
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
@@ -11,6 +13,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub use keeper::Keeper;
 
 /// What went wrong with a file.
 #[derive(Debug, thiserror::Error)]
