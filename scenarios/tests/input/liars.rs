@@ -159,7 +159,7 @@ async fn sessions_of_who_is_not_a_member_or_not_that_one_are_refused(liar: &Liar
         (liar.identity("isthmus-system", "federation"), "eu-west", "us-east says it is eu-west"),
     ];
     for (identity, as_cluster, words) in refusals {
-        let refused = liar.session("us-west", &identity, as_cluster, vec![]).await.err().expect("it must be refused");
+        let refused = liar.session("us-west", &identity, as_cluster, vec![]).await.expect_err("it must be refused");
         assert!(refused.message().contains(words), "{refused}");
     }
 }
