@@ -14,7 +14,7 @@ use isthmus_core::{
     name::{ServiceName, SpiffeId},
     retry::Fault,
 };
-use isthmus_runtime::tls;
+use isthmus_runtime::{places::Places, tls};
 use isthmus_wire::{frame::Kind, tunnel::Metadata};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -55,18 +55,23 @@ struct Caller {
 }
 
 /// Serves one inner connection.
-pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, stream: TcpStream) {
+pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, unproven: Places, stream: TcpStream) {
     let refuse = |reason: &str| worker.telemetry.borrow().metrics.refused.with_label_values(&["inbound", reason]).inc();
     let _ = stream.set_nodelay(true);
-    let shaken = match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-        Ok(Ok(shaken)) => shaken,
-        Ok(Err(error)) => {
+    let Ok(from) = stream.peer_addr() else { return refuse("half_open") };
+    let place = unproven.take(from.ip());
+    let shaking = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream));
+    let shaken = match place.unless_needed(shaking).await {
+        Some(Ok(Ok(shaken))) => shaken,
+        Some(Ok(Err(error))) => {
             refuse("handshake");
             tracing::debug!(reason = tls::explain(&error), "an inner connection is refused");
             return;
         }
-        Err(_) => return refuse("half_open"),
+        Some(Err(_)) => return refuse("half_open"),
+        None => return refuse("displaced"),
     };
+    drop(place);
     let Some((inner, id, service, port)) = about(&shaken) else { return refuse("unnamed") };
     let Some((called, target)) = target(&worker, &service, port) else {
         tracing::debug!(%service, port, "an inner connection asks for what this workload does not offer");

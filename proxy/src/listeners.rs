@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use http::{Method, Request, Response};
@@ -14,6 +15,7 @@ use isthmus_core::{name::HostScope, plan::service_address, statement::Protocol};
 use isthmus_runtime::{
     drain::Drain,
     listen,
+    places::Places,
     tls::{self, Accept, ClientAuth},
 };
 use tokio::{
@@ -39,6 +41,10 @@ use crate::{
 pub(crate) const EXPLICIT: u16 = 15080;
 /// Inner connections.
 pub(crate) const INBOUND: u16 = 15006;
+/// Where the protocol is told by the client's first bytes, they come within so long.
+const FIRST_WORD: Duration = Duration::from_secs(60);
+/// Handshakes of inner connections going on at once on a worker.
+const UNPROVEN: usize = 512;
 
 /// Listens for a worker until the drain.
 pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
@@ -51,8 +57,9 @@ pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
     let alpn = Inner::ALL.map(Inner::alpn);
     let config = tls::server_config(identity, Accept::Any, &alpn, ClientAuth::Required);
     let acceptor = TlsAcceptor::from(config);
+    let unproven = Places::new(UNPROVEN);
     accept(&worker, shared(SocketAddr::new(common.address, INBOUND))?, move |worker, stream| {
-        inbound::serve(worker, acceptor.clone(), stream)
+        inbound::serve(worker, acceptor.clone(), unproven.clone(), stream)
     });
     for plain in worker.shared.config.listeners.clone() {
         let entry = Rc::new(Entry::Plain(Plain::to(plain.upstream)));
@@ -142,10 +149,11 @@ where
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             http(worker, entry(), Rewound::fresh(client)).await;
         }
-        Protocol::Detect => match detect(client).await {
-            Ok((Spoken::Http, client)) => http(worker, entry(), client).await,
-            Ok((Spoken::Opaque, client)) => stream::carry(worker, view, scope, port, client).await,
-            Err(error) => tracing::debug!(%error, "a client left before it said anything"),
+        Protocol::Detect => match tokio::time::timeout(FIRST_WORD, detect(client)).await {
+            Ok(Ok((Spoken::Http, client))) => http(worker, entry(), client).await,
+            Ok(Ok((Spoken::Opaque, client))) => stream::carry(worker, view, scope, port, client).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a client left before it said anything"),
+            Err(_) => tracing::debug!("a client said nothing by which its protocol could be told"),
         },
     }
 }

@@ -142,6 +142,11 @@ impl Ground {
         let Ok(text) = get(address, path).await else { return vec![] };
         serde_json::from_str(&text).unwrap_or_default()
     }
+
+    /// Its metrics, as scraped.
+    pub async fn metrics(&self) -> String {
+        get(SocketAddr::new(self.at(1), 15020), "/metrics").await.unwrap_or_default()
+    }
 }
 
 async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
