@@ -26,7 +26,7 @@ mod table;
 mod tracing_request;
 mod up;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 
@@ -41,7 +41,8 @@ fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("isthmus: {}", one_line(&reason));
+            // Where standard error leads to may be full or gone: that must not become a panic.
+            let _ = writeln!(std::io::stderr(), "isthmus: {}", one_line(&reason));
             ExitCode::FAILURE
         }
     }

@@ -238,6 +238,7 @@ impl Decider {
             since_seconds: observed.map_or(0, |observed| observed.since_seconds(now)),
             gateways: cluster.gateways.clone(),
             trust_domain: cluster.trust_domain.to_string(),
+            bound_by: world.map(|world| world.bound_by(&cluster.name)).unwrap_or_default(),
             requests: observed.map(|observed| observed.evidence.clone()).unwrap_or_default(),
         }
     }
@@ -319,7 +320,7 @@ mod tests {
             addresses: vec![],
             operator: false,
         };
-        World { members: [(west(), member)].into(), contents: BTreeMap::new() }
+        World { members: [(west(), member)].into(), ..World::default() }
     }
 
     fn report(state: &str, rtt_us: u64) -> PathReport {

@@ -8,14 +8,16 @@ pub mod shown;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use isthmus_core::{model::Resource, statement::Content};
-use isthmus_runtime::{disk, drain::Drain};
+use isthmus_runtime::{
+    disk::{self, Keeper},
+    drain::Drain,
+};
 use isthmus_wire::federation::{SignedStatement, Standing as FederationStanding};
 use prost::Message as _;
 use tokio::{
@@ -57,14 +59,14 @@ pub struct Outputs {
 }
 
 /// Files of the desk.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Disk {
     /// Registrations.
-    pub registrations: PathBuf,
+    pub registrations: Keeper,
     /// Decisions.
-    pub decisions: PathBuf,
+    pub decisions: Keeper,
     /// Address indexes of services.
-    pub indexes: PathBuf,
+    pub indexes: Keeper,
 }
 
 /// The desk.
@@ -82,6 +84,8 @@ pub struct Desk {
     decider: Decider,
     compiled: Arc<Compiled>,
     indexes: Indexes,
+    /// Whether they are on disk as they are.
+    indexes_kept: bool,
     speaker: SpeakerView,
     federation: FederationStanding,
     /// Streams of gateways that reported paths, by name.
@@ -97,9 +101,9 @@ impl Desk {
     /// # Errors
     /// When a file is there but cannot be read.
     pub fn open(setting: Setting, disk: Disk, outputs: Outputs, metrics: Metrics) -> Result<Self, disk::DiskError> {
-        let registered = disk::load_versioned(&disk.registrations, DISK_VERSION)?.unwrap_or_default();
-        let decided = disk::load_versioned(&disk.decisions, DISK_VERSION)?.unwrap_or_default();
-        let indexes = disk::load_versioned(&disk.indexes, DISK_VERSION)?.unwrap_or_default();
+        let registered = disk::load_versioned(disk.registrations.path(), DISK_VERSION)?.unwrap_or_default();
+        let decided = disk::load_versioned(disk.decisions.path(), DISK_VERSION)?.unwrap_or_default();
+        let indexes = disk::load_versioned(disk.indexes.path(), DISK_VERSION)?.unwrap_or_default();
         let run = format!("{:016x}", fastrand::u64(..));
         Ok(Self {
             decider: Decider::restored(setting.cluster.clone(), decided),
@@ -115,6 +119,7 @@ impl Desk {
             clients: Clients::default(),
             compiled: Arc::default(),
             indexes,
+            indexes_kept: true,
             speaker: SpeakerView::default(),
             federation: FederationStanding::default(),
             gateways: BTreeMap::new(),
@@ -345,15 +350,13 @@ impl Desk {
         self.outputs.compiled.send_replace(Some(self.compiled.clone()));
     }
 
-    /// An address that was told to anybody must not move: indexes are on disk before they are handed out.
+    /// An address that was told to anybody must not move: indexes are on disk before they are handed out, and where the
+    /// disk takes nothing, as soon as it does.
     fn keep_indexes(&mut self, compiled: &Compiled) {
-        if self.indexes == compiled.indexes {
-            return;
+        if self.indexes != compiled.indexes {
+            self.indexes.clone_from(&compiled.indexes);
+            self.indexes_kept = self.disk.indexes.keep(DISK_VERSION, &self.indexes);
         }
-        if let Err(error) = disk::store_versioned(&self.disk.indexes, DISK_VERSION, &compiled.indexes) {
-            tracing::error!(%error, "addresses of services cannot be kept on disk");
-        }
-        self.indexes.clone_from(&compiled.indexes);
     }
 
     fn tell_faults(&self, files: &Files, compiled: &Compiled) {
@@ -374,16 +377,17 @@ impl Desk {
 
     /// Puts on disk what changed; what cannot be kept is tried again at the next beat.
     fn keep(&mut self) {
+        if !self.indexes_kept {
+            self.indexes_kept = self.disk.indexes.keep(DISK_VERSION, &self.indexes);
+        }
         if let Some(registered) = self.registry.take_changed()
-            && let Err(error) = disk::store_versioned(&self.disk.registrations, DISK_VERSION, &registered)
+            && !self.disk.registrations.keep(DISK_VERSION, &registered)
         {
-            tracing::error!(%error, "registrations cannot be kept on disk");
             self.registry.not_kept();
         }
         if let Some(decided) = self.decider.take_changed()
-            && let Err(error) = disk::store_versioned(&self.disk.decisions, DISK_VERSION, &decided)
+            && !self.disk.decisions.keep(DISK_VERSION, &decided)
         {
-            tracing::error!(%error, "decisions cannot be kept on disk");
             self.decider.not_kept();
         }
     }

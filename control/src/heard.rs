@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use isthmus_core::{
+    consent,
     epoch::{Book, Outcome, Said},
     name::{ClusterName, MeshDomain, TrustDomain},
     statement::{Content, Version},
@@ -41,8 +42,19 @@ pub struct Member {
 pub struct World {
     /// By cluster.
     pub members: BTreeMap<ClusterName, Member>,
+    /// Who operates the mesh, the own cluster too where it does.
+    pub operators: Vec<ClusterName>,
     /// What each says, by key.
     pub contents: BTreeMap<ClusterName, BTreeMap<String, Arc<Content>>>,
+}
+
+impl World {
+    /// Whose policies and verbs bind another cluster, itself first.
+    #[must_use]
+    pub fn bound_by(&self, cluster: &ClusterName) -> Vec<ClusterName> {
+        let said = self.contents.get(cluster).into_iter().flat_map(|contents| contents.values());
+        consent::binding(cluster, consent::listed(said.map(AsRef::as_ref)), &self.operators)
+    }
 }
 
 /// Why a statement is not taken.
@@ -178,7 +190,9 @@ impl Heard {
             let book = self.books.get(name)?;
             Some((name.clone(), book.iter().map(|(key, _, content)| (key.to_owned(), content.clone())).collect()))
         };
-        World { contents: members.keys().filter_map(said).collect(), members }
+        let operators = self.records.iter().filter(|(_, record)| record.operator && !record.ejected);
+        let operators = operators.map(|(name, _)| name.clone()).collect();
+        World { operators, contents: members.keys().filter_map(said).collect(), members }
     }
 
     /// Takes an event of the watch; leases and standings are not its business.
@@ -290,7 +304,9 @@ impl Heard {
             tracing::warn!(%cluster, domain = record.trust_domain, "a join entry names a trust domain of another");
             return false;
         }
+        // An issuer that came back later, with another key, is no witness of what its old key signed.
         let issuer = record.issuer.parse::<ClusterName>().ok().and_then(|issuer| self.records.get(&issuer));
+        let issuer = issuer.filter(|issuer| issuer.raft_id <= record.raft_id);
         if let Some(Err(error)) = issuer.map(|issuer| verify_record(&record, &issuer.federation_key)) {
             tracing::warn!(%error, %cluster, "a join entry is not taken");
             return false;

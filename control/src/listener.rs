@@ -3,9 +3,13 @@
 //! What it learns is verified by [`Heard`] whatever way it came, kept on disk (the last known good of the other
 //! clusters), and handed to the desk as one value.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use isthmus_runtime::{backoff::Backoff, disk, drain::Drain};
+use isthmus_runtime::{
+    backoff::Backoff,
+    disk::{self, Keeper},
+    drain::Drain,
+};
 use isthmus_wire::federation::{WatchEvent, WatchRequest, member_client::MemberClient, watch_event::Event};
 use tokio::{sync::mpsc, time::Instant};
 use tonic::{Status, Streaming, transport::Channel};
@@ -29,7 +33,7 @@ pub struct Listener {
     /// What was heard so far.
     pub heard: Heard,
     /// Where it is kept.
-    pub file: PathBuf,
+    pub file: Arc<Keeper>,
     /// To the own member.
     pub channel: Channel,
     /// What is found under the own name goes here.
@@ -137,16 +141,13 @@ impl Listener {
             self.desk.tell(Message::World(Arc::new(self.heard.world()))).await;
         }
         if due.disk.is_some_and(|at| at <= now) {
-            due.disk = None;
-            self.keep().await;
+            // What could not be kept is tried again, whether or not anything is heard.
+            due.disk = (!self.keep().await).then(|| now + KEEP_EVERY);
         }
     }
 
-    async fn keep(&self) {
-        let (file, on_disk) = (self.file.clone(), self.heard.on_disk());
-        let kept = tokio::task::spawn_blocking(move || disk::store_versioned(&file, DISK_VERSION, &on_disk)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::error!(%error, "what other clusters say cannot be kept on disk");
-        }
+    async fn keep(&self) -> bool {
+        let (file, on_disk) = (Arc::clone(&self.file), self.heard.on_disk());
+        tokio::task::spawn_blocking(move || file.keep(DISK_VERSION, &on_disk)).await.unwrap_or(false)
     }
 }

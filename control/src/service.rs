@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use isthmus_runtime::{
     admin::Admin,
+    disk::Keeper,
     drain::Drain,
     enrolment::system_identity,
     grpc,
@@ -54,6 +55,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let registry = metric::registry("control")?;
     let metrics = Metrics::new(&registry)?;
     let readiness = Readiness::new();
+    drain.close_after(GRACE);
     let mut tasks = JoinSet::new();
     let authority = Authority::open(&config)?;
     let identity = authority.identity(&config, &drain)?;
@@ -66,22 +68,18 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     tasks.spawn(admin.serve(registry, readiness, drain.clone()));
     tracing::info!(cluster = %config.common.cluster, address = %config.common.address, "control runs");
     drain.draining().await;
-    finish(tasks, &drain).await;
+    finish(tasks).await;
     Ok(())
 }
 
-/// Tasks have so long to write what they hold: the servers themselves would serve on until everything closes.
-const FINISH: Duration = Duration::from_millis(300);
+/// Tasks have so long to write what they hold: the servers serve on until everything closes.
+const GRACE: Duration = Duration::from_millis(300);
+/// Servers end by themselves once everything closes, and only then are their ports free; what does not is cut.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// What was under way may finish.
-async fn finish(mut tasks: JoinSet<()>, drain: &Drain) {
-    let closing = tokio::time::sleep(FINISH);
-    tokio::select! {
-        () = async { while tasks.join_next().await.is_some() {} } => {}
-        () = drain.closed() => {}
-        () = closing => {}
-    }
-    // What is left is cut, and its ports are free when this returns.
+async fn finish(mut tasks: JoinSet<()>) {
+    let _ = tokio::time::timeout(GRACE + CLOSING, async { while tasks.join_next().await.is_some() {} }).await;
     tasks.shutdown().await;
 }
 
@@ -149,9 +147,9 @@ impl<'a> Parts<'a> {
         let (found, to_rise) = mpsc::channel(FOUND);
         let handle = Handle::new(tell, shown);
         let disk = desk::Disk {
-            registrations: self.file("registrations.json"),
-            decisions: self.file("decisions.json"),
-            indexes: self.file("indexes.json"),
+            registrations: Keeper::new(self.file("registrations.json"), "registrations"),
+            decisions: Keeper::new(self.file("decisions.json"), "decisions"),
+            indexes: Keeper::new(self.file("indexes.json"), "addresses of services"),
         };
         let outputs = desk::Outputs { snapshots, contents, compiled };
         let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
@@ -173,8 +171,8 @@ impl<'a> Parts<'a> {
     }
 
     fn listener(&self, desk: Handle, found: mpsc::Sender<Found>) -> Result<Listener, Error> {
-        let file = self.file("heard.json");
-        let on_disk = listener::last_heard(&file)?;
+        let file = Arc::new(Keeper::new(self.file("heard.json"), "what other clusters say"));
+        let on_disk = listener::last_heard(file.path())?;
         let (mesh, own) = (self.setting.mesh.clone(), self.setting.cluster.clone());
         let heard = Heard::new(mesh, own, on_disk, &self.metrics);
         let channel = self.member()?;
@@ -187,8 +185,8 @@ impl<'a> Parts<'a> {
         contents: watch::Receiver<Option<Vec<isthmus_core::statement::Content>>>,
         found: mpsc::Receiver<Found>,
     ) -> Result<Voice, Error> {
-        let file = self.file("epoch.json");
-        let on_disk = voice::last_epoch(&file)?;
+        let file = Keeper::new(self.file("epoch.json"), "the epoch, without which nothing is said to other clusters,");
+        let on_disk = voice::last_epoch(file.path())?;
         let key = key::federation_key(Path::new(&self.config.federation_key))?;
         let speaker = Speaker::new(self.setting.mesh.clone(), self.setting.cluster.clone(), key, on_disk);
         let channel = self.member()?;

@@ -5,7 +5,10 @@ pub mod directory;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use isthmus_runtime::{disk, drain::Drain};
+use isthmus_runtime::{
+    disk::{self, Keeper},
+    drain::Drain,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -38,7 +41,9 @@ struct OnDisk {
 /// The directory as a source.
 pub struct Source {
     directory: PathBuf,
-    file: PathBuf,
+    file: Arc<Keeper>,
+    /// Whether what is in force is on disk.
+    kept: bool,
     desk: Handle,
     book: Book<Arc<Objects>>,
     /// Why the directory cannot be listed, if it cannot.
@@ -55,7 +60,8 @@ impl Source {
         let on_disk = disk::load_versioned::<OnDisk>(&file, DISK_VERSION)?;
         let known = on_disk.is_some();
         let book = Book::restored(on_disk.unwrap_or_default().texts, parse);
-        Ok(Self { directory, file, desk, book, unlisted: None, known })
+        let file = Arc::new(Keeper::new(file, "the last good configuration"));
+        Ok(Self { directory, file, kept: true, desk, book, unlisted: None, known })
     }
 
     /// Tells the desk what is in force, now and whenever it changes, until the drain.
@@ -69,6 +75,8 @@ impl Source {
                 () = hints.next() => {
                     if self.look().await {
                         self.publish().await;
+                    } else if !self.kept {
+                        self.keep().await;
                     }
                 }
             }
@@ -104,14 +112,15 @@ impl Source {
         }
         let in_force = self.book.in_force().map(|(file, objects)| (file.to_owned(), objects.clone())).collect();
         self.desk.tell(Message::Files(Files { known: self.known, in_force, files })).await;
-        if !self.known {
-            return;
+        if self.known {
+            self.keep().await;
         }
-        let (file, on_disk) = (self.file.clone(), OnDisk { texts: self.book.texts() });
-        let kept = tokio::task::spawn_blocking(move || disk::store_versioned(&file, DISK_VERSION, &on_disk)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::error!(%error, "the last good configuration cannot be kept on disk");
-        }
+    }
+
+    async fn keep(&mut self) {
+        let (file, on_disk) = (Arc::clone(&self.file), OnDisk { texts: self.book.texts() });
+        let kept = tokio::task::spawn_blocking(move || file.keep(DISK_VERSION, &on_disk)).await;
+        self.kept = kept.unwrap_or(false);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use isthmus_core::model::Standing;
+use isthmus_core::{model::Standing, name::ClusterName};
 use serde::Serialize;
 
 use crate::{clients::Client, handle::SpeakerView, sources::book::Fault};
@@ -65,6 +65,8 @@ pub struct ClusterRow {
     pub gateways: Vec<String>,
     /// Its trust domain.
     pub trust_domain: String,
+    /// Whose policies and verbs bind it, itself first.
+    pub bound_by: Vec<ClusterName>,
     /// What requests of own workloads to it showed, since this control began.
     pub requests: EvidenceRow,
 }

@@ -4,11 +4,16 @@
 //! taken is sent again on the next stream; a lease is signed every second whether or not the member is there, and
 //! says which.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use isthmus_core::statement::{Content, Version};
-use isthmus_runtime::{backoff::Backoff, disk, drain::Drain};
+use isthmus_runtime::{
+    backoff::Backoff,
+    disk::{self, Keeper},
+    drain::Drain,
+    grpc,
+};
 use isthmus_wire::federation::{PublishAnswer, SignedStatement, member_client::MemberClient, publish_answer::Outcome};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,7 +58,7 @@ pub struct Voice {
     /// The state machine.
     pub speaker: Speaker,
     /// Where the epoch is kept.
-    pub file: PathBuf,
+    pub file: Keeper,
     /// The last epoch known to be there.
     pub on_disk: u64,
     /// To the own member.
@@ -122,7 +127,8 @@ impl Voice {
                         self.answered(&answer, &mut session);
                     }
                     ended => {
-                        tracing::warn!(reason = ?ended.err(), "the own member takes no statements any more");
+                        let reason = ended.err().map(|status| grpc::reason(&status));
+                        tracing::warn!(reason, "the own member takes no statements any more");
                         session = None;
                         opening = Some(open(self.channel.clone(), backoff.next()));
                     }
@@ -179,9 +185,8 @@ impl Voice {
         if self.on_disk == epoch {
             return;
         }
-        match disk::store_versioned(&self.file, DISK_VERSION, &EpochOnDisk { epoch }) {
-            Ok(()) => self.on_disk = epoch,
-            Err(error) => tracing::error!(%error, epoch, "nothing is said: the epoch cannot be kept on disk"),
+        if self.file.keep(DISK_VERSION, &EpochOnDisk { epoch }) {
+            self.on_disk = epoch;
         }
     }
 

@@ -129,7 +129,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     let rules = own::import_rules(inputs);
     let mut resources = vec![Resource::Mesh(mesh(inputs.setting)), Resource::Trust(trust(inputs))];
     resources.extend(inputs.others.iter().map(|(name, other)| Resource::Cluster(remote(name, other))));
-    let mut contents = own::standing_contents(inputs.setting, rules.clone());
+    let mut contents = own::standing_contents(inputs, rules.clone());
     let mut names: BTreeSet<ServiceName> = drafts.keys().cloned().collect();
     names.extend(imported(inputs, &rules));
     let indexes = services::indexes(names.iter(), &indexes);

@@ -17,11 +17,13 @@
 //! | [`balance`] | which endpoint of a tier |
 //! | [`outlier`] | which endpoint rests |
 //! | [`retry`] | what a failure means, and whether to try again |
+//! | [`consent`] | whose policies bind a cluster |
 //! | [`distance`] | how far another cluster is |
 //! | [`failover`] | whether another cluster is dead, blind, cut off or fine |
 
 pub mod balance;
 pub mod compile;
+pub mod consent;
 pub mod distance;
 pub mod epoch;
 pub mod failover;

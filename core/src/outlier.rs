@@ -29,6 +29,12 @@ impl Record {
         self.until.is_some_and(|until| now < until)
     }
 
+    /// It rests for so long from `now` on, whatever it showed.
+    pub fn eject(&mut self, now: Duration, rest: Duration) {
+        self.failures = 0;
+        self.until = Some(now + rest);
+    }
+
     /// Takes what a request showed. `may_eject` is the word of [`may_eject`] for its set. Returns whether this ejects it.
     pub fn observe(&mut self, showed: Showed, now: Duration, policy: &Outlier, may_eject: bool) -> bool {
         if showed == Showed::Success {

@@ -39,13 +39,18 @@ pub enum Content {
     Summary(Summary),
     /// From which clusters its namespaces accept services.
     ImportRules(ImportRules),
+    /// Whose policies and verbs bind it, besides its own; not said: the operators of the mesh.
+    Operators {
+        /// All of them.
+        clusters: Vec<ClusterName>,
+    },
     /// It is alive; one a second, never in the log.
     Lease(Lease),
 }
 
 impl Content {
     /// The key this content is said under: `card`, `bundle`, `export/<ns>/<name>`,
-    /// `summary/<ns>/<name>/<zone>/<group>`, `import-rules`, `lease`, `epoch`; of [`Content::Gone`] the key it removes.
+    /// `summary/<ns>/<name>/<zone>/<group>`, `import-rules`, `operators`, `lease`, `epoch`; of [`Content::Gone`] the key it removes.
     #[must_use]
     pub fn key(&self) -> String {
         match self {
@@ -56,6 +61,7 @@ impl Content {
             Self::Export(export) => format!("export/{}", export.service),
             Self::Summary(summary) => format!("summary/{}/{}/{}", summary.service, summary.zone, summary.group),
             Self::ImportRules(_) => "import-rules".into(),
+            Self::Operators { .. } => "operators".into(),
             Self::Lease(_) => "lease".into(),
         }
     }

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use isthmus_core::{
     compile::{Compiled, Inputs, Other, Setting, Workload, compile},
+    consent,
     model::{EndpointState, Resource, Service, Standing},
     name::{ClusterName, Locality, ServiceName},
     resource::{Object, parse_documents},
@@ -139,6 +140,19 @@ fn consent_is_needed_on_both_sides() {
     let mut open = Cluster::new("north", &[], &[]);
     open.hears(&west);
     assert_eq!(remote_usable(&open.compile()), 1);
+}
+
+#[test]
+fn a_cluster_says_whose_policies_bind_it_only_where_it_was_written() {
+    let says = |spec: &str| {
+        let file =
+            format!("apiVersion: isthmus.dev/v1alpha1\nkind: MeshCluster\nmetadata: {{name: west}}\nspec: {spec}\n");
+        let contents = Cluster::new("west", &[&file], &[]).compile().contents;
+        consent::listed(&contents).map(<[ClusterName]>::to_vec)
+    };
+    assert_eq!(says("{}"), None, "the operators of the mesh");
+    assert_eq!(says("{operators: []}"), Some(vec![]), "nobody but itself");
+    assert_eq!(says("{operators: [north, east]}"), Some(["east", "north"].map(|name| name.parse().unwrap()).to_vec()));
 }
 
 #[test]

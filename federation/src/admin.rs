@@ -13,7 +13,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{error::Refusal, join, member::Member, state::Command};
+use crate::{
+    error::Refusal,
+    join,
+    member::Member,
+    state::{Blob, Deed},
+};
 
 /// The member, once it is there: it waits for its identity first.
 pub type Later = watch::Receiver<Option<Arc<Member>>>;
@@ -92,15 +97,17 @@ async fn tokens(State(later): State<Later>, Json(asked): Json<NewToken>) -> Resu
 
 async fn eject(State(later): State<Later>, Json(asked): Json<Eject>) -> Result<Json<Value>, Refusal> {
     let member = there(&later).await?;
-    let by = member.cluster().to_owned();
-    member.write(Command::Eject { cluster: asked.cluster.clone(), by }).await?;
+    let held = member.look(|state| state.member(&asked.cluster).map(|held| held.federation_key.clone()))?;
+    let unknown = || Refusal::new(format!("{} is no member of this mesh", asked.cluster), "see `isthmus clusters`");
+    let key = Blob(held.ok_or_else(unknown)?);
+    member.act(Deed::Eject { cluster: asked.cluster.clone(), key }).await?;
     Ok(Json(json!({ "ejected": asked.cluster })))
 }
 
 async fn operators(State(later): State<Later>, Json(asked): Json<Operators>) -> Result<Json<Value>, Refusal> {
     let member = there(&later).await?;
-    let by = member.cluster().to_owned();
-    member.write(Command::Operators { clusters: asked.clusters.clone(), by }).await?;
+    let generation = member.look(crate::state::State::next_generation)?;
+    member.act(Deed::Operators { clusters: asked.clusters.clone(), generation }).await?;
     Ok(Json(json!({ "operators": asked.clusters })))
 }
 

@@ -33,7 +33,10 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// Raft stopped.
-    #[error("raft stopped: {0}")]
+    #[error(
+        "the member stops, and loses nothing that was committed: {0}; where the disk is full make room, then it begins \
+         again from what it has"
+    )]
     Raft(String),
     /// A metric could not be registered.
     #[error(transparent)]

@@ -23,7 +23,7 @@ use crate::{
     config::ALPN,
     error::Refusal,
     member::{Itself, Member},
-    state::{Blob, Command, State},
+    state::{Blob, Command, Deed, State},
     token::{self, Token},
 };
 
@@ -55,8 +55,7 @@ pub async fn issue(member: &Member, cluster: &str, ttl: Duration) -> Result<Stri
     let expires = unix() + ttl.as_secs();
     let issuer = member.cluster().to_owned();
     let hash = token::hash(&secret);
-    let command = Command::Token { id: id.clone(), cluster: cluster.to_owned(), hash, expires, issuer: issuer.clone() };
-    member.write(command).await?;
+    member.act(Deed::Token { id: id.clone(), cluster: cluster.to_owned(), hash, expires }).await?;
     let own = member.own_record(&issuer, 0);
     let token = Token {
         mesh: member.mesh(),
@@ -138,22 +137,37 @@ pub fn entry(request: &JoinRequest, issuer: &str, raft_id: u64) -> MemberRecord 
 
 async fn enter(member: &Arc<Member>, request: JoinRequest) -> Result<JoinResponse, Refusal> {
     let machine = member.machine().ok_or_else(|| Refusal::new("this member is of no mesh yet", "wait until it is"))?;
-    let next = machine.look(State::next_id);
-    let mut record = entry(&request, member.cluster(), next);
+    let mut record = entry(&request, member.cluster(), machine.look(State::next_id));
     member.key.countersign(&mut record);
-    member.write(Command::Join { token: request.token_id, record: Blob(record.encode_to_vec()) }).await?;
-    // The same key that asks again is the member it became the first time. The write is in our own log by now or soon.
+    let record = Blob(record.encode_to_vec());
+    member.write(Command::Join { token: request.token_id.clone(), record }).await?;
+    // The write is in our own log by now or soon.
     for _ in 0..200 {
-        let held = machine.look(|state| state.member(&request.cluster));
-        if let Some(held) = held.filter(|held| held.federation_key == request.federation_key) {
-            return Ok(JoinResponse {
-                raft_id: held.raft_id,
-                members: machine.look(|state| state.members().collect()),
-            });
+        if let Some(response) = machine.look(|state| admitted(state, &request)) {
+            return Ok(response);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Err(Refusal::new("the join is written but not seen here yet", "run `isthmus join` with the same token again"))
+}
+
+/// What a joiner learns of the mesh, once its token is redeemed by its key: the same that asks again is the member it
+/// became the first time.
+#[must_use]
+pub fn admitted(state: &State, request: &JoinRequest) -> Option<JoinResponse> {
+    let by = state.token(&request.token_id)?.redeemed_by.as_ref()?;
+    let held =
+        state.member(&request.cluster).filter(|held| by.0 == request.federation_key && held.federation_key == by.0)?;
+    let deeds = state.deeds().iter().map(|deed| serde_json::to_vec(deed).unwrap_or_default()).collect();
+    Some(JoinResponse { raft_id: held.raft_id, members: state.members().cloned().collect(), deeds })
+}
+
+/// The membership's history, as a joiner was told it.
+///
+/// # Errors
+/// When it was told in words that this build does not know.
+pub fn told_deeds(response: &JoinResponse) -> Result<Vec<Command>, serde_json::Error> {
+    response.deeds.iter().map(|deed| serde_json::from_slice(deed)).collect()
 }
 
 /// Redeems a token: the joiner's side.
@@ -182,7 +196,11 @@ pub async fn redeem(member: &Arc<Member>, text: &str) -> Result<(), Refusal> {
     }
     let response = ask(member, &token).await?;
     let members = response.members.iter().map(|record| Blob(record.encode_to_vec())).collect();
-    let itself = Itself { raft_id: response.raft_id, mesh: token.mesh.clone(), members };
+    let deeds = told_deeds(&response).map_err(|error| {
+        let error = format!("{} speaks of the mesh in words that this build does not know: {error}", token.issuer);
+        Refusal::new(error, "run the mesh's own release here, then join again with the same token")
+    })?;
+    let itself = Itself { raft_id: response.raft_id, mesh: token.mesh.clone(), members, deeds };
     let failed =
         |error: crate::error::Error| Refusal::new(format!("joined, but cannot begin: {error}"), "see the member's log");
     member.become_member(itself).await.map_err(failed)

@@ -76,7 +76,11 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     // A joiner has no identity anyone here knows yet; everything else asks for one.
     let tls = tls::server_config(&identity, Accept::Any, &[ALPN, b"h2"], ClientAuth::Optional);
     let service = MemberServer::new(Service(std::sync::Arc::clone(&member))).max_decoding_message_size(LARGEST_MESSAGE);
-    grpc::serve(listener, tls, tonic::service::Routes::new(service), drain.clone()).await;
+    tokio::select! {
+        () = grpc::serve(listener, tls, tonic::service::Routes::new(service), drain.clone()) => {}
+        // A member whose Raft stopped would be one in name only: it ends, says why, and is started again.
+        reason = member.stopped() => return Err(Error::Raft(reason)),
+    }
     if let Some(raft) = member.raft() {
         let _ = raft.shutdown().await;
     }

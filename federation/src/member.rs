@@ -28,7 +28,7 @@ use crate::{
         network::{self, Network},
     },
     session::{End, Sessions},
-    state::{Answer, Blob, Command},
+    state::{Answer, Blob, Change, Command, Deed, State},
     view::{Heard, View},
 };
 
@@ -46,6 +46,8 @@ pub struct Itself {
     pub mesh: String,
     /// The members it knew then, as `MemberRecord`s: how it finds the others before its log says.
     pub members: Vec<Blob>,
+    /// What had happened to the membership then: no log that begins otherwise is this mesh's.
+    pub deeds: Vec<Command>,
 }
 
 /// What every part of a member shares.
@@ -132,7 +134,7 @@ impl Member {
     async fn begin(self: &Arc<Self>, itself: Itself, fresh: bool) -> Result<(), Error> {
         let (news, changes) = mpsc::unbounded_channel();
         let log = Log::open(&self.file("log.redb"), fresh)?;
-        let machine = Machine::open(&self.file("state.redb"), news)?;
+        let machine = Machine::open(&self.file("state.redb"), itself.deeds.clone(), news)?;
         let config = crate::raft::settings(&itself.mesh, self.config.timing)?;
         let network = Network(self.sessions.clone());
         let raft = Raft::new(itself.raft_id, config, network, log, machine.clone()).await;
@@ -166,8 +168,14 @@ impl Member {
         let Some(machine) = self.machine() else { return };
         match news {
             News::Replaced => machine.look(|state| self.view.replace(state)),
-            News::Changed(crate::state::Change::Member(record)) => self.view.member(&self.mesh(), record),
-            News::Changed(crate::state::Change::Statement(statement)) => {
+            News::Changed(Change::Member(record)) => {
+                if record.ejected {
+                    self.sessions.close(&record.cluster);
+                }
+                self.view.member(&self.mesh(), record);
+            }
+            News::Changed(Change::Token(_)) => return,
+            News::Changed(Change::Statement(statement)) => {
                 self.pending.lock().retain(|_, waiting| *waiting != statement);
                 self.view.hear(&statement);
             }
@@ -186,6 +194,23 @@ impl Member {
             }
         }
         heard
+    }
+
+    /// Looks at what the log made.
+    ///
+    /// # Errors
+    /// When this member is of no mesh.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&State) -> T) -> Result<T, Refusal> {
+        let none = || Refusal::new("this member is of no mesh yet", "bootstrap it, or join it with a token");
+        self.machine().ok_or_else(none).map(|machine| machine.look(at))
+    }
+
+    /// Does something to the membership, in this cluster's name.
+    ///
+    /// # Errors
+    /// As [`Member::write`].
+    pub(crate) async fn act(&self, deed: Deed) -> Result<(), Refusal> {
+        self.write(deed.signed(&self.mesh(), self.cluster(), &self.key)).await
     }
 
     /// Proposes a command, wherever the leader is.
@@ -244,6 +269,28 @@ impl Member {
         )
     }
 
+    /// Comes when Raft stopped of itself, with the reason: a disk that failed, or a leader that sent what is not this
+    /// mesh's history.
+    pub(crate) async fn stopped(&self) -> String {
+        use openraft::async_runtime::WatchReceiver;
+        let raft = loop {
+            let begun = self.running.notified();
+            match self.raft() {
+                Some(raft) => break raft,
+                None => begun.await,
+            }
+        };
+        let mut metrics = raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return root_cause(fatal);
+            }
+            if metrics.changed().await.is_err() {
+                return "raft ended".into();
+            }
+        }
+    }
+
     /// How the federation stands, as this member sees it.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -272,17 +319,15 @@ impl Member {
     {
         use futures_util::StreamExt;
         tracing::info!(cluster, "session open");
-        while let Some(Ok(frame)) = frames.next().await {
+        loop {
+            let frame = tokio::select! {
+                frame = frames.next() => frame,
+                () = end.ended() => None,
+            };
+            let Some(Ok(frame)) = frame else { break };
             let Some((id, request)) = end.take(frame) else { continue };
             if let Body::Delta(statement) = request {
-                // Anyone may relay: what counts is whose signature it carries.
-                if self.view.hear(&statement) == Heard::Forged {
-                    tracing::warn!(
-                        cluster,
-                        said_for = statement.cluster,
-                        "a delta is not signed by the cluster it is said for"
-                    );
-                }
+                self.delta(cluster, &statement);
                 continue;
             }
             let (member, out) = (Arc::clone(self), end.reply());
@@ -293,6 +338,21 @@ impl Member {
             });
         }
         tracing::info!(cluster, "session closed");
+    }
+
+    /// Anyone may relay: what counts is whose signature a statement carries.
+    fn delta(&self, from: &str, statement: &SignedStatement) {
+        match self.view.hear(statement) {
+            Heard::Applied => self.sessions.relay(from, statement),
+            Heard::Stale => {}
+            Heard::Forged => {
+                tracing::warn!(
+                    from,
+                    said_for = statement.cluster,
+                    "a delta is not signed by the cluster it is said for"
+                );
+            }
+        }
     }
 
     async fn answer(&self, request: Body) -> Option<Body> {
@@ -349,12 +409,13 @@ impl Member {
         self.key.countersign(&mut record);
         let mesh = self.config.common.mesh.to_string();
         let blob = Blob(record.encode_to_vec());
-        let itself = Itself { raft_id: 1, mesh: mesh.clone(), members: vec![blob.clone()] };
+        let founded = Command::Bootstrap { mesh: mesh.clone(), record: blob.clone() };
+        let itself = Itself { raft_id: 1, mesh, members: vec![blob], deeds: vec![founded.clone()] };
         self.become_member(itself).await.map_err(|error| failed(error.to_string()))?;
         let raft = self.raft().ok_or_else(|| failed("raft did not begin".into()))?;
         let nodes = BTreeMap::from([(1, Node { cluster: self.cluster().to_owned() })]);
         raft.initialize(nodes).await.map_err(|error| failed(error.to_string()))?;
-        self.write(Command::Bootstrap { mesh, record: blob }).await
+        self.write(founded).await
     }
 
     /// This cluster's join entry.
@@ -372,6 +433,11 @@ impl Member {
             ..MemberRecord::default()
         }
     }
+}
+
+/// The innermost error: what openraft wraps around it is its own affair.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Raft's numbers of this moment.

@@ -1,8 +1,9 @@
 //! Sessions: one bidirectional stream between two members, opened by whichever can dial (DESIGN.md decision 13). Both
-//! ends send requests on it; each numbers its own.
+//! ends send requests on it; each numbers its own. Each end says whom it has sessions with, so that the other relays to
+//! it what clusters say that it cannot hear itself.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
 };
 
 use isthmus_wire::federation::{
-    ProposeAnswer, RaftAnswer, RaftCall, SessionFrame, SignedStatement, session_frame::Body,
+    ProposeAnswer, RaftAnswer, RaftCall, Reach, SessionFrame, SignedStatement, session_frame::Body,
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -45,6 +46,9 @@ struct Live {
     id: u64,
     out: mpsc::Sender<SessionFrame>,
     pending: Pending,
+    ended: Arc<tokio::sync::Notify>,
+    /// Whom the other end has sessions with, once it said so.
+    reach: Arc<Mutex<Option<BTreeSet<String>>>>,
 }
 
 /// All sessions of a member; clones share them.
@@ -97,7 +101,7 @@ impl Drop for End {
 }
 
 impl End {
-    /// Takes a frame: an answer goes to who asked; a request comes back to be answered.
+    /// Takes a frame: an answer goes to who asked, the other end's reach is kept; anything else comes back to be answered.
     pub(crate) fn take(&self, frame: SessionFrame) -> Option<(u64, Body)> {
         match frame.body? {
             answer @ (Body::RaftAnswer(_) | Body::ProposeAnswer(_)) => {
@@ -106,8 +110,17 @@ impl End {
                 }
                 None
             }
+            Body::Reach(reach) => {
+                *self.live.reach.lock() = Some(reach.clusters.into_iter().collect());
+                None
+            }
             request => Some((frame.id, request)),
         }
+    }
+
+    /// Comes when the session is to end from this side.
+    pub(crate) async fn ended(&self) {
+        self.live.ended.notified().await;
     }
 
     pub(crate) fn reply(&self) -> mpsc::Sender<SessionFrame> {
@@ -120,7 +133,7 @@ impl Sessions {
     pub(crate) fn prepare(&self, cluster: &str) -> (Prepared, mpsc::Receiver<SessionFrame>) {
         let (out, frames) = mpsc::channel(QUEUE);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let live = Live { id, out, pending: Pending::default() };
+        let live = Live { id, out, pending: Pending::default(), ended: Arc::default(), reach: Arc::default() };
         (Prepared(End { cluster: cluster.to_owned(), live, sessions: self.clone() }), frames)
     }
 
@@ -128,6 +141,14 @@ impl Sessions {
     #[must_use]
     pub fn clusters(&self) -> Vec<String> {
         self.live.lock().keys().cloned().collect()
+    }
+
+    /// Ends the sessions with a cluster's member.
+    pub(crate) fn close(&self, cluster: &str) {
+        for live in self.live.lock().remove(cluster).unwrap_or_default() {
+            live.ended.notify_one();
+        }
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// Counts sessions that open and close.
@@ -194,10 +215,52 @@ impl Sessions {
 
     /// Sends a delta to every member there is a session with.
     pub(crate) fn broadcast(&self, statement: &SignedStatement) {
-        let all: Vec<Live> = self.live.lock().values().filter_map(|of| of.last().cloned()).collect();
-        for live in all {
-            let frame = SessionFrame { id: 0, body: Some(Body::Delta(statement.clone())) };
-            let _ = live.out.try_send(frame);
+        self.send_all(|_, _| true, &Body::Delta(statement.clone()));
+    }
+
+    /// Passes on a delta that was new here to those who cannot hear its cluster themselves.
+    pub(crate) fn relay(&self, from: &str, statement: &SignedStatement) {
+        let origin = &statement.cluster;
+        let deaf = |live: &Live| live.reach.lock().as_ref().is_some_and(|reach| !reach.contains(origin));
+        self.send_all(|to, live| to != from && to != origin && deaf(live), &Body::Delta(statement.clone()));
+    }
+
+    /// Tells every other end whom there are sessions with.
+    pub(crate) fn say_reach(&self) {
+        self.send_all(|_, _| true, &Body::Reach(Reach { clusters: self.clusters() }));
+    }
+
+    fn send_all(&self, to: impl Fn(&str, &Live) -> bool, body: &Body) {
+        for (cluster, of) in self.live.lock().iter() {
+            if let Some(live) = of.last().filter(|live| to(cluster, live)) {
+                let _ = live.out.try_send(SessionFrame { id: 0, body: Some(body.clone()) });
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delta_is_relayed_to_those_who_cannot_hear_its_cluster_and_to_nobody_else() {
+        let sessions = Sessions::default();
+        let mut ends: Vec<_> = ["deaf", "hearing", "silent", "origin", "from"]
+            .into_iter()
+            .map(|cluster| {
+                let (prepared, frames) = sessions.prepare(cluster);
+                (cluster, prepared.open(), frames)
+            })
+            .collect();
+        for (cluster, clusters) in [("deaf", vec!["own"]), ("hearing", vec!["own", "origin"]), ("from", vec![])] {
+            let clusters = clusters.into_iter().map(str::to_owned).collect();
+            let (_, end, _) = ends.iter().find(|(name, ..)| *name == cluster).unwrap();
+            assert!(end.take(SessionFrame { id: 0, body: Some(Body::Reach(Reach { clusters })) }).is_none());
+        }
+        let delta = SignedStatement { cluster: "origin".into(), ..SignedStatement::default() };
+        sessions.relay("from", &delta);
+        let got = ends.iter_mut().filter_map(|(cluster, _, frames)| frames.try_recv().ok().map(|_| *cluster));
+        assert_eq!(got.collect::<Vec<_>>(), ["deaf"]);
     }
 }

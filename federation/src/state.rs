@@ -1,116 +1,32 @@
 //! What the log makes: a pure state machine. Commands in, answers out; equal commands make equal states everywhere.
 //!
-//! Nothing is believed because the leader says it: every statement and every join entry is verified here, by the key
-//! that the log itself fixed (DESIGN.md decision 9). What does not verify changes nothing.
+//! Nothing is believed because the leader says it: every statement, every join entry and every deed is verified here, by
+//! the keys that the log itself fixed (DESIGN.md decision 9). What does not verify changes nothing. Nor is a snapshot
+//! believed: it carries the signed words themselves, and reading it plays them again (`evidence`).
 
-use std::collections::BTreeMap;
+mod command;
+mod deed;
+mod evidence;
+mod said;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use isthmus_core::{
-    epoch::{Book, Outcome, Said},
-    statement::{Content, Version},
-};
+use std::collections::{BTreeMap, BTreeSet};
+
+use isthmus_core::epoch::{self, Outcome};
 use isthmus_wire::{
     federation::{MemberRecord, SignedStatement},
     signing,
 };
 use prost::Message;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-/// Bytes that are base64 in JSON.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Blob(pub Vec<u8>);
-
-impl Serialize for Blob {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        STANDARD.decode(text).map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-/// What may be written. A kind this build does not know stops apply: it is never skipped (DESIGN.md decision 6).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "camelCase", deny_unknown_fields)]
-pub enum Command {
-    /// The first member; only in an empty log.
-    Bootstrap {
-        /// The mesh's domain.
-        mesh: String,
-        /// A `MemberRecord`, countersigned by itself.
-        record: Blob,
-    },
-    /// A token was issued.
-    Token {
-        /// Its id.
-        id: String,
-        /// The cluster that may redeem it.
-        cluster: String,
-        /// SHA-256 of its secret.
-        hash: Blob,
-        /// Unix seconds.
-        expires: u64,
-        /// Who issued it.
-        issuer: String,
-    },
-    /// A token was redeemed.
-    Join {
-        /// Its id.
-        token: String,
-        /// A `MemberRecord`, countersigned by the issuer.
-        record: Blob,
-    },
-    /// Statements, as `SignedStatement`s.
-    Statements {
-        /// Each encoded.
-        statements: Vec<Blob>,
-    },
-    /// A member is out.
-    Eject {
-        /// Which.
-        cluster: String,
-        /// Whose operator says so.
-        by: String,
-    },
-    /// Who may bind other clusters by policies and verbs (DESIGN.md decision 10).
-    Operators {
-        /// All of them.
-        clusters: Vec<String>,
-        /// Who says so.
-        by: String,
-    },
-}
-
-impl std::fmt::Display for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bootstrap { mesh, .. } => write!(f, "bootstrap {mesh}"),
-            Self::Token { cluster, .. } => write!(f, "token for {cluster}"),
-            Self::Join { token, .. } => write!(f, "join by token {token}"),
-            Self::Statements { statements } => write!(f, "{} statements", statements.len()),
-            Self::Eject { cluster, .. } => write!(f, "eject {cluster}"),
-            Self::Operators { clusters, .. } => write!(f, "operators {clusters:?}"),
-        }
-    }
-}
-
-/// What became of a command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Answer {
-    /// It is so now.
-    Done,
-    /// It changes nothing, with the reason.
-    Refused(String),
-}
+pub use self::{
+    command::{Answer, Blob, Command},
+    deed::Deed,
+    said::{meaning, version},
+};
 
 /// A token, as the log knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// The cluster that may redeem it.
     pub cluster: String,
@@ -126,14 +42,19 @@ pub struct Token {
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "evidence::Evidence", try_from = "evidence::Evidence")]
 pub struct State {
     mesh: String,
-    /// `MemberRecord`s by cluster.
-    members: BTreeMap<String, Blob>,
+    /// Every command that changed the membership, in order; what follows but for `said` is made of it.
+    deeds: Vec<Command>,
+    members: BTreeMap<String, MemberRecord>,
     tokens: BTreeMap<String, Token>,
-    /// `SignedStatement`s by cluster and key.
-    books: BTreeMap<String, Book<Blob>>,
+    /// Keys that were put out.
+    ejected: BTreeSet<Blob>,
+    /// How often operators were named.
+    generation: u64,
     last_id: u64,
+    said: BTreeMap<String, said::Said>,
 }
 
 /// What an applied command changed, for those who look on.
@@ -141,6 +62,8 @@ pub struct State {
 pub enum Change {
     /// A member joined, changed or was ejected.
     Member(MemberRecord),
+    /// A token was issued.
+    Token(String),
     /// A statement is in the log.
     Statement(SignedStatement),
 }
@@ -153,14 +76,14 @@ impl State {
     }
 
     /// Its members, ejected ones too.
-    pub fn members(&self) -> impl Iterator<Item = MemberRecord> + '_ {
-        self.members.values().filter_map(|blob| MemberRecord::decode(blob.0.as_slice()).ok())
+    pub fn members(&self) -> impl Iterator<Item = &MemberRecord> {
+        self.members.values()
     }
 
     /// A member by cluster.
     #[must_use]
-    pub fn member(&self, cluster: &str) -> Option<MemberRecord> {
-        MemberRecord::decode(self.members.get(cluster)?.0.as_slice()).ok()
+    pub fn member(&self, cluster: &str) -> Option<&MemberRecord> {
+        self.members.get(cluster)
     }
 
     /// A token by id.
@@ -175,39 +98,56 @@ impl State {
         self.last_id + 1
     }
 
+    /// The generation that the next list of operators has.
+    #[must_use]
+    pub fn next_generation(&self) -> u64 {
+        self.generation + 1
+    }
+
+    /// Every command that changed the membership, in order.
+    #[must_use]
+    pub fn deeds(&self) -> &[Command] {
+        &self.deeds
+    }
+
     /// All statements in force.
     pub fn statements(&self) -> impl Iterator<Item = SignedStatement> + '_ {
-        let of = |book: &'_ Book<Blob>| -> Vec<SignedStatement> {
-            book.iter().filter_map(|(_, _, blob)| SignedStatement::decode(blob.0.as_slice()).ok()).collect()
-        };
-        self.books.values().flat_map(of)
+        self.said.values().flat_map(said::Said::in_force).filter_map(said::decode)
+    }
+
+    /// What a newcomer must hear: the beginning of each epoch, all that is in force, and the ends that older statements
+    /// must not pass.
+    pub fn all_said(&self) -> impl Iterator<Item = SignedStatement> + '_ {
+        self.said.values().flat_map(said::Said::blobs).filter_map(said::decode)
     }
 
     /// Applies a command: what became of it, and what changed.
     pub fn apply(&mut self, command: Command) -> (Answer, Vec<Change>) {
-        let applied = match command {
-            Command::Bootstrap { mesh, record } => self.bootstrap(mesh, &record),
-            Command::Token { id, cluster, hash, expires, issuer } => {
-                self.token_issued(id, Token { cluster, hash, expires, issuer, redeemed_by: None })
-            }
-            Command::Join { token, record } => self.join(&token, &record),
-            Command::Statements { statements } => Ok(self.say(&statements)),
-            Command::Eject { cluster, by } => self.eject(&cluster, &by),
-            Command::Operators { clusters, by } => self.operators(&clusters, &by),
+        let applied = match &command {
+            Command::Bootstrap { mesh, record } => self.bootstrap(mesh, record),
+            Command::Join { token, record } => self.join(token, record),
+            Command::Deed { deed } => self.done(deed),
+            Command::Statements { statements } => return (Answer::Done, self.say(statements)),
         };
         match applied {
-            Ok(changes) => (Answer::Done, changes),
+            Ok(changes) => {
+                if !changes.is_empty() {
+                    self.deeds.push(command);
+                }
+                (Answer::Done, changes)
+            }
             Err(reason) => (Answer::Refused(reason), vec![]),
         }
     }
 
-    fn bootstrap(&mut self, mesh: String, record: &Blob) -> Result<Vec<Change>, String> {
+    fn bootstrap(&mut self, mesh: &str, record: &Blob) -> Result<Vec<Change>, String> {
         if !self.members.is_empty() {
             return Err(format!("the mesh {} exists already; join it with a token", self.mesh));
         }
-        let record = decode(record)?;
+        let record = MemberRecord { operator: true, ejected: false, ..decode(record)? };
+        of_its_own_domain(&record, mesh)?;
         signing::verify_record(&record, &record.federation_key).map_err(|error| error.to_string())?;
-        self.mesh = mesh;
+        mesh.clone_into(&mut self.mesh);
         Ok(self.admit(record))
     }
 
@@ -215,37 +155,23 @@ impl State {
         self.last_id = self.last_id.max(record.raft_id);
         if self.member(&record.cluster).is_some_and(|old| old.federation_key != record.federation_key) {
             // A reinstalled cluster begins anew: what its old key signed must not make its new words stale.
-            self.books.remove(&record.cluster);
+            self.said.remove(&record.cluster);
         }
-        self.members.insert(record.cluster.clone(), Blob(record.encode_to_vec()));
+        self.members.insert(record.cluster.clone(), record.clone());
         vec![Change::Member(record)]
     }
 
-    /// A write that found no answer is proposed again, and anyone can write what it read: a token that is known stays
-    /// as it is, or it would be unused again.
-    fn token_issued(&mut self, id: String, token: Token) -> Result<Vec<Change>, String> {
-        match self.tokens.get(&id) {
-            Some(known) if Token { redeemed_by: None, ..known.clone() } == token => {}
-            Some(_) => return Err(format!("token {id} is another one already; make a new one")),
-            None => drop(self.tokens.insert(id, token)),
-        }
-        Ok(vec![])
-    }
-
     fn join(&mut self, id: &str, record: &Blob) -> Result<Vec<Change>, String> {
-        let mut record = decode(record)?;
+        let record = MemberRecord { operator: false, ejected: false, ..decode(record)? };
         let token = self.tokens.get(id).ok_or_else(|| format!("token {id} is not known to this mesh"))?;
         if token.cluster != record.cluster {
             return Err(format!("token {id} is for cluster {}, not for {}", token.cluster, record.cluster));
         }
-        if record.trust_domain != format!("{}.{}", record.cluster, self.mesh) {
-            return Err(format!("{} is not the trust domain of cluster {}", record.trust_domain, record.cluster));
-        }
+        of_its_own_domain(&record, &self.mesh)?;
         if token.issuer != record.issuer {
             return Err(format!("token {id} was issued by {}, not by {}", token.issuer, record.issuer));
         }
-        let issuer = self.member(&token.issuer).filter(|issuer| !issuer.ejected);
-        let issuer = issuer.ok_or_else(|| format!("{}, which issued the token, is no member", token.issuer))?;
+        let issuer = self.acting(&token.issuer)?;
         signing::verify_record(&record, &issuer.federation_key).map_err(|error| error.to_string())?;
         let key = Blob(record.federation_key.clone());
         match &token.redeemed_by {
@@ -254,35 +180,68 @@ impl State {
             Some(_) => return Err(format!("token {id} was used already; make a new one with `isthmus token create`")),
             None => {}
         }
-        let known = self.member(&record.cluster);
-        // By a token and a countersignature of its own any member could otherwise take another's name, put its own roots
-        // in the place of the other's, or undo an ejection.
-        if known.is_some() && !issuer.operator {
-            return Err(format!("{} is a member already; only an operator's token lets it in anew", record.cluster));
-        }
-        // The countersignature does not cover these, and they are not the joiner's to say.
-        (record.operator, record.ejected) = (known.is_some_and(|known| known.operator), false);
-        if record.raft_id <= self.last_id {
-            return Err(format!("raft id {} is taken; ask again", record.raft_id));
-        }
+        self.may_enter(&record, &key)?;
         if let Some(token) = self.tokens.get_mut(id) {
             token.redeemed_by = Some(key);
         }
-        Ok(self.admit(record))
+        // Who is an operator stays one when it comes back with the key it had.
+        let operator =
+            self.member(&record.cluster).is_some_and(|old| old.operator && old.federation_key == record.federation_key);
+        Ok(self.admit(MemberRecord { operator, ..record }))
+    }
+
+    /// Whether a record whose token is good may take the place it names.
+    fn may_enter(&self, record: &MemberRecord, key: &Blob) -> Result<(), String> {
+        let cluster = &record.cluster;
+        if self.ejected.contains(key) {
+            return Err(format!(
+                "the federation key of {cluster} was ejected; give the cluster a new one, then join again"
+            ));
+        }
+        // Else whoever issues tokens could put a key or roots of its own in another cluster's place.
+        if self.member(cluster).is_some() && self.operator(&record.issuer).is_err() {
+            return Err(format!(
+                "{cluster} is a member's name already and {} is no operator of this mesh; take a token of one",
+                record.issuer
+            ));
+        }
+        if record.raft_id <= self.last_id {
+            return Err(format!("raft id {} is taken; ask again", record.raft_id));
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, blob: &Blob) -> Result<Vec<Change>, String> {
+        let key_of = |by: &str| self.acting(by).map(|member| member.federation_key.clone());
+        let (by, deed) = Deed::read(blob, &self.mesh, key_of)?;
+        match deed {
+            Deed::Token { id, cluster, hash, expires } => {
+                self.issue(id, Token { cluster, hash, expires, issuer: by, redeemed_by: None })
+            }
+            Deed::Eject { cluster, key } => self.eject(&cluster, key, &by),
+            Deed::Operators { clusters, generation } => self.name_operators(&clusters, generation, &by),
+        }
+    }
+
+    fn issue(&mut self, id: String, token: Token) -> Result<Vec<Change>, String> {
+        match self.tokens.get(&id) {
+            None => {
+                self.tokens.insert(id.clone(), token);
+                Ok(vec![Change::Token(id)])
+            }
+            // Written twice because the first reply was lost.
+            Some(held) if Token { redeemed_by: None, ..held.clone() } == token => Ok(vec![]),
+            Some(_) => Err(format!("token {id} is another one already; make a new one")),
+        }
     }
 
     fn say(&mut self, statements: &[Blob]) -> Vec<Change> {
         let mut changes = vec![];
         for blob in statements {
-            let Ok(statement) = SignedStatement::decode(blob.0.as_slice()) else { continue };
-            let Some(said) = self.verified(&statement) else { continue };
-            let book = self.books.entry(statement.cluster.clone()).or_default();
-            let said = match said {
-                Said::Value(()) => Said::Value(blob.clone()),
-                Said::Gone => Said::Gone,
-                Said::Epoch(keys) => Said::Epoch(keys),
-            };
-            if book.offer(&statement.key, version(&statement), said) == Outcome::Applied {
+            let Some(statement) = said::decode(blob) else { continue };
+            let Some(meant) = self.verified(&statement) else { continue };
+            let said = self.said.entry(statement.cluster.clone()).or_default();
+            if said.offer(&statement, blob, meant) == Outcome::Applied {
                 changes.push(Change::Statement(statement));
             }
         }
@@ -291,7 +250,7 @@ impl State {
 
     /// What a statement does, when it is signed by the cluster it is said for and that cluster is a member.
     #[must_use]
-    pub fn verified(&self, statement: &SignedStatement) -> Option<Said<()>> {
+    pub fn verified(&self, statement: &SignedStatement) -> Option<epoch::Said<()>> {
         let member = self.member(&statement.cluster).filter(|member| !member.ejected)?;
         if statement.mesh != self.mesh {
             return None;
@@ -299,34 +258,54 @@ impl State {
         meaning(statement, &member.federation_key)
     }
 
-    fn eject(&mut self, cluster: &str, by: &str) -> Result<Vec<Change>, String> {
+    fn eject(&mut self, cluster: &str, key: Blob, by: &str) -> Result<Vec<Change>, String> {
         self.operator(by)?;
-        let mut record = self.member(cluster).ok_or_else(|| format!("{cluster} is no member of this mesh"))?;
-        record.ejected = true;
-        self.books.remove(cluster);
+        let held = self.member(cluster).ok_or_else(|| format!("{cluster} is no member of this mesh"))?;
+        if held.federation_key != key.0 {
+            return Err(format!("{cluster} has another key by now; look at `isthmus clusters`, then eject it again"));
+        }
+        if held.ejected {
+            return Ok(vec![]);
+        }
+        if self.members().all(|member| member.ejected || !member.operator || member.cluster == cluster) {
+            return Err(format!("{cluster} is the last operator of this mesh; name another one first"));
+        }
+        let record = MemberRecord { ejected: true, operator: false, ..held.clone() };
+        self.said.remove(cluster);
+        self.ejected.insert(key);
         Ok(self.admit(record))
     }
 
-    fn operators(&mut self, clusters: &[String], by: &str) -> Result<Vec<Change>, String> {
+    fn name_operators(&mut self, clusters: &[String], generation: u64, by: &str) -> Result<Vec<Change>, String> {
         self.operator(by)?;
-        if let Some(unknown) = clusters.iter().find(|cluster| !self.members.contains_key(*cluster)) {
+        let are = |member: &MemberRecord| member.operator == clusters.contains(&member.cluster);
+        if generation == self.generation && self.members().all(are) {
+            // Written twice because the first reply was lost.
+            return Ok(vec![]);
+        }
+        if generation != self.next_generation() {
+            return Err("operators were named by somebody else meanwhile; look at them, then name them again".into());
+        }
+        if let Some(unknown) = clusters.iter().find(|cluster| self.acting(cluster).is_err()) {
             return Err(format!("{unknown} is no member of this mesh"));
         }
         if clusters.is_empty() {
             return Err("a mesh without operators could never have one again; name at least one".into());
         }
-        let records: Vec<_> = self.members().collect();
-        let mut changes = vec![];
-        for mut record in records {
-            record.operator = clusters.contains(&record.cluster);
-            changes.extend(self.admit(record));
-        }
-        Ok(changes)
+        self.generation = generation;
+        let records: Vec<_> = self.members().cloned().collect();
+        let named = |record: MemberRecord| MemberRecord { operator: clusters.contains(&record.cluster), ..record };
+        Ok(records.into_iter().flat_map(|record| self.admit(named(record))).collect())
+    }
+
+    fn acting(&self, cluster: &str) -> Result<&MemberRecord, String> {
+        let member = self.member(cluster).filter(|member| !member.ejected);
+        member.ok_or_else(|| format!("{cluster} is no member of this mesh, or was ejected"))
     }
 
     fn operator(&self, by: &str) -> Result<(), String> {
-        match self.member(by) {
-            Some(record) if record.operator && !record.ejected => Ok(()),
+        match self.acting(by) {
+            Ok(record) if record.operator => Ok(()),
             _ => Err(format!("{by} is no operator of this mesh; ask one, or have it made one")),
         }
     }
@@ -336,23 +315,9 @@ fn decode(record: &Blob) -> Result<MemberRecord, String> {
     MemberRecord::decode(record.0.as_slice()).map_err(|error| format!("a malformed join entry: {error}"))
 }
 
-/// A statement's version.
-#[must_use]
-pub fn version(statement: &SignedStatement) -> Version {
-    Version { epoch: statement.epoch, number: statement.number }
-}
-
-/// What a statement does with its key; `None`: it is forged, or its content is not under its own key.
-#[must_use]
-pub fn meaning(statement: &SignedStatement, key: &[u8]) -> Option<Said<()>> {
-    signing::verify_statement(statement, key).ok()?;
-    let content: Content = serde_json::from_slice(&statement.content).ok()?;
-    if content.key() != statement.key {
-        return None;
+fn of_its_own_domain(record: &MemberRecord, mesh: &str) -> Result<(), String> {
+    if record.trust_domain == format!("{}.{mesh}", record.cluster) {
+        return Ok(());
     }
-    Some(match content {
-        Content::Epoch { keys } => Said::Epoch(keys),
-        Content::Gone { .. } => Said::Gone,
-        _ => Said::Value(()),
-    })
+    Err(format!("{} is not the trust domain of cluster {}", record.trust_domain, record.cluster))
 }

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use isthmus_core::epoch::{Book, Outcome, Said};
+use isthmus_core::{
+    epoch::{Book, Outcome, Said},
+    statement::Version,
+};
 use isthmus_wire::federation::{MemberRecord, SignedStatement, Snapshot, Standing, WatchEvent, watch_event::Event};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -22,6 +25,8 @@ struct Inner {
     members: BTreeMap<String, MemberRecord>,
     books: BTreeMap<String, Book<SignedStatement>>,
     epochs: BTreeMap<String, SignedStatement>,
+    /// Version of the last lease heard: one that was relayed comes more than once.
+    leases: BTreeMap<String, Version>,
     history: VecDeque<WatchEvent>,
     mesh: String,
 }
@@ -46,8 +51,8 @@ pub enum Heard {
 
 impl Default for View {
     fn default() -> Self {
-        let (members, books, epochs, history) = Default::default();
-        let inner = Inner { revision: 0, members, books, epochs, history, mesh: String::new() };
+        let (members, books, epochs, leases, history) = Default::default();
+        let inner = Inner { revision: 0, members, books, epochs, leases, history, mesh: String::new() };
         Self {
             id: format!("{:016x}", fastrand::u64(..)),
             inner: Mutex::new(inner),
@@ -60,8 +65,8 @@ impl View {
     /// Everything anew, from the state machine: at the start, and when a snapshot was installed. What deltas brought
     /// beyond it stays.
     pub fn replace(&self, state: &State) {
-        state.members().for_each(|record| self.member(state.mesh(), record));
-        state.statements().for_each(|statement| {
+        state.members().for_each(|record| self.member(state.mesh(), record.clone()));
+        state.all_said().for_each(|statement| {
             self.hear(&statement);
         });
     }
@@ -79,6 +84,7 @@ impl View {
         if record.ejected || reinstalled {
             inner.books.remove(&record.cluster);
             inner.epochs.remove(&record.cluster);
+            inner.leases.remove(&record.cluster);
         }
         inner.members.insert(record.cluster.clone(), record.clone());
         self.push(&mut inner, Event::Member(record));
@@ -95,6 +101,11 @@ impl View {
         }
         let Some(said) = meaning(statement, &member.federation_key) else { return Heard::Forged };
         if statement.key == "lease" {
+            let last = inner.leases.entry(statement.cluster.clone()).or_default();
+            if *last >= version(statement) {
+                return Heard::Stale;
+            }
+            *last = version(statement);
             self.send(&inner, Event::Lease(statement.clone()));
             return Heard::Applied;
         }
@@ -117,7 +128,7 @@ impl View {
 
     /// The highest version held under a cluster's name.
     #[must_use]
-    pub fn highest(&self, cluster: &str) -> isthmus_core::statement::Version {
+    pub fn highest(&self, cluster: &str) -> Version {
         self.inner.lock().books.get(cluster).map(Book::highest).unwrap_or_default()
     }
 

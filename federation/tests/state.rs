@@ -1,10 +1,10 @@
 //! What the log makes of commands, whoever proposed them: only what its own cluster signed counts, and a token once.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so by a panic")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails says so by a panic")]
 
 use isthmus_core::statement::{Card, Content};
 use isthmus_federation::{
-    state::{Answer, Blob, Command, State},
+    state::{Answer, Blob, Command, Deed, State},
     token,
 };
 use isthmus_wire::{
@@ -37,6 +37,19 @@ impl Cluster {
         Blob(record.encode_to_vec())
     }
 
+    fn does(&self, deed: &Deed) -> Command {
+        deed.signed("mesh", self.name, &self.key)
+    }
+
+    fn ejects(&self, other: &Self) -> Command {
+        self.does(&Deed::Eject { cluster: other.name.into(), key: Blob(other.key.public()) })
+    }
+
+    fn names(&self, clusters: &[&str], generation: u64) -> Command {
+        let clusters = clusters.iter().map(ToString::to_string).collect();
+        self.does(&Deed::Operators { clusters, generation })
+    }
+
     fn says(&self, signer: &Self, region: &str, number: u64) -> Command {
         let content = Content::Card(Card { region: region.into(), ..Card::default() });
         let mut said = SignedStatement {
@@ -60,10 +73,12 @@ fn bootstrapped(east: &Cluster) -> State {
     state
 }
 
-fn token_for(state: &mut State, cluster: &str, id: &str) {
-    let hash = token::hash(b"secret");
-    let (id, cluster) = (id.to_owned(), cluster.to_owned());
-    state.apply(Command::Token { id, cluster, hash, expires: u64::MAX, issuer: "east".into() });
+fn token(id: &str, cluster: &str) -> Deed {
+    Deed::Token { id: id.into(), cluster: cluster.into(), hash: token::hash(b"secret"), expires: u64::MAX }
+}
+
+fn token_for(state: &mut State, issuer: &Cluster, cluster: &str, id: &str) {
+    assert_eq!(state.apply(issuer.does(&token(id, cluster))).0, Answer::Done);
 }
 
 fn join(state: &mut State, id: &str, record: Blob) -> Answer {
@@ -86,7 +101,7 @@ fn regions(state: &State, cluster: &str) -> Vec<String> {
 fn a_token_lets_one_key_in_and_that_key_may_ask_again() {
     let (east, west, thief) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("west"));
     let mut state = bootstrapped(&east);
-    token_for(&mut state, "west", "t");
+    token_for(&mut state, &east, "west", "t");
     refused(&join(&mut state, "unknown", west.record(&east, 2)), "not known");
     refused(&join(&mut state, "t", Cluster::new("north").record(&east, 2)), "for cluster west");
     refused(&join(&mut state, "t", west.record(&west, 2)), "issued by");
@@ -100,7 +115,7 @@ fn a_token_lets_one_key_in_and_that_key_may_ask_again() {
 fn a_join_entry_that_the_issuer_did_not_countersign_changes_nothing() {
     let (east, west, other) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("east"));
     let mut state = bootstrapped(&east);
-    token_for(&mut state, "west", "t");
+    token_for(&mut state, &east, "west", "t");
     refused(&join(&mut state, "t", west.record(&other, 2)), "not signed");
     assert!(state.member("west").is_none());
 }
@@ -109,7 +124,7 @@ fn a_join_entry_that_the_issuer_did_not_countersign_changes_nothing() {
 fn nobody_speaks_for_another_cluster_not_even_through_the_log() {
     let (east, west) = (Cluster::new("east"), Cluster::new("west"));
     let mut state = bootstrapped(&east);
-    token_for(&mut state, "west", "t");
+    token_for(&mut state, &east, "west", "t");
     join(&mut state, "t", west.record(&east, 2));
     state.apply(west.says(&east, "forged", 9));
     assert!(regions(&state, "west").is_empty());
@@ -124,10 +139,10 @@ fn nobody_speaks_for_another_cluster_not_even_through_the_log() {
 fn a_reinstalled_cluster_is_heard_again_at_once_and_its_old_key_is_not() {
     let (east, before, after) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("west"));
     let mut state = bootstrapped(&east);
-    token_for(&mut state, "west", "first");
+    token_for(&mut state, &east, "west", "first");
     join(&mut state, "first", before.record(&east, 2));
     state.apply(before.says(&before, "before", 100));
-    token_for(&mut state, "west", "second");
+    token_for(&mut state, &east, "west", "second");
     refused(&join(&mut state, "second", after.record(&east, 2)), "raft id");
     assert_eq!(join(&mut state, "second", after.record(&east, 3)), Answer::Done);
     state.apply(after.says(&after, "after", 1));
@@ -135,41 +150,124 @@ fn a_reinstalled_cluster_is_heard_again_at_once_and_its_old_key_is_not() {
     assert_eq!(regions(&state, "west"), ["after"]);
 }
 
-#[test]
-fn only_operators_eject_and_who_is_ejected_is_silent() {
-    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
-    let mut state = bootstrapped(&east);
-    token_for(&mut state, "west", "t");
-    join(&mut state, "t", west.record(&east, 2));
-    state.apply(west.says(&west, "west", 1));
-    let eject = |cluster: &str, by: &str| Command::Eject { cluster: cluster.into(), by: by.into() };
-    refused(&state.apply(eject("east", "west")).0, "no operator");
-    assert_eq!(state.apply(eject("west", "east")).0, Answer::Done);
-    state.apply(west.says(&west, "still here", 2));
-    assert!(regions(&state, "west").is_empty());
+/// East, which bootstrapped the mesh, and west, which said something.
+fn two(east: &Cluster, west: &Cluster) -> State {
+    let mut state = bootstrapped(east);
+    token_for(&mut state, east, "west", "t");
+    assert_eq!(join(&mut state, "t", west.record(east, 2)), Answer::Done);
+    state.apply(west.says(west, "west", 1));
+    state
 }
 
 #[test]
-fn a_token_that_is_written_again_stays_used() {
-    let (east, west, thief) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("west"));
-    let mut state = bootstrapped(&east);
-    token_for(&mut state, "west", "t");
-    assert_eq!(join(&mut state, "t", west.record(&east, 2)), Answer::Done);
-    token_for(&mut state, "west", "t");
+fn only_operators_eject_and_who_is_ejected_is_silent_and_its_key_never_comes_back() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut state = two(&east, &west);
+    refused(&state.apply(west.ejects(&east)).0, "no operator");
+    refused(&state.apply(east.ejects(&east)).0, "last operator");
+    assert_eq!(state.apply(east.ejects(&west)).0, Answer::Done);
+    state.apply(west.says(&west, "still here", 2));
+    assert!(regions(&state, "west").is_empty());
+    token_for(&mut state, &east, "west", "again");
+    refused(&join(&mut state, "again", west.record(&east, 3)), "was ejected");
+    let anew = Cluster::new("west");
+    assert_eq!(join(&mut state, "again", anew.record(&east, 3)), Answer::Done);
+    refused(&state.apply(east.ejects(&west)).0, "another key");
+    assert!(!state.member("west").unwrap().ejected, "an old ejection played again means nobody");
+}
+
+#[test]
+fn what_is_done_in_anothers_name_or_played_again_changes_nothing() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut state = two(&east, &west);
+    let forged = |deed: Deed| deed.signed("mesh", "east", &west.key);
+    for deed in [
+        token("forged", "north"),
+        Deed::Eject { cluster: "east".into(), key: Blob(east.key.public()) },
+        Deed::Operators { clusters: vec!["west".into()], generation: 1 },
+    ] {
+        refused(&state.apply(forged(deed)).0, "not signed");
+    }
+    refused(&state.apply(token("t", "west").signed("other", "east", &east.key)).0, "mesh");
+    let first = east.names(&["east", "west"], 1);
+    assert_eq!(state.apply(first.clone()).0, Answer::Done);
+    assert_eq!(state.apply(first.clone()).0, Answer::Done, "a lost reply");
+    assert_eq!(state.apply(east.names(&["east"], 2)).0, Answer::Done);
+    refused(&state.apply(first).0, "meanwhile");
+    assert!(!state.member("west").unwrap().operator);
+    assert_eq!(state.apply(east.does(&token("t", "west"))).0, Answer::Done, "a token written again");
+    let thief = Cluster::new("west");
     refused(&join(&mut state, "t", thief.record(&east, 3)), "used already");
 }
 
 #[test]
-fn a_member_that_is_no_operator_gives_nobody_the_name_of_another_and_makes_nobody_an_operator() {
-    let (east, west, thief) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("east"));
+fn who_issues_tokens_cannot_put_a_key_or_roots_of_its_own_in_the_place_of_another_cluster() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut state = two(&east, &west);
+    token_for(&mut state, &west, "east", "coup");
+    let usurper = Cluster::new("east");
+    refused(&join(&mut state, "coup", usurper.record(&west, 3)), "no operator");
+    refused(&join(&mut state, "coup", east.record(&west, 3)), "no operator");
+    assert_eq!(state.member("east").unwrap().federation_key, east.key.public());
+}
+
+#[test]
+fn a_cluster_that_comes_back_with_its_key_gets_a_raft_id_of_its_own() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut state = two(&east, &west);
+    token_for(&mut state, &east, "west", "again");
+    assert_eq!(join(&mut state, "again", west.record(&east, 3)), Answer::Done);
+    assert_eq!(state.member("west").unwrap().raft_id, 3);
+    assert_eq!(regions(&state, "west"), ["west"], "what it signed still counts");
+}
+
+/// A state as it is sent, changed by who sends it.
+fn sent(state: &State, change: impl FnOnce(&mut serde_json::Value)) -> Result<State, String> {
+    let mut json = serde_json::to_value(state).unwrap();
+    change(&mut json);
+    serde_json::from_value(json).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_snapshot_holds_only_what_the_log_would_have_taken() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut state = two(&east, &west);
+    let gone = state.clone();
+    state.apply(west.says(&west, "newer", 2));
+    assert_eq!(sent(&state, |_| {}).unwrap(), state, "what is honest comes through as it is");
+    let Command::Statements { statements } = west.says(&east, "forged", 9) else { panic!() };
+    let forged = serde_json::to_value(&statements[0]).unwrap();
+    let statement = sent(&state, |json| json["statements"][0] = forged);
+    assert!(statement.unwrap_err().contains("not signed by its cluster"));
+    let coup = serde_json::to_value(
+        Deed::Eject { cluster: "east".into(), key: Blob(east.key.public()) }.signed("mesh", "east", &west.key),
+    );
+    let deed = sent(&state, |json| json["deeds"].as_array_mut().unwrap().push(coup.unwrap()));
+    assert!(deed.unwrap_err().contains("not signed"));
+    assert!(sent(&state, |json| json["deeds"].as_array_mut().unwrap().swap(0, 1)).is_err(), "order counts");
+    assert!(gone.follows(&state).unwrap_err().contains("goes back"), "a statement may not be withheld");
+    assert_eq!(state.follows(&gone), Ok(()));
+}
+
+#[test]
+fn a_history_that_leaves_out_an_ejection_or_begins_otherwise_does_not_follow() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let before = two(&east, &west);
+    let mut ejected = before.clone();
+    assert_eq!(ejected.apply(east.ejects(&west)).0, Answer::Done);
+    assert_eq!(ejected.follows(&before), Ok(()));
+    assert!(before.follows(&ejected).unwrap_err().contains("changes of the membership"));
+    let elsewhere = bootstrapped(&Cluster::new("east"));
+    assert!(elsewhere.agrees_with(before.deeds()).unwrap_err().contains("change 1"));
+}
+
+#[test]
+fn a_join_entry_makes_nobody_an_operator() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
     let mut state = bootstrapped(&east);
-    token_for(&mut state, "west", "t");
+    token_for(&mut state, &east, "west", "t");
     let mut record = MemberRecord::decode(west.record(&east, 2).0.as_slice()).unwrap();
     record.operator = true;
     assert_eq!(join(&mut state, "t", Blob(record.encode_to_vec())), Answer::Done);
     assert!(!state.member("west").unwrap().operator, "the countersignature does not cover it");
-    let (hash, issuer) = (token::hash(b"secret"), "west".to_owned());
-    state.apply(Command::Token { id: "u".into(), cluster: "east".into(), hash, expires: u64::MAX, issuer });
-    refused(&join(&mut state, "u", thief.record(&west, 3)), "only an operator's token");
-    assert_eq!(state.member("east").unwrap().federation_key, east.key.public());
 }

@@ -69,6 +69,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_it(noise in proptest::collection::vec(0u8.., 0..200), at in 0usize..4096, byte: u8) {
+            let mut changed = hello(&[b"isthmus-member/1"]);
+            let at = at % changed.len();
+            changed[at] = byte;
+            for bytes in [noise.clone(), [&[0x16, 3, 1, 0, 100][..], &noise].concat(), changed] {
+                let _ = read(&bytes);
+            }
+        }
+    }
+
     #[test]
     fn strangers_are_told_apart() {
         assert!(matches!(read(b"GET / HTTP/1.1\r\n\r\n"), First::Stranger(_)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use isthmus_core::name::ClusterName;
-use isthmus_runtime::{drain::Drain, identity::Identity};
+use isthmus_runtime::{drain::Drain, identity::Identity, places::Places};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{links::Links, metrics::Metrics, open::Open, table::Table, tunnel::endpoint::Setup};
@@ -40,23 +40,36 @@ pub struct Context {
     pub limits: Limits,
 }
 
-/// Bounds on what strangers and peers can make a gateway hold.
+/// Bounds on what strangers and peers can make a gateway hold. A stranger has a place, which it may have to leave for
+/// the next one; who is known has a permit, which nobody takes from it.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections on 15444/tcp.
+    /// Connections on 15444/tcp that have not shown a pass yet.
+    pub unproven: Places,
+    /// Connections on 15444/tcp that have.
     pub local: Arc<Semaphore>,
-    /// Connections on 15443/tcp.
+    /// Connections on 15443/tcp whose protocol is not known yet, or is for so short a time that they may be anyone's.
+    pub callers: Places,
+    /// Connections on 15443/tcp, all of them.
     pub edge: Arc<Semaphore>,
     /// QUIC handshakes going on.
-    pub handshakes: Arc<Semaphore>,
+    pub handshakes: Places,
     /// Streams of peers, all tunnels together.
     pub streams: Arc<Semaphore>,
 }
 
 impl Default for Limits {
-    /// More than the file descriptors of a usual process allow, less than would fill its memory.
+    /// More than the file descriptors of a usual process allow, less than would fill its memory. Half of the edge is
+    /// kept for members that have been there for a while.
     fn default() -> Self {
         let of = |count| Arc::new(Semaphore::new(count));
-        Self { local: of(32_768), edge: of(1_024), handshakes: of(256), streams: of(32_768) }
+        Self {
+            unproven: Places::new(1_024),
+            local: of(32_768),
+            callers: Places::new(512),
+            edge: of(1_024),
+            handshakes: Places::new(256),
+            streams: of(32_768),
+        }
     }
 }

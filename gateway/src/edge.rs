@@ -7,7 +7,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
-use isthmus_runtime::listen;
+use isthmus_runtime::{listen, places::Place};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -23,6 +23,8 @@ use crate::{
 pub const MEMBER: &[u8] = b"isthmus-member/1";
 /// The own member takes a connection within so long.
 const MEMBER_LIMIT: Duration = Duration::from_secs(2);
+/// Until then a connection may be anyone's who named the members' protocol: the member ends those of strangers sooner.
+const YOUNG: Duration = Duration::from_secs(40);
 
 /// Takes connections for ever; members' go to `member`.
 pub async fn accept_all(context: Context, listener: TcpListener, member: SocketAddr) {
@@ -32,9 +34,9 @@ pub async fn accept_all(context: Context, listener: TcpListener, member: SocketA
             context.metrics.edge.with_label_values(&["overloaded"]).inc();
             continue;
         };
-        let context = context.clone();
+        let (context, place) = (context.clone(), context.limits.callers.take(from.ip()));
         tokio::spawn(async move {
-            let outcome = serve(&context, tcp, member).await;
+            let outcome = serve(&context, tcp, member, place).await;
             context.metrics.edge.with_label_values(&[outcome]).inc();
             tracing::debug!(%from, outcome, "an edge connection ended");
             drop(permit);
@@ -42,13 +44,15 @@ pub async fn accept_all(context: Context, listener: TcpListener, member: SocketA
     }
 }
 
-async fn serve(context: &Context, mut tcp: TcpStream, member: SocketAddr) -> &'static str {
+async fn serve(context: &Context, mut tcp: TcpStream, member: SocketAddr, place: Place) -> &'static str {
     let mut bytes = BytesMut::with_capacity(4096);
-    let offered = match tokio::time::timeout(FIRST_FRAME, hello(&mut tcp, &mut bytes)).await {
-        Ok(Ok(First::Hello(offered))) => offered,
-        Ok(Ok(_)) => return "not_tls",
-        Ok(Err(_)) => return "broken",
-        Err(_) => return "late",
+    let greeting = tokio::time::timeout(FIRST_FRAME, hello(&mut tcp, &mut bytes));
+    let offered = match place.unless_needed(greeting).await {
+        Some(Ok(Ok(First::Hello(offered)))) => offered,
+        Some(Ok(Ok(_))) => return "not_tls",
+        Some(Ok(Err(_))) => return "broken",
+        Some(Err(_)) => return "late",
+        None => return "displaced",
     };
     if !offered.iter().any(|name| name == MEMBER) {
         return "unknown_alpn";
@@ -57,9 +61,18 @@ async fn serve(context: &Context, mut tcp: TcpStream, member: SocketAddr) -> &'s
     let Ok(Ok(to)) = dialled else { return "member_unreachable" };
     let spliced = tokio::select! {
         spliced = splice(tcp, to, &bytes) => spliced,
+        () = displaced(place) => return "displaced",
         () = context.drain.closed() => return "drained",
     };
     if spliced.is_ok() { "member" } else { "member_broken" }
+}
+
+/// Ends when the place of a young connection is needed; an older one has none to lose.
+async fn displaced(place: Place) {
+    if tokio::time::timeout(YOUNG, place.needed()).await.is_err() {
+        drop(place);
+        std::future::pending().await
+    }
 }
 
 async fn hello(tcp: &mut TcpStream, bytes: &mut BytesMut) -> io::Result<First> {

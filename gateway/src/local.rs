@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use isthmus_core::name::{ClusterName, SpiffeId};
-use isthmus_runtime::{listen, pass};
+use isthmus_runtime::{listen, pass, places::Place};
 use isthmus_wire::{
     frame::{self, Kind},
     tunnel::{Answer, Header, Reason, Refuse, SignedHeader, answer},
@@ -39,38 +39,39 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Takes connections until the drain is over; while draining they are refused with that reason.
 pub async fn accept_all(context: Context, listener: TcpListener) {
     loop {
-        let (tcp, _) = listen::accept(&listener).await;
-        match context.limits.local.clone().try_acquire_owned() {
-            Ok(permit) => {
-                let context = context.clone();
-                tokio::spawn(async move {
-                    serve(&context, tcp).await;
-                    drop(permit);
-                });
-            }
-            Err(_) => context.metrics.turned_away.with_label_values(&["overloaded"]).inc(),
-        }
+        let (tcp, from) = listen::accept(&listener).await;
+        let (context, place) = (context.clone(), context.limits.unproven.take(from.ip()));
+        tokio::spawn(async move { serve(&context, tcp, place).await });
     }
 }
 
-async fn serve(context: &Context, mut tcp: TcpStream) {
+async fn serve(context: &Context, mut tcp: TcpStream, place: Place) {
+    let turned_away = |reason| context.metrics.turned_away.with_label_values(&[reason]).inc();
     let _ = tcp.set_nodelay(true);
     let mut buffer = BytesMut::with_capacity(4096);
-    let (kind, bytes) = match framed::first(&mut tcp, &mut buffer).await {
-        Ok(frame) => frame,
-        Err(error) => {
+    let first = place.unless_needed(framed::first(&mut tcp, &mut buffer)).await;
+    let (kind, bytes) = match first {
+        Some(Ok(frame)) => frame,
+        Some(Err(error)) => {
             tracing::debug!(%error, "a local connection is no sidecar's");
-            context.metrics.turned_away.with_label_values(&["no_frame"]).inc();
-            return;
+            return turned_away("no_frame");
         }
+        None => return turned_away("displaced"),
     };
     let signed = match verify(context, kind, bytes) {
         Ok(signed) => signed,
         Err(refused) => {
             tracing::debug!(reason = refused.detail, "a local header is refused");
-            context.metrics.turned_away.with_label_values(&["forbidden"]).inc();
-            return say_no(tcp, refused).await;
+            turned_away("forbidden");
+            let _ = place.unless_needed(say_no(tcp, refused)).await;
+            return;
         }
+    };
+    drop(place);
+    let Ok(_permit) = context.limits.local.clone().try_acquire_owned() else {
+        turned_away("overloaded");
+        return say_no(tcp, refuse(Reason::Overloaded, "the local gateway holds as many connections as it takes"))
+            .await;
     };
     match kind {
         Kind::Subscribe => notices::tell(context, tcp).await,

@@ -107,3 +107,51 @@ async fn another_clusters_member_is_passed_to_ours_unread_and_nobody_else_is() {
     client.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer, b"server hello");
 }
+
+/// A ClientHello that offers the members' protocol: all that a stranger has to know to reach the member.
+fn member_hello() -> Vec<u8> {
+    let config = tls::anonymous_client_config(TrustRoots::new(), Accept::Any, &[b"isthmus-member/1"]);
+    let mut client = rustls::ClientConnection::new(config, "member.mesh.internal".try_into().unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_half_open_connections_than_there_are_places_turn_no_sidecar_and_no_member_away() {
+    let member = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut at_east = east.gateway("gateway", member.local_addr().unwrap(), &[&west]);
+    let at_west = west.gateway("gateway", NOWHERE, &[&east]);
+    at_west.learn(reviews(Consumers::All, &[("reviews-1", echo().await)]));
+    at_west.learn([east.seen_at(at_east.tunnel)]);
+    at_east.learn([west.seen_at(at_west.tunnel)]);
+    at_east.path("up", 2).await;
+    let mut earlier = support::called_until(&east, at_east.local, &header("west"), "accepted").await;
+
+    let (hello, cut) = (member_hello(), signed(&east, Kind::SignedHeader, header("west").encode_to_vec()));
+    let to_local: [&[u8]; 3] = [&[], &cut[..cut.len() / 2], &[0xA9, 2, 0x40, 0]];
+    let to_edge: [&[u8]; 2] = [&[], &hello[..hello.len() / 2]];
+    let mut flood = vec![];
+    let local = to_local.iter().cycle().take(1_200).map(|said| (at_east.local, said));
+    let edge = to_edge.iter().cycle().take(600).map(|said| (at_east.edge, said));
+    for (port, said) in local.chain(edge) {
+        let mut stranger = TcpStream::connect(port).await.unwrap();
+        stranger.write_all(said).await.unwrap();
+        flood.push(stranger);
+    }
+    let call = call(&east, at_east.local, &header("west"), b"still here").await;
+    assert_eq!(call.refused(), "accepted");
+    assert_eq!(call.finish().await, b"still here");
+    earlier.tcp.write_all(b"not disturbed").await.unwrap();
+    assert_eq!(earlier.finish().await, b"not disturbed", "who is known loses nothing to strangers");
+    let mut client = TcpStream::connect(at_east.edge).await.unwrap();
+    client.write_all(&hello).await.unwrap();
+    let (mut passed, _) = tokio::time::timeout(LIMIT, member.accept()).await.unwrap().unwrap();
+    let mut heard = vec![0; hello.len()];
+    passed.read_exact(&mut heard).await.unwrap();
+    assert_eq!(heard, hello);
+    let limits = &at_east.context.limits;
+    assert!(limits.unproven.taken() <= 1_024 && limits.callers.taken() <= 512);
+    assert!(at_east.context.metrics.turned_away.with_label_values(&["displaced"]).get() > 0);
+}

@@ -54,6 +54,8 @@ pub(crate) enum ConnectError {
     Unreachable { to: String, source: io::Error },
     #[error("{to} did not answer within {within:?}")]
     Timeout { to: String, within: Duration },
+    #[error("endpoint {endpoint} is not who it should be: {reason}")]
+    Imposter { endpoint: String, reason: String },
     #[error("gateway refuses: {} ({})", .0.detail, reason_word(.0))]
     Refused(Refuse),
     #[error("{0}")]
@@ -134,7 +136,10 @@ impl Connector {
         within: Duration,
     ) -> Result<(Direct, Arrived), ConnectError> {
         let to = || endpoint.address.to_string();
-        let unreachable = |source| ConnectError::Unreachable { to: to(), source };
+        let unreachable = |source: io::Error| match tls::refusal(&source) {
+            Some(reason) => ConnectError::Imposter { endpoint: to(), reason: reason.to_string() },
+            None => ConnectError::Unreachable { to: to(), source },
+        };
         let config = self.config(&BTreeSet::from([endpoint.identity.clone()]), inner);
         let connecting = async {
             let stream = TcpStream::connect(endpoint.address).await?;
@@ -178,7 +183,11 @@ impl Connector {
                 let (inside, metadata) = self.front(stream);
                 Ok((inside, metadata, accept))
             }
-            (Err(error), _) => Err(unreachable(error)),
+            (Err(error), Some(answer::Answer::Accept(accept))) => Err(match tls::refusal(&error) {
+                Some(reason) => ConnectError::Imposter { endpoint: accept.endpoint_id, reason: reason.to_string() },
+                None => unreachable(error),
+            }),
+            (Err(error), None) => Err(unreachable(error)),
             (Ok(_), None) => Err(unreachable(io::ErrorKind::InvalidData.into())),
         }
     }

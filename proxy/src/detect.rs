@@ -95,6 +95,26 @@ mod tests {
         assert_eq!(spoken(b"GETTING"), Some(Spoken::Opaque));
     }
 
+    proptest::proptest! {
+        /// Whatever a client says, in whatever pieces, all of it goes on, and no more is waited for than a method has.
+        #[test]
+        fn no_bytes_break_it_and_none_is_lost(said in proptest::collection::vec(0u8.., 0..64), real in 0usize..10) {
+            let words: Vec<&[u8]> = METHODS.iter().copied().chain([PREFACE]).collect();
+            for said in [said.clone(), [words[real], said.as_slice()].concat()] {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let (spoken, rest) = runtime.block_on(async {
+                    let (spoken, mut rewound) = detect(said.as_slice()).await.unwrap();
+                    let mut rest = vec![];
+                    rewound.read_to_end(&mut rest).await.unwrap();
+                    (spoken, rest)
+                });
+                let is_http = words.iter().any(|word| said.starts_with(word));
+                proptest::prop_assert_eq!(spoken == Spoken::Http, is_http);
+                proptest::prop_assert_eq!(rest, said);
+            }
+        }
+    }
+
     #[tokio::test]
     async fn nothing_that_was_read_is_lost() {
         let (_, mut rewound) = detect(&b"SSH-2.0-client\r\n"[..]).await.unwrap();

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use http::{Method, Request, Response};
@@ -14,6 +15,7 @@ use isthmus_core::{name::HostScope, plan::service_address, statement::Protocol};
 use isthmus_runtime::{
     drain::Drain,
     listen,
+    places::Places,
     tls::{self, Accept, ClientAuth},
 };
 use tokio::{
@@ -29,7 +31,7 @@ use crate::{
     detect::{Rewound, Spoken, detect},
     error::Error,
     inbound::{self, serve_http},
-    outbound::{self, Entry, authority, explain},
+    outbound::{self, Entry, Plain, authority, explain},
     snapshot::View,
     stream,
     worker::Worker,
@@ -39,25 +41,30 @@ use crate::{
 pub(crate) const EXPLICIT: u16 = 15080;
 /// Inner connections.
 pub(crate) const INBOUND: u16 = 15006;
+/// Where the protocol is told by the client's first bytes, they come within so long.
+const FIRST_WORD: Duration = Duration::from_secs(60);
+/// Handshakes of inner connections going on at once on a worker.
+const UNPROVEN: usize = 512;
 
 /// Listens for a worker until the drain.
 pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
     let common = &worker.shared.config.common;
     let explicit = shared(SocketAddr::new(common.address, EXPLICIT))?;
     accept(&worker, explicit, |worker, stream| async move {
-        http(worker, Entry::Explicit, Rewound::fresh(stream)).await;
+        http(worker, Rc::new(Entry::Explicit), Rewound::fresh(stream)).await;
     });
     let identity = worker.shared.connector.identity();
     let alpn = Inner::ALL.map(Inner::alpn);
     let config = tls::server_config(identity, Accept::Any, &alpn, ClientAuth::Required);
     let acceptor = TlsAcceptor::from(config);
+    let unproven = Places::new(UNPROVEN);
     accept(&worker, shared(SocketAddr::new(common.address, INBOUND))?, move |worker, stream| {
-        inbound::serve(worker, acceptor.clone(), stream)
+        inbound::serve(worker, acceptor.clone(), unproven.clone(), stream)
     });
     for plain in worker.shared.config.listeners.clone() {
-        let entry = Entry::Plain(plain.upstream);
+        let entry = Rc::new(Entry::Plain(Plain::to(plain.upstream)));
         accept(&worker, shared(plain.address)?, move |worker, stream| {
-            let entry = entry.clone();
+            let entry = Rc::clone(&entry);
             async move { http(worker, entry, Rewound::fresh(stream)).await }
         });
     }
@@ -85,14 +92,14 @@ where
 }
 
 /// Serves HTTP of the application.
-async fn http<S>(worker: Rc<Worker>, entry: Entry, stream: Rewound<S>)
+async fn http<S>(worker: Rc<Worker>, entry: Rc<Entry>, stream: Rewound<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, entry) = (Rc::clone(&worker), entry.clone());
+        let (worker, entry) = (Rc::clone(&worker), Rc::clone(&entry));
         async move {
-            let connect = request.method() == Method::CONNECT && matches!(entry, Entry::Explicit);
+            let connect = request.method() == Method::CONNECT && matches!(*entry, Entry::Explicit);
             let answer = if connect { tunnel(worker, request) } else { outbound::serve(worker, entry, request).await };
             Ok::<_, std::convert::Infallible>(answer)
         }
@@ -136,15 +143,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let protocol = isthmus_core::model::port_protocol(&view.service, port).unwrap_or_default();
+    let entry = || Rc::new(Entry::Service(view.service.name.clone(), port));
     match protocol {
         Protocol::Tcp | Protocol::Tls => stream::carry(worker, view, scope, port, Rewound::fresh(client)).await,
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            http(worker, Entry::Service(view.service.name.clone(), port), Rewound::fresh(client)).await;
+            http(worker, entry(), Rewound::fresh(client)).await;
         }
-        Protocol::Detect => match detect(client).await {
-            Ok((Spoken::Http, client)) => http(worker, Entry::Service(view.service.name.clone(), port), client).await,
-            Ok((Spoken::Opaque, client)) => stream::carry(worker, view, scope, port, client).await,
-            Err(error) => tracing::debug!(%error, "a client left before it said anything"),
+        Protocol::Detect => match tokio::time::timeout(FIRST_WORD, detect(client)).await {
+            Ok(Ok((Spoken::Http, client))) => http(worker, entry(), client).await,
+            Ok(Ok((Spoken::Opaque, client))) => stream::carry(worker, view, scope, port, client).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a client left before it said anything"),
+            Err(_) => tracing::debug!("a client said nothing by which its protocol could be told"),
         },
     }
 }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use isthmus_core::{
@@ -81,10 +82,27 @@ impl Vital {
     }
 }
 
+impl Vital {
+    /// It is not who it should be: it rests at once, whatever else there is. Whether it did not rest before.
+    pub(crate) fn reject(&self) -> bool {
+        let mut record = self.record.lock();
+        let news = !record.is_ejected(now());
+        if news {
+            record.eject(now(), DISTRUST);
+            self.troubled.store(true, Ordering::Release);
+        }
+        news
+    }
+}
+
 /// The endpoints of other clusters that a service's requests met.
 #[derive(Debug, Default)]
 pub(crate) struct Remotes(Mutex<HashMap<ClusterName, HashMap<String, Arc<Vital>>>>);
 
+/// Who is not who it should be is asked again after so long: its cluster may have renamed it meanwhile.
+const DISTRUST: Duration = Duration::from_secs(30);
+/// Endpoints that a header names to be avoided; it has room for some hundred ids.
+const AVOIDED: usize = 32;
 /// Endpoints of a cluster that are remembered; beyond it those that nobody uses are forgotten.
 const REMEMBERED: usize = 1024;
 
@@ -97,6 +115,13 @@ impl Remotes {
             of_cluster.retain(|_, vital| Arc::strong_count(vital) > 1);
         }
         Arc::clone(of_cluster.entry(id.to_owned()).or_insert_with(|| Arc::new(Vital::new(id))))
+    }
+
+    /// Ids of those of a cluster that rest, as many as a header takes.
+    pub(crate) fn ejected(&self, cluster: &ClusterName) -> Vec<String> {
+        let all = self.0.lock();
+        let known = all.get(cluster).into_iter().flat_map(HashMap::iter);
+        known.filter(|(_, vital)| vital.is_ejected()).map(|(id, _)| id.clone()).take(AVOIDED).collect()
     }
 
     /// How many of a cluster rest.
@@ -121,6 +146,15 @@ mod tests {
         assert!(fail(&a) && a.is_ejected());
         assert!(!fail(&b) && !b.is_ejected());
         assert!(Arc::ptr_eq(&a, &remotes.of(&cluster, "a")));
+    }
+
+    #[test]
+    fn who_is_not_who_it_should_be_rests_at_once_and_is_avoided_even_when_it_is_the_last() {
+        let (remotes, cluster) = (Remotes::default(), "us-east".parse().unwrap());
+        let imposter = remotes.of(&cluster, "imposter");
+        remotes.of(&cluster, "honest");
+        assert!(imposter.reject() && !imposter.reject(), "it is said once");
+        assert_eq!(remotes.ejected(&cluster), ["imposter"]);
     }
 
     #[test]

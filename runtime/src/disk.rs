@@ -2,6 +2,8 @@
 //!
 //! Everything written here is readable by its own user only.
 
+mod keeper;
+
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
@@ -12,11 +14,13 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use keeper::Keeper;
+
 /// What went wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The system refused.
-    #[error("cannot {doing} {path}{hint}", path = .path.display())]
+    #[error("cannot {doing} {path}{hint}: {source}", path = .path.display())]
     Io {
         /// `read`, `write`, ...
         doing: &'static str,
@@ -52,6 +56,8 @@ impl DiskError {
     fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let hint = match source.kind() {
             io::ErrorKind::StorageFull => " (the disk is full)",
+            io::ErrorKind::QuotaExceeded => " (the disk quota is used up)",
+            io::ErrorKind::FileTooLarge => " (a limit on the size of files is reached, see ulimit -f)",
             io::ErrorKind::PermissionDenied => " (it belongs to another user)",
             io::ErrorKind::ReadOnlyFilesystem => " (the file system is read-only)",
             _ => "",

@@ -1,6 +1,7 @@
 //! The mesh's DNS on 15053, as control answers it for a cluster and a sidecar for its application: names of services at
 //! their addresses, everything else by the system's resolvers.
 
+mod message;
 mod server;
 pub mod zone;
 

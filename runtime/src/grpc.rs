@@ -1,7 +1,11 @@
 //! tonic over our own TLS: identities instead of host names, leaves that change while connections live.
 //!
-//! The server outlives whatever comes in: random bytes, half-open connections, refused handshakes, floods. The channel
-//! connects when it is used, again and again, and notices within seconds that a peer is gone without a word.
+//! The server outlives whatever comes in: random bytes, half-open connections, refused handshakes, floods. Who is still
+//! shaking hands, and who shows no identity, has one of a bounded number of places ([`crate::places`]), for a bounded
+//! time, with a bounded number of bytes. The channel connects when it is used, again and again, and notices within
+//! seconds that a peer is gone without a word.
+
+mod guest;
 
 use std::{
     io,
@@ -19,15 +23,17 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tonic::transport::{Channel, Endpoint, Server, server::Connected};
 
 use crate::{
     drain::Drain,
+    grpc::guest::Guest,
     identity::Identity,
     listen,
+    places::Places,
     tls::{self, Accept},
 };
 
@@ -44,8 +50,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// Streams of one connection.
 const MAX_STREAMS: u32 = 1024;
-/// Handshakes under way at once; further connections wait in the kernel.
+/// Handshakes under way at once.
 const MAX_HANDSHAKES: usize = 256;
+/// Connections at once whose callers show no identity: whoever enrols or joins has said all in one call.
+const MAX_GUESTS: usize = 256;
 /// Connections that wait for the HTTP/2 server.
 const ACCEPT_QUEUE: usize = 64;
 
@@ -142,30 +150,33 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, routes: tonic:
 }
 
 async fn accept_all(listener: TcpListener, tls: TlsAcceptor, out: mpsc::Sender<io::Result<Peer>>, drain: &Drain) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let (handshakes, guests) = (Places::new(MAX_HANDSHAKES), Places::new(MAX_GUESTS));
     loop {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
         let (stream, from) = tokio::select! {
             accepted = listen::accept(&listener) => accepted,
             () = drain.draining() => return,
         };
-        let (tls, out) = (tls.clone(), out.clone());
+        let (tls, out, guests) = (tls.clone(), out.clone(), guests.clone());
+        let place = handshakes.take(from.ip());
         tokio::spawn(async move {
-            let peer = handshake(stream, from, tls).await;
-            drop(permit);
-            if let Some(peer) = peer {
-                let _ = out.send(Ok(peer)).await;
+            let shaken = place.unless_needed(handshake(stream, from, tls)).await;
+            drop(place);
+            if let Some((stream, identity)) = shaken.flatten() {
+                let guest = identity.0.is_none().then(|| Guest::new(guests.take(from.ip())));
+                let _ = out.send(Ok(Peer { stream, identity, guest })).await;
             }
         });
     }
 }
 
-async fn handshake(stream: TcpStream, from: SocketAddr, tls: TlsAcceptor) -> Option<Peer> {
+type Shaken = (server::TlsStream<TcpStream>, PeerIdentity);
+
+async fn handshake(stream: TcpStream, from: SocketAddr, tls: TlsAcceptor) -> Option<Shaken> {
     let _ = stream.set_nodelay(true);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let identity = PeerIdentity(tls::peer_spiffe(stream.get_ref().1.peer_certificates()));
-            Some(Peer { stream, identity })
+            Some((stream, identity))
         }
         Ok(Err(error)) => {
             tracing::debug!(%from, reason = tls::explain(&error), "a handshake is refused");
@@ -182,6 +193,8 @@ async fn handshake(stream: TcpStream, from: SocketAddr, tls: TlsAcceptor) -> Opt
 struct Peer {
     stream: server::TlsStream<TcpStream>,
     identity: PeerIdentity,
+    /// What bounds a caller that nobody knows.
+    guest: Option<Guest>,
 }
 
 impl Connected for Peer {
@@ -193,7 +206,11 @@ impl Connected for Peer {
 
 impl AsyncRead for Peer {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let Self { stream, guest, .. } = &mut *self;
+        match guest {
+            None => Pin::new(stream).poll_read(cx, buf),
+            Some(guest) => guest.poll_read(stream, cx, buf),
+        }
     }
 }
 

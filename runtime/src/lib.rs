@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`config`] | a configuration file is read whole or refused with file, line, field and reason |
 //! | [`drain`] | everybody learns that the process ends, and how long it may take |
+//! | [`places`] | room for strangers: bounded, and a flood of them pays for itself |
 //! | [`listen`] | sockets that name the address when they cannot be bound |
 //! | [`disk`] | a file is the old one or the new one, never half of each |
 //! | [`backoff`] | waits that grow and do not beat in time |
@@ -41,6 +42,7 @@ pub mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod pass;
+pub mod places;
 pub mod readiness;
 pub mod tls;
 pub mod trust;

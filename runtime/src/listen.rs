@@ -50,14 +50,17 @@ pub fn udp_std(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSoc
 }
 
 /// The next connection, whatever happens: an error of one connection is skipped, and one of the process (no file
-/// descriptor is left) is waited out.
+/// descriptor is left) is waited out, and said once.
 pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut said = false;
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "connections cannot be accepted for the moment");
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, "connections cannot be accepted for the moment");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -198,8 +198,13 @@ fn client(verifier: PeerVerifier, leaf: Option<OwnLeaf>, alpn: &[&[u8]], exchang
 /// Why a handshake failed, in our words where the reason is ours: rustls shows a verifier's own errors as debug output.
 #[must_use]
 pub fn explain(error: &std::io::Error) -> String {
-    let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).and_then(refusal_of);
-    ours.map_or_else(|| error.to_string(), ToString::to_string)
+    refusal(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The refusal of a peer behind a failed handshake, if that is what it is.
+#[must_use]
+pub fn refusal(error: &std::io::Error) -> Option<&PeerRefused> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).and_then(refusal_of)
 }
 
 /// The refusal inside a rustls error, if that is what it is.

@@ -4,7 +4,7 @@
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use crate::federation::{JoinRequest, MemberRecord, SignedStatement};
+use crate::federation::{JoinRequest, MemberRecord, SignedDeed, SignedStatement};
 
 /// Length in bytes of a federation public key.
 pub const PUBLIC_KEY: usize = 32;
@@ -51,6 +51,11 @@ impl FederationKey {
         statement.signature = self.0.sign(&statement_bytes(statement)).as_ref().to_vec();
     }
 
+    /// Signs a deed in place.
+    pub fn sign_deed(&self, deed: &mut SignedDeed) {
+        deed.signature = self.0.sign(&deed_bytes(deed)).as_ref().to_vec();
+    }
+
     /// Signs a join request in place: the joiner holds the key it names.
     pub fn prove(&self, request: &mut JoinRequest) {
         request.proof = self.0.sign(&join_bytes(request)).as_ref().to_vec();
@@ -68,6 +73,14 @@ impl FederationKey {
 /// [`Forged`].
 pub fn verify_statement(statement: &SignedStatement, key: &[u8]) -> Result<(), Forged> {
     verify(key, &statement_bytes(statement), &statement.signature, &statement.key, &statement.cluster)
+}
+
+/// Checks a deed against the federation key of the cluster that did it.
+///
+/// # Errors
+/// [`Forged`].
+pub fn verify_deed(deed: &SignedDeed, key: &[u8]) -> Result<(), Forged> {
+    verify(key, &deed_bytes(deed), &deed.signature, "a change of the membership", &deed.cluster)
 }
 
 /// Checks that a joiner holds the federation key it names.
@@ -105,6 +118,10 @@ fn statement_bytes(s: &SignedStatement) -> Vec<u8> {
     let (epoch, number) = (s.epoch.to_be_bytes(), s.number.to_be_bytes());
     let fields = [s.mesh.as_bytes(), s.cluster.as_bytes(), s.key.as_bytes(), &epoch, &number, &s.content];
     lengthed("isthmus-statement-v1", fields)
+}
+
+fn deed_bytes(d: &SignedDeed) -> Vec<u8> {
+    lengthed("isthmus-deed-v1", [d.mesh.as_bytes(), d.cluster.as_bytes(), &d.content])
 }
 
 fn join_bytes(r: &JoinRequest) -> Vec<u8> {

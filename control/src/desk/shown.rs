@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use isthmus_core::model::{Endpoint, Endpoints, Resource, Service, Standing};
+use isthmus_core::{
+    consent,
+    model::{Endpoint, Endpoints, Resource, Service, Standing},
+};
 
 use super::Desk;
 use crate::view::{ClusterRow, ConfigRow, DnsRow, EndpointRow, EvidenceRow, ServiceRow, View};
@@ -69,6 +72,11 @@ impl Desk {
             since_seconds: self.now() / 1000,
             gateways: self.setting.advertise.clone(),
             trust_domain: self.setting.cluster.trust_domain(&self.setting.mesh).to_string(),
+            bound_by: consent::binding(
+                &self.setting.cluster,
+                consent::listed(&self.compiled.contents),
+                self.world.as_deref().map(|world| world.operators.as_slice()).unwrap_or_default(),
+            ),
             requests: EvidenceRow::default(),
         }
     }

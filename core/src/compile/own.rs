@@ -2,28 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Inputs, MOST_GROUPS, Setting, is_hash_of_revision, services::Draft};
+use super::{Inputs, MOST_GROUPS, is_hash_of_revision, services::Draft};
 use crate::{
     model::{Endpoint, EndpointState},
     name::{ServiceName, SpiffeId},
-    resource::{Body, kubernetes::Consent},
+    resource::{
+        Body,
+        kubernetes::{Consent, MeshClusterSpec},
+    },
     statement::{Bundle, Card, Content, Export, ImportRules, StateCount, Summary},
 };
 
+/// What the own cluster's MeshCluster objects say.
+fn own_specs<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = &'a MeshClusterSpec> {
+    inputs.objects.iter().filter_map(|(_, object)| match &object.body {
+        Body::MeshCluster(spec) if object.metadata.name == inputs.setting.cluster.as_str() => Some(spec),
+        _ => None,
+    })
+}
+
 pub(super) fn import_rules(inputs: &Inputs<'_>) -> ImportRules {
     let mut rules = ImportRules::default();
-    for (_, object) in &inputs.objects {
-        if let Body::MeshCluster(spec) = &object.body
-            && object.metadata.name == inputs.setting.cluster.as_str()
-        {
-            rules.strict |= spec.consent == Consent::Strict;
-            rules.namespaces.extend(spec.imports.clone());
-        }
+    for spec in own_specs(inputs) {
+        rules.strict |= spec.consent == Consent::Strict;
+        rules.namespaces.extend(spec.imports.clone());
     }
     rules
 }
 
-pub(super) fn standing_contents(setting: &Setting, rules: ImportRules) -> Vec<Content> {
+pub(super) fn standing_contents(inputs: &Inputs<'_>, rules: ImportRules) -> Vec<Content> {
+    let setting = inputs.setting;
     let card =
         Card { region: setting.region.clone(), zones: setting.zones.clone(), gateways: setting.advertise.clone() };
     let trust_domain = setting.cluster.trust_domain(&setting.mesh);
@@ -32,6 +40,10 @@ pub(super) fn standing_contents(setting: &Setting, rules: ImportRules) -> Vec<Co
         contents.push(Content::Bundle(Bundle { trust_domain, roots: setting.roots.clone() }));
     }
     contents.push(Content::ImportRules(rules));
+    let operators = own_specs(inputs).filter_map(|spec| spec.operators.clone()).flatten().collect::<BTreeSet<_>>();
+    if own_specs(inputs).any(|spec| spec.operators.is_some()) {
+        contents.push(Content::Operators { clusters: operators.into_iter().collect() });
+    }
     contents
 }
 

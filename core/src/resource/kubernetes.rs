@@ -74,6 +74,9 @@ pub struct MeshClusterSpec {
     /// Namespace to clusters it accepts services from.
     #[serde(default)]
     pub imports: BTreeMap<String, Vec<ClusterName>>,
+    /// Clusters whose policies and verbs bind this one; none written: the operators of the mesh.
+    #[serde(default)]
+    pub operators: Option<Vec<ClusterName>>,
 }
 
 /// What a namespace without an import rule accepts.

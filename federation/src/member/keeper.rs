@@ -14,14 +14,14 @@ use isthmus_wire::{
 };
 use openraft::ChangeMembers;
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::Member;
 use crate::{
     config::{ALPN, BATCH},
     raft::{Node, machine::News},
     state::{Blob, Command},
-    voters::{self, Step},
+    voters::{self, Contact, Step},
 };
 
 /// Statements of one batch.
@@ -37,6 +37,7 @@ pub(super) fn spawn(member: &Arc<Member>, changes: mpsc::UnboundedReceiver<News>
     tokio::spawn(dial_all(Arc::clone(member)));
     tokio::spawn(keep_voters(Arc::clone(member)));
     tokio::spawn(tell(Arc::clone(member)));
+    tokio::spawn(say_reach(Arc::clone(member)));
 }
 
 async fn heed(member: Arc<Member>, mut changes: mpsc::UnboundedReceiver<News>) {
@@ -57,6 +58,15 @@ async fn batch(member: Arc<Member>) {
             Ok(()) => member.pending.lock().retain(|_, statement| !waiting.contains(statement)),
             Err(refusal) => tracing::debug!(%refusal, waiting = waiting.len(), "statements wait for the log"),
         }
+    }
+}
+
+/// Whoever there is a session with knows whom else this member hears.
+async fn say_reach(member: Arc<Member>) {
+    let mut changes = member.sessions.changes();
+    changes.mark_changed();
+    while member.drain.unless(changes.changed()).await.is_some_and(|changed| changed.is_ok()) {
+        member.sessions.say_reach();
     }
 }
 
@@ -129,9 +139,24 @@ pub(crate) fn hello(member: &Member) -> SessionHello {
     }
 }
 
+/// When a session with each cluster's member was there last, or when it was first missed.
+type Seen = BTreeMap<String, Instant>;
+
+fn see(member: &Member, seen: &mut Seen) {
+    let now = Instant::now();
+    for record in member.view.members() {
+        let last = seen.entry(record.cluster.clone()).or_insert(now);
+        if member.sessions.has(&record.cluster) {
+            *last = now;
+        }
+    }
+}
+
 /// The leader's work: every member is at least a learner, the right number votes, nobody who is out is in.
 async fn keep_voters(member: Arc<Member>) {
+    let mut seen = Seen::new();
     while member.drain.unless(tokio::time::sleep(LOOK)).await.is_some() {
+        see(&member, &mut seen);
         let Some(raft) = member.raft().filter(|raft| raft.is_leader()) else { continue };
         let wanted: BTreeMap<u64, Node> = member
             .view
@@ -143,16 +168,24 @@ async fn keep_voters(member: Arc<Member>) {
         if wanted.is_empty() {
             continue;
         }
-        if let Err(error) = step(raft, &wanted, &member).await {
+        if let Err(error) = step(raft, &wanted, &member, &seen).await {
             tracing::debug!(error, "the membership is not changed yet");
         }
     }
 }
 
-async fn step(raft: &crate::raft::Raft, wanted: &BTreeMap<u64, Node>, member: &Member) -> Result<(), String> {
+async fn step(
+    raft: &crate::raft::Raft,
+    wanted: &BTreeMap<u64, Node>,
+    member: &Member,
+    seen: &Seen,
+) -> Result<(), String> {
     let metrics = super::metrics_of(raft);
-    let reachable = |node: &Node| node.cluster == member.cluster() || member.sessions.has(&node.cluster);
-    let changed = match voters::next(metrics.membership_config.membership(), wanted, reachable) {
+    let contact = |node: &Node| Contact {
+        reachable: node.cluster == member.cluster() || member.sessions.has(&node.cluster),
+        silent: seen.get(&node.cluster).map_or(Duration::ZERO, |seen| seen.elapsed()),
+    };
+    let changed = match voters::next(metrics.membership_config.membership(), wanted, contact) {
         Some(Step::Learner(id, node)) => {
             tracing::info!(cluster = node.cluster, id, "a learner is added");
             raft.add_learner(id, node, false).await

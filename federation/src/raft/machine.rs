@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use super::{TypeConfig, Types, log};
 use crate::{
     error::Error,
-    state::{Answer, Change, State},
+    state::{Answer, Change, Command, State},
 };
 
 const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
 /// The format of what is in the table.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What Raft applied, and how far.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -32,9 +32,16 @@ struct Applied {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct Kept<A = Applied> {
     version: u32,
-    applied: Applied,
+    applied: A,
+}
+
+/// How far a stored snapshot goes. Its state stays unread: that would verify everything in it again.
+#[derive(Deserialize)]
+struct Reach {
+    last: Option<LogIdOf<TypeConfig>>,
+    membership: StoredMembershipOf<TypeConfig>,
 }
 
 /// What lookers-on are told.
@@ -51,6 +58,8 @@ pub enum News {
 pub struct Machine {
     applied: Arc<RwLock<Applied>>,
     database: Arc<Database>,
+    /// How the membership's history begins, as far as this member was told when it joined.
+    beginning: Arc<[Command]>,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -58,21 +67,32 @@ fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error 
     io::Error::other(error)
 }
 
+/// Going on would be in another mesh, or back in time: Raft stops here, and the member says why.
+fn not_ours(reason: String) -> io::Error {
+    io::Error::other(format!("what the leader sends is not this mesh's history: {reason}"))
+}
+
 impl Machine {
-    /// With the last snapshot on disk; the log brings the rest.
+    /// With the last snapshot on disk; the log brings the rest. `beginning` is how the membership's history must begin.
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    pub fn open(path: &Path, news: mpsc::UnboundedSender<News>) -> Result<Self, Error> {
-        Self::on(log::open(path)?, path, news)
+    pub fn open(path: &Path, beginning: Vec<Command>, news: mpsc::UnboundedSender<News>) -> Result<Self, Error> {
+        Self::on(log::open(path)?, path, beginning, news)
     }
 
     /// The machine on an open database; `path` is what a person is told of it.
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    pub fn on(database: Database, path: &Path, news: mpsc::UnboundedSender<News>) -> Result<Self, Error> {
-        let machine = Self { applied: Arc::default(), database: Arc::new(database), news };
+    pub fn on(
+        database: Database,
+        path: &Path,
+        beginning: Vec<Command>,
+        news: mpsc::UnboundedSender<News>,
+    ) -> Result<Self, Error> {
+        let database = Arc::new(database);
+        let machine = Self { applied: Arc::default(), database, beginning: beginning.into(), news };
         let damaged = |error: io::Error| Error::Damaged { path: path.to_owned(), reason: error.to_string() };
         if let Some(bytes) = machine.stored().map_err(damaged)? {
             let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
@@ -145,6 +165,9 @@ impl<C: Types> RaftStateMachine<C> for Machine {
                     (Answer::Done, vec![])
                 }
             };
+            if !changes.is_empty() {
+                applied.state.agrees_with(&self.beginning).map_err(not_ours)?;
+            }
             drop(applied);
             changes.into_iter().for_each(|change| self.tell(News::Changed(change)));
             if let Some(responder) = responder {
@@ -167,6 +190,8 @@ impl<C: Types> RaftStateMachine<C> for Machine {
         if kept.version != VERSION {
             return Err(io::Error::other("the leader's snapshot is of another release"));
         }
+        kept.applied.state.agrees_with(&self.beginning).map_err(not_ours)?;
+        kept.applied.state.follows(&self.applied.read().state).map_err(not_ours)?;
         self.store(&snapshot)?;
         *self.applied.write() = kept.applied;
         self.tell(News::Replaced);
@@ -175,7 +200,7 @@ impl<C: Types> RaftStateMachine<C> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<C, Vec<u8>>>, io::Error> {
         let Some(bytes) = self.stored()? else { return Ok(None) };
-        let kept: Kept = serde_json::from_slice(&bytes).map_err(io_error)?;
+        let kept: Kept<Reach> = serde_json::from_slice(&bytes).map_err(io_error)?;
         let meta = SnapshotMetaOf::<C> { last_log_id: kept.applied.last, last_membership: kept.applied.membership };
         Ok(Some(SnapshotOf::<C, Vec<u8>> { meta, snapshot: bytes }))
     }

@@ -123,15 +123,18 @@ async fn eject(world: &World) {
     if at == 0 || world.belonging().len() < 4 || world.is_ejected(at) || !settled(world) {
         return;
     }
+    let Some(record) = operator.view.members().into_iter().find(|record| record.cluster == world.name(at)) else {
+        return;
+    };
     world.witness.tell(&Seen::Ejects { cluster: world.name(at) });
     world.set_ejected(at);
     // Without an answer it may be written or not; the operator asks until it is.
-    while world.goes_on()
-        && operator.write(&words::eject(world.name(at), operator.cluster(), &operator.key)).await.is_err()
-    {
+    while world.goes_on() && operator.write(&words::eject(&record, operator.cluster(), &operator.key)).await.is_err() {
         millis(200).await;
     }
 }
+
+const HERE: voters::Contact = voters::Contact { reachable: true, silent: std::time::Duration::ZERO };
 
 /// Everyone is up, and the membership is what it should be.
 pub fn settled(world: &World) -> bool {
@@ -144,5 +147,5 @@ pub fn settled(world: &World) -> bool {
     everyone
         && membership.get_joint_config().len() == 1
         && metrics.last_applied.map(|id| id.index) == metrics.last_log_index
-        && voters::next(membership, &wanted.collect(), |_| true).is_none()
+        && voters::next(membership, &wanted.collect(), |_| HERE).is_none()
 }

@@ -1,10 +1,10 @@
 //! What a member of a story does by itself: batches statements into the log, and as the leader keeps the voters.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use isthmus_federation::{
     raft::Node,
-    voters::{self, Step},
+    voters::{self, Contact, Step},
 };
 use openraft::ChangeMembers;
 
@@ -51,9 +51,12 @@ async fn keep_voters(member: Arc<Member>) {
 async fn step(member: &Member, wanted: &BTreeMap<u64, Node>) {
     let raft = member.raft();
     let metrics = member.metrics();
-    let reachable =
-        |node: &Node| node.cluster == member.cluster() || member.place.network.has(member.cluster(), &node.cluster);
-    let step = voters::next(metrics.membership_config.membership(), wanted, reachable);
+    let contact = |node: &Node| Contact {
+        reachable: node.cluster == member.cluster() || member.place.network.has(member.cluster(), &node.cluster),
+        // A story is told in less than the ten minutes after which it would count.
+        silent: Duration::ZERO,
+    };
+    let step = voters::next(metrics.membership_config.membership(), wanted, contact);
     if let Some(step) = &step {
         member.place.witness.note(&format!("{} changes the membership: {step:?}", member.cluster()));
     }

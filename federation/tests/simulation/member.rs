@@ -10,8 +10,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use isthmus_federation::{
-    Refusal, Timing,
-    join::check,
+    Refusal, Timing, join,
     raft::{
         self,
         log::Log,
@@ -81,6 +80,8 @@ pub struct Itself {
     pub raft_id: u64,
     /// The members it knew when it joined.
     pub members: Vec<MemberRecord>,
+    /// How the membership's history began, as it was told when it joined.
+    pub deeds: Vec<Command>,
 }
 
 /// The member.
@@ -149,7 +150,8 @@ impl Member {
         let said = |error: isthmus_federation::Error| error.to_string();
         let log = Log::on(database("log.redb")?, Path::new("log.redb")).map_err(said)?;
         let (news, changes) = mpsc::unbounded_channel();
-        let machine = Machine::on(database("state.redb")?, Path::new("state.redb"), news).map_err(said)?;
+        let machine =
+            Machine::on(database("state.redb")?, Path::new("state.redb"), itself.deeds.clone(), news).map_err(said)?;
         let settings = raft::settings(MESH, TIMING).map_err(said)?;
         let settings = openraft::Config {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
@@ -198,6 +200,7 @@ impl Member {
                 _ if !self.is_up() => return,
                 News::Replaced => self.machine.look(|state| self.view.replace(state)),
                 News::Changed(Change::Member(record)) => self.view.member(MESH, record),
+                News::Changed(Change::Token(_)) => {}
                 News::Changed(Change::Statement(statement)) => {
                     self.pending.lock().retain(|_, waiting| *waiting != statement);
                     self.view.hear(&statement);
@@ -293,15 +296,13 @@ impl Member {
     /// The issuer's side of a join.
     async fn admit(&self, request: JoinRequest) -> Result<JoinResponse, Refusal> {
         let refused = |error: String| Refusal { error, remedy: String::new() };
-        self.machine.look(|state| check(state, self.cluster(), MESH, &request, 0))?;
+        self.machine.look(|state| join::check(state, self.cluster(), MESH, &request, 0))?;
         let next = self.machine.look(|state| state.next_id());
         let join = words::join(&request, self.cluster(), &self.key, next);
         self.write(&join).await.map_err(refused)?;
         for _ in 0..200 {
-            let held = self.machine.look(|state| state.member(&request.cluster));
-            if let Some(held) = held.filter(|held| held.federation_key == request.federation_key) {
-                let members = self.machine.look(|state| state.members().collect());
-                return Ok(JoinResponse { raft_id: held.raft_id, members });
+            if let Some(response) = self.machine.look(|state| join::admitted(state, &request)) {
+                return Ok(response);
             }
             millis(10).await;
         }

@@ -3,7 +3,7 @@
 use isthmus_core::statement::{Card, Content, ImportRules, Version};
 use isthmus_federation::{
     join,
-    state::{Blob, Command},
+    state::{Blob, Command, Deed},
     token,
 };
 use isthmus_wire::{
@@ -48,14 +48,10 @@ pub fn bootstrap(cluster: &str, key: &FederationKey) -> (Command, Blob) {
 }
 
 /// A token is issued.
-pub fn token(ticket: &Ticket, _issuer: &FederationKey) -> Command {
-    Command::Token {
-        id: ticket.id.clone(),
-        cluster: ticket.cluster.clone(),
-        hash: token::hash(&ticket.secret),
-        expires: u64::MAX,
-        issuer: ticket.issuer.clone(),
-    }
+pub fn token(ticket: &Ticket, issuer: &FederationKey) -> Command {
+    let (id, cluster) = (ticket.id.clone(), ticket.cluster.clone());
+    let deed = Deed::Token { id, cluster, hash: token::hash(&ticket.secret), expires: u64::MAX };
+    deed.signed(MESH, &ticket.issuer, issuer)
 }
 
 /// A joiner asks with its token.
@@ -84,9 +80,10 @@ fn countersigned(mut record: MemberRecord, key: &FederationKey) -> Blob {
     Blob(record.encode_to_vec())
 }
 
-/// A member is ejected.
-pub fn eject(cluster: &str, by: &str, _key: &FederationKey) -> Command {
-    Command::Eject { cluster: cluster.into(), by: by.into() }
+/// A member, known by its entry, is ejected.
+pub fn eject(record: &MemberRecord, by: &str, key: &FederationKey) -> Command {
+    let deed = Deed::Eject { cluster: record.cluster.clone(), key: Blob(record.federation_key.clone()) };
+    deed.signed(MESH, by, key)
 }
 
 /// A statement in the name of a cluster, with whatever key.

@@ -130,7 +130,10 @@ impl World {
         let key = Arc::new(self.new_key(0));
         let (command, record) = words::bootstrap(self.name(0), &key);
         let record = prost::Message::decode(record.0.as_slice()).expect("it was just encoded");
-        let member = self.install(0, Itself { raft_id: 1, members: vec![record] }, key).await.expect("it is the first");
+        let member = self
+            .install(0, Itself { raft_id: 1, members: vec![record], deeds: vec![command.clone()] }, key)
+            .await
+            .expect("it is the first");
         let nodes = BTreeMap::from([(1, isthmus_federation::raft::Node { cluster: self.name(0).to_owned() })]);
         member.raft().initialize(nodes).await.expect("it is alone");
         member.write(&command).await.expect("it is alone");
@@ -216,7 +219,9 @@ impl World {
             (None, Some(response), Some(key)) => (response, key),
             _ => return false,
         };
-        self.install(at, Itself { raft_id: response.raft_id, members: response.members }, key).await.is_some()
+        let deeds = isthmus_federation::join::told_deeds(&response).expect("it is one build");
+        let itself = Itself { raft_id: response.raft_id, members: response.members, deeds };
+        self.install(at, itself, key).await.is_some()
     }
 
     /// The joiner's side: asks until it is in or refused.

@@ -6,32 +6,27 @@ use std::{
 };
 
 use isthmus_core::name::SpiffeId;
-use isthmus_runtime::tls;
+use isthmus_runtime::{places::Place, tls};
 use rustls_pki_types::CertificateDer;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Label, Tunnel, code, control::Channel};
 use crate::{context::Context, remote};
 
 /// Handshake and hello within so long.
 const LIMIT: Duration = Duration::from_secs(5);
-/// With fewer free handshakes than this a dialler first proves its address.
-const RETRY_BELOW: usize = 128;
+/// With more handshakes going on than this a dialler first proves its address.
+const RETRY_ABOVE: usize = 128;
 
 /// Takes tunnels until the endpoint closes.
 pub async fn accept_all(context: Context) {
     while let Some(incoming) = context.endpoint.accept().await {
-        let busy = context.limits.handshakes.available_permits() < RETRY_BELOW;
-        let Ok(permit) = context.limits.handshakes.clone().try_acquire_owned() else {
-            count(&context, "overloaded");
-            incoming.refuse();
-            continue;
-        };
+        let busy = context.limits.handshakes.taken() > RETRY_ABOVE;
         if busy && incoming.may_retry() && !incoming.remote_address_validated() {
             let _ = incoming.retry();
             continue;
         }
-        tokio::spawn(take(context.clone(), incoming, permit));
+        let place = context.limits.handshakes.take(incoming.remote_address().ip());
+        tokio::spawn(take(context.clone(), incoming, place));
     }
 }
 
@@ -39,11 +34,13 @@ fn count(context: &Context, outcome: &str) {
     context.metrics.incoming.with_label_values(&[outcome]).inc();
 }
 
-async fn take(context: Context, incoming: quinn::Incoming, permit: OwnedSemaphorePermit) {
+async fn take(context: Context, incoming: quinn::Incoming, place: Place) {
     let from = incoming.remote_address();
-    match tokio::time::timeout(LIMIT, greet(&context, incoming)).await {
+    let greeted = place.unless_needed(tokio::time::timeout(LIMIT, greet(&context, incoming))).await;
+    drop(place);
+    let Some(greeted) = greeted else { return count(&context, "displaced") };
+    match greeted {
         Ok(Ok((tunnel, channel))) => {
-            drop(permit);
             count(&context, "up");
             serve(&context, &tunnel, channel).await;
         }

@@ -53,6 +53,14 @@ enum DialError {
     Late,
 }
 
+impl DialError {
+    /// Whether somebody answered and was not who it should be, or did not take us: a human has to look.
+    fn is_refusal(&self) -> bool {
+        use quinn::ConnectionError::{ConnectionClosed, TransportError};
+        matches!(self, Self::Handshake(TransportError(_) | ConnectionClosed(_)) | Self::OtherCluster(_))
+    }
+}
+
 /// Dials what the table names, until the drain begins.
 pub async fn keep_all(context: Context) {
     let mut changes = context.table.changes();
@@ -117,7 +125,12 @@ async fn keep(context: Context, target: Target) {
             }
             Err(error) => {
                 count("failed");
-                error.to_string()
+                let reason = error.to_string();
+                if error.is_refusal() && reason != said {
+                    tracing::warn!(cluster = %target.cluster, gateway = target.gateway, reason, "the gateway is refused");
+                    said.clone_from(&reason);
+                }
+                reason
             }
         };
         if reason != said {

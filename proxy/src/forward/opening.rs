@@ -91,9 +91,25 @@ impl Opening {
         let rtt = shared.notices.path(gateway, &self.key.cluster).borrow().rtt;
         let answer_within = ANSWER_LEAST.max(rtt * 3);
         let mut header = self.header.clone();
+        header.avoid.extend(self.remotes.ejected(&self.key.cluster));
         header.deadline_ms = u32::try_from(answer_within.as_millis()).unwrap_or(u32::MAX);
         let to = LinkTo { gateway, header, identities: &self.identities, inner, answer_within };
-        let (stream, arrived, accept) = shared.connector.link(to, &self.key.service).await?;
+        let (stream, arrived, accept) = match shared.connector.link(to, &self.key.service).await {
+            Err(ConnectError::Imposter { endpoint, reason }) => {
+                self.distrust(&endpoint, &reason);
+                return Err(ConnectError::Imposter { endpoint, reason });
+            }
+            linked => linked?,
+        };
         Ok((stream, arrived, accept, gateway))
+    }
+
+    /// An endpoint without an identity of its service is avoided from now on: the remote gateway does not see who it
+    /// is, and it would pick it again and again, since it never has a connection open.
+    fn distrust(&self, endpoint: &str, reason: &str) {
+        let LinkKey { service, cluster, .. } = &self.key;
+        if self.remotes.of(cluster, endpoint).reject() {
+            tracing::warn!(%service, %cluster, endpoint, reason, "an endpoint is not who it should be; it gets nothing");
+        }
     }
 }

@@ -1,31 +1,38 @@
 //! DNS over UDP and TCP: what is the mesh's is answered from the table, everything else by the system's resolvers.
+//!
+//! Bounded in what strangers can make it hold: questions under way elsewhere, and connections, of which the oldest of
+//! the fullest source ends for a new one. Nothing is logged a question: there are thousands.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use hickory_proto::{
-    op::{Metadata, OpCode, ResponseCode},
-    rr::Record,
-};
+use hickory_proto::op::ResponseCode;
 use hickory_resolver::{
     TokioResolver,
     net::{DnsError, NetError},
 };
-use hickory_server::{
-    Server,
-    net::runtime::Time,
-    server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
-    zone_handler::MessageResponseBuilder,
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::Semaphore,
 };
-use tokio::net::{TcpListener, UdpSocket};
 
-use super::zone::{self, Answer, Table};
-use crate::{drain::Drain, listen};
+use super::{
+    message::{Asked, Read, Said, read},
+    zone::{self, Answer, Table},
+};
+use crate::{drain::Drain, listen, places::Places};
 
-/// A TCP connection that asks nothing in so long is closed.
+/// A TCP connection that asks nothing in so long, or does not take its answer, is closed.
 const TCP_IDLE: Duration = Duration::from_secs(10);
-/// Answers that wait on one TCP connection.
-const TCP_ANSWERS: usize = 64;
+/// TCP connections at once.
+const MAX_CONNECTIONS: usize = 256;
+/// Questions that the system's resolvers are asked at once; a further one is told to come again (SERVFAIL).
+const MAX_ELSEWHERE: usize = 512;
+/// Longest datagram that is read: a question has some hundred bytes.
+const LONGEST_DATAGRAM: usize = 4096;
+/// A socket that fails is tried again after so long.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// The table in force; empty before the first sync. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +49,7 @@ impl Zone {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn serve(address: SocketAddr, zone: Zone, drain: Drain) -> std::io::Result<impl Future<Output = ()> + Send> {
+pub fn serve(address: SocketAddr, zone: Zone, drain: Drain) -> io::Result<impl Future<Output = ()> + Send> {
     let (udp, tcp) = (listen::udp(address)?, listen::tcp(address)?);
     Ok(serve_on(udp, tcp, zone, drain))
 }
@@ -53,76 +60,113 @@ pub async fn serve_on(udp: UdpSocket, tcp: TcpListener, zone: Zone, drain: Drain
     if let Err(error) = &resolver {
         tracing::warn!(%error, "the system has no resolvers; only names of the mesh are answered");
     }
-    let mut server = Server::new(Handler { zone, resolver: resolver.ok() });
-    server.register_socket(udp);
-    server.register_listener(tcp, TCP_IDLE, TCP_ANSWERS);
-    drain.closed().await;
-    let _ = server.shutdown_gracefully().await;
+    let elsewhere = Semaphore::new(MAX_ELSEWHERE);
+    let server = Arc::new(Server { zone, resolver: resolver.ok(), elsewhere: Arc::new(elsewhere) });
+    tokio::select! {
+        () = by_udp(Arc::clone(&server), Arc::new(udp)) => {}
+        () = by_tcp(server, tcp, drain.clone()) => {}
+        () = drain.closed() => {}
+    }
 }
 
-struct Handler {
+struct Server {
     zone: Zone,
     resolver: Option<TokioResolver>,
+    elsewhere: Arc<Semaphore>,
 }
 
-struct Said {
-    code: ResponseCode,
-    records: Vec<Record>,
-    authority: Vec<Record>,
-    own: bool,
-}
-
-impl Handler {
-    async fn decide(&self, request: &Request) -> Said {
-        let failed = |code| Said { code, records: vec![], authority: vec![], own: false };
-        if request.metadata.op_code != OpCode::Query {
-            return failed(ResponseCode::NotImp);
+impl Server {
+    /// What the table says; `None`: it is for others to say.
+    fn own(&self, asked: &Asked) -> Option<Said> {
+        match zone::answer(self.zone.0.load().as_deref(), asked.name(), asked.kind()) {
+            Answer::Say { code, records, authority } => Some(Said { code, records, authority, own: true }),
+            Answer::Elsewhere => None,
         }
-        let Ok(info) = request.request_info() else { return failed(ResponseCode::FormErr) };
-        let (name, kind) = (info.query.original().name().clone(), info.query.query_type());
-        match zone::answer(self.zone.0.load().as_deref(), &name, kind) {
-            Answer::Say { code, records, authority } => Said { code, records, authority, own: true },
-            Answer::Elsewhere => match &self.resolver {
-                None => failed(ResponseCode::Refused),
-                Some(resolver) => match resolver.lookup(name, kind).await {
-                    Ok(found) => Said { records: found.answers().to_vec(), ..failed(ResponseCode::NoError) },
-                    Err(error) => failed(code_of(&error)),
-                },
+    }
+
+    async fn elsewhere(&self, asked: &Asked) -> Said {
+        let Some(resolver) = &self.resolver else { return Said::code(ResponseCode::Refused) };
+        let Ok(_place) = self.elsewhere.try_acquire() else { return Said::code(ResponseCode::ServFail) };
+        match resolver.lookup(asked.name().clone(), asked.kind()).await {
+            Ok(found) => Said { records: found.answers().to_vec(), ..Said::code(ResponseCode::NoError) },
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Said::code(none.response_code),
+            Err(_) => Said::code(ResponseCode::ServFail),
+        }
+    }
+
+    fn bytes(&self, asked: &Asked, said: Said, udp: bool) -> Vec<u8> {
+        asked.answer(said, self.resolver.is_some(), udp).unwrap_or_default()
+    }
+}
+
+async fn by_udp(server: Arc<Server>, socket: Arc<UdpSocket>) {
+    let mut buffer = vec![0; LONGEST_DATAGRAM];
+    loop {
+        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+            tokio::time::sleep(TRY_AGAIN).await;
+            continue;
+        };
+        let answer = match read(buffer.get(..length).unwrap_or_default()) {
+            Read::Nothing => continue,
+            Read::Wrong(said) => said,
+            Read::Asked(asked) => match server.own(&asked) {
+                Some(said) => server.bytes(&asked, said, true),
+                None if server.elsewhere.available_permits() == 0 => {
+                    server.bytes(&asked, Said::code(ResponseCode::ServFail), true)
+                }
+                None => {
+                    let (server, socket) = (Arc::clone(&server), Arc::clone(&socket));
+                    tokio::spawn(async move {
+                        let said = server.elsewhere(&asked).await;
+                        let _ = socket.send_to(&server.bytes(&asked, said, true), from).await;
+                    });
+                    continue;
+                }
             },
-        }
+        };
+        // An asker that is gone is its own affair.
+        let _ = socket.send_to(&answer, from).await;
     }
 }
 
-fn code_of(error: &NetError) -> ResponseCode {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
-        _ => ResponseCode::ServFail,
-    }
-}
-
-#[async_trait::async_trait]
-impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut out: R) -> ResponseInfo {
-        let said = self.decide(request).await;
-        let mut metadata = Metadata::response_from_request(&request.metadata);
-        metadata.response_code = said.code;
-        metadata.authoritative = said.own;
-        metadata.recursion_available = self.resolver.is_some();
-        let none: &[Record] = &[];
-        let response = MessageResponseBuilder::from_message_request(request).build(
-            metadata,
-            &said.records,
-            none,
-            &said.authority,
-            none,
-        );
-        match out.send_response(response).await {
-            Ok(info) => info,
-            Err(error) => {
-                tracing::debug!(%error, "a DNS answer could not be sent");
-                hickory_proto::op::Header { metadata, counts: hickory_proto::op::HeaderCounts::default() }.into()
+async fn by_tcp(server: Arc<Server>, listener: TcpListener, drain: Drain) {
+    let places = Places::new(MAX_CONNECTIONS);
+    loop {
+        let (stream, from) = listen::accept(&listener).await;
+        let (server, place, drain) = (Arc::clone(&server), places.take(from.ip()), drain.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = place.unless_needed(converse(&server, stream)) => {}
+                () = drain.closed() => {}
             }
-        }
+        });
+    }
+}
+
+/// Question after question, each behind its length (RFC 1035, 4.2.2), until the other side has asked all.
+async fn converse(server: &Server, mut stream: TcpStream) -> io::Result<()> {
+    let _ = stream.set_nodelay(true);
+    loop {
+        let asking = async {
+            let mut bytes = vec![0; usize::from(stream.read_u16().await?)];
+            stream.read_exact(&mut bytes).await?;
+            io::Result::Ok(bytes)
+        };
+        let bytes = tokio::time::timeout(TCP_IDLE, asking).await??;
+        let answer = match read(&bytes) {
+            Read::Nothing => return Ok(()),
+            Read::Wrong(said) => said,
+            Read::Asked(asked) => {
+                let said = match server.own(&asked) {
+                    Some(said) => said,
+                    None => server.elsewhere(&asked).await,
+                };
+                server.bytes(&asked, said, false)
+            }
+        };
+        let mut framed = u16::try_from(answer.len()).map_err(io::Error::other)?.to_be_bytes().to_vec();
+        framed.extend_from_slice(&answer);
+        tokio::time::timeout(TCP_IDLE, stream.write_all(&framed)).await??;
     }
 }
 
@@ -131,12 +175,8 @@ mod tests {
     use std::{net::Ipv4Addr, str::FromStr};
 
     use hickory_proto::{
-        op::{Message, MessageType, Query},
-        rr::{Name, RData, RecordType},
-    };
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
+        op::{Message, MessageType, OpCode, Query},
+        rr::{Name, RData, Record, RecordType},
     };
 
     use super::*;
@@ -194,5 +234,27 @@ mod tests {
         assert_eq!(by_tcp(at_tcp, nobody).await.0, ResponseCode::NXDomain);
         trigger.close("the test is over");
         tokio::time::timeout(LIMIT, serving).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_connections_and_bytes_that_are_no_dns_keeps_nobody_from_an_answer() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let (udp, tcp) = (listen::udp(any).unwrap(), listen::tcp(any).unwrap());
+        let (at_udp, at_tcp) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+        let (zone, drain) = (Zone::default(), Drain::new());
+        tokio::spawn(serve_on(udp, tcp, zone, drain));
+        let mut flood = vec![];
+        for turn in 0..MAX_CONNECTIONS * 2 {
+            let mut stream = TcpStream::connect(at_tcp).await.unwrap();
+            stream.write_all(&[0xff; 7][..turn % 7]).await.unwrap();
+            flood.push(stream);
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for length in 0..200 {
+            let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(length).collect();
+            socket.send_to(&noise, at_udp).await.unwrap();
+        }
+        assert_eq!(by_udp(at_udp, NAME).await.0, ResponseCode::ServFail);
+        assert_eq!(by_tcp(at_tcp, NAME).await.0, ResponseCode::ServFail);
     }
 }

@@ -13,6 +13,8 @@ use crate::{disk, drain::Drain};
 const LAYOUT: u32 = 1;
 /// Changes within so long are one write.
 const COALESCE: Duration = Duration::from_millis(500);
+/// A disk that took nothing is tried again after so long, whether or not anything changes.
+const TRY_AGAIN: Duration = Duration::from_secs(3);
 
 /// A resource and the version it has in its run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,7 +93,7 @@ impl Cache {
         let (file, mut changes) = (self.file.clone(), self.good.subscribe());
         async move {
             let mut failing = false;
-            while changes.changed().await.is_ok() {
+            while changed(&mut changes, failing).await {
                 let _ = drain.unless(tokio::time::sleep(COALESCE)).await;
                 let (good, file) = (changes.borrow_and_update().clone(), file.clone());
                 let written = tokio::task::spawn_blocking(move || {
@@ -102,12 +104,24 @@ impl Cache {
                     Ok(Err(error)) if !std::mem::replace(&mut failing, true) => {
                         tracing::warn!(%error, "the configuration is in force but not kept: a restart needs control");
                     }
-                    Ok(Ok(())) => failing = false,
+                    Ok(Ok(())) => {
+                        if std::mem::take(&mut failing) {
+                            tracing::info!("the configuration is kept again");
+                        }
+                    }
                     _ => {}
                 }
             }
         }
     }
+}
+
+/// Waits until there is something to write: a change, or what could not be written before. False: it is over.
+async fn changed(changes: &mut watch::Receiver<Good>, failing: bool) -> bool {
+    if failing {
+        return !matches!(tokio::time::timeout(TRY_AGAIN, changes.changed()).await, Ok(Err(_)));
+    }
+    changes.changed().await.is_ok()
 }
 
 fn read(stored: Stored) -> Good {

@@ -3,7 +3,7 @@
 use isthmus_core::name::{SpiffeId, TrustDomain};
 
 /// Why a certificate is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerRefused {
     /// The bytes cannot be parsed.
     #[error("the peer's certificate cannot be read: {reason}")]
@@ -80,4 +80,11 @@ pub enum PeerRefused {
         /// Whom we want.
         expected: String,
     },
+}
+
+/// In the same words: rustls and quinn print a verifier's own errors as debug output, into logs that people read.
+impl std::fmt::Debug for PeerRefused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }

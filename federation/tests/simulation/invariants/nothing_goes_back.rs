@@ -64,7 +64,8 @@ impl Invariant for NothingGoesBack {
                     self.applied.retain(|place, _| place.0 != **at);
                 }
                 for said in state.statements() {
-                    let key = state.member(&said.cluster).map(|record| record.federation_key).unwrap_or_default();
+                    let key =
+                        state.member(&said.cluster).map(|record| record.federation_key.clone()).unwrap_or_default();
                     let place = ((*at).to_owned(), String::new(), said.cluster.clone(), key, said.key.clone());
                     let is = version(&said);
                     if let Some(was) = self.applied.insert(place, is).filter(|was| *was > is) {

@@ -1,0 +1,56 @@
+//! A client that says exactly what it is told to, and an application that says who it is.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// Says `bytes` and reads until the other side closes.
+pub async fn say(to: SocketAddr, bytes: &[u8]) -> Result<String, String> {
+    let exchange = async {
+        let mut tcp = TcpStream::connect(to).await?;
+        tcp.write_all(bytes).await?;
+        let mut answer = Vec::new();
+        tcp.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let within = tokio::time::timeout(Duration::from_secs(10), exchange).await;
+    within.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())
+}
+
+/// Status line and body of a GET.
+pub async fn get(to: SocketAddr, target: &str) -> Result<(String, String), String> {
+    let answer = say(to, format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: {answer:?}"))?;
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
+}
+
+/// A GET that must answer 200; its body.
+pub async fn ok(to: SocketAddr, target: &str) -> Result<String, String> {
+    let (status, body) = get(to, target).await?;
+    if status.contains(" 200") { Ok(body) } else { Err(format!("{status}: {body}")) }
+}
+
+/// An application that answers every request with its name.
+pub async fn application(at: SocketAddr, name: &'static str) {
+    let listener = TcpListener::bind(at).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut buffer, mut heard) = ([0; 4096], Vec::new());
+                while let Ok(read @ 1..) = tcp.read(&mut buffer).await {
+                    heard.extend_from_slice(&buffer[..read]);
+                    while let Some(end) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
+                        heard.drain(..end + 4);
+                        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                        if tcp.write_all(answer.as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,254 @@
+//! Real sidecars of two clusters in one process, with what surrounds them: CAs that enrol them, applications, and a
+//! gateway that leads to whichever far sidecar the test wants. Their pictures come from their disks, as after a restart
+//! without control.
+#![allow(dead_code, missing_docs, reason = "each test file uses a part")]
+
+pub mod gateway;
+pub mod http;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use isthmus_ca::{
+    Ca, Settings,
+    enrol::{Asked, mint},
+};
+use isthmus_core::{
+    model::{
+        Endpoint, EndpointState, Endpoints, Group, Mesh, RemoteCluster, Resource, Service, Standing, TrafficPolicy,
+        Trust,
+    },
+    name::{ClusterName, Locality, MeshDomain, ServiceName},
+    plan::LoopbackCluster,
+    statement::{Consumers, Port, Protocol},
+};
+use isthmus_proxy::{AccessLog, Config, Format};
+use isthmus_runtime::{
+    config::Common,
+    drain::{Drain, DrainTrigger},
+    enrolment::system_identity,
+    grpc, listen,
+    tls::{self, Accept, ClientAuth},
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+pub const LIMIT: Duration = Duration::from_secs(20);
+/// The port of the service, and of its application.
+pub const PORT: u16 = 9080;
+
+pub fn mesh() -> MeshDomain {
+    "mesh.test".parse().unwrap()
+}
+
+pub fn details() -> ServiceName {
+    "bookinfo/details".parse().unwrap()
+}
+
+/// A cluster: its CA, served as control serves it, and its addresses.
+pub struct Cluster {
+    pub name: ClusterName,
+    pub ca: Ca,
+    pub at: LoopbackCluster,
+    dir: TempDir,
+    drain: Drain,
+}
+
+impl Cluster {
+    pub fn new(name: &str, number: u8) -> Self {
+        let (dir, name) = (tempfile::tempdir().unwrap(), name.parse().unwrap());
+        let ca = Ca::open_or_create(&dir.path().join("ca"), &mesh(), &name, Settings::default()).unwrap();
+        let cluster = Self { name, ca, at: LoopbackCluster::new(number), dir, drain: Drain::new() };
+        let control = system_identity(cluster.ca.trust_domain(), "control").unwrap();
+        let identity = cluster.ca.local_identity(&control, cluster.drain.clone()).unwrap();
+        let config = tls::server_config(&identity, Accept::Any, &[grpc::ALPN], ClientAuth::Optional);
+        let routes = tonic::service::Routes::new(isthmus_ca::service(cluster.ca.clone()));
+        let listener = listen::tcp(cluster.control()).unwrap();
+        tokio::spawn(grpc::serve(listener, config, routes, cluster.drain.clone()));
+        cluster
+    }
+
+    pub fn control(&self) -> SocketAddr {
+        SocketAddr::new(self.at.control(), 15012)
+    }
+
+    pub fn gateway(&self) -> SocketAddr {
+        SocketAddr::new(self.at.gateway(), 15444)
+    }
+
+    fn common(&self, name: &str, account: &str, address: IpAddr) -> Common {
+        let control = self.control().to_string();
+        let asked = Asked {
+            trust_domain: self.ca.trust_domain().clone(),
+            namespace: "bookinfo",
+            service_account: account,
+            workload: name,
+            ttl: Duration::from_secs(600),
+            control: &control,
+        };
+        let enrolment = self.dir.path().join(format!("{name}.enrolment"));
+        mint(&self.dir.path().join("ca"), &asked).unwrap().write(&enrolment).unwrap();
+        Common {
+            mesh: mesh(),
+            cluster: self.name.clone(),
+            locality: Locality { region: self.name.to_string(), zone: "a".into() },
+            name: name.into(),
+            address,
+            state_dir: self.dir.path().join(name),
+            enrolment,
+            log: None,
+        }
+    }
+
+    /// A sidecar at the workload address of this place, with this picture on its disk.
+    pub fn sidecar(&self, name: &str, account: &str, place: u8, picture: Vec<Resource>) -> Sidecar {
+        let address = self.at.workload(place);
+        let common = self.common(name, account, address);
+        let feed = common.state_dir.join("feed");
+        std::fs::create_dir_all(&feed).unwrap();
+        let resources: BTreeMap<_, _> = picture
+            .into_iter()
+            .map(|resource| (resource.key(), json!({ "version": 1, "resource": resource })))
+            .collect();
+        let kept = json!({ "version": 1, "body": { "run": "test", "resources": resources } });
+        std::fs::write(feed.join("feed.json"), kept.to_string()).unwrap();
+        let config = Config {
+            common,
+            control: self.control(),
+            namespace: "bookinfo".into(),
+            service_account: account.into(),
+            labels: BTreeMap::new(),
+            workers: 1,
+            application: address,
+            probe: None,
+            access_log: AccessLog { format: Format::Off, path: None },
+            listeners: vec![],
+        };
+        Sidecar::start(config)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.drain.trigger().close("the test is over");
+    }
+}
+
+/// A running sidecar.
+pub struct Sidecar {
+    pub address: IpAddr,
+    pub config: Config,
+    trigger: DrainTrigger,
+}
+
+impl Sidecar {
+    pub fn start(config: Config) -> Self {
+        let (trigger, drain) = Drain::pair();
+        let (address, running) = (config.common.address, config.clone());
+        tokio::spawn(async move {
+            if let Err(error) = isthmus_proxy::serve(running, drain).await {
+                eprintln!("a sidecar ended: {error}");
+            }
+        });
+        Self { address, config, trigger }
+    }
+
+    pub fn port(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address, port)
+    }
+
+    /// Its metrics, as scraped.
+    pub async fn metrics(&self) -> String {
+        http::get(self.port(15020), "/metrics").await.unwrap().1
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.trigger.close("the test is over");
+    }
+}
+
+/// `details`, with whoever answers for it.
+pub fn picture(
+    own: &Cluster,
+    others: &[&Cluster],
+    local: Vec<Endpoint>,
+    groups: Vec<(&Cluster, Group)>,
+) -> Vec<Resource> {
+    let roots = |cluster: &Cluster| {
+        let of = cluster.ca.roots().iter().map(|root| STANDARD.encode(root)).collect::<Vec<_>>();
+        (cluster.ca.trust_domain().clone(), of)
+    };
+    let trust = Trust { roots: others.iter().copied().chain([own]).map(roots).collect() };
+    let mesh = Mesh { domain: mesh(), cluster: own.name.clone(), gateways: vec![own.gateway()], member: None };
+    let service = Service {
+        name: details(),
+        global: false,
+        clusterset: true,
+        address_index: Some(16),
+        ports: vec![Port { name: "http".into(), port: PORT, protocol: Protocol::Detect }],
+        exported: Some(Consumers::All),
+        routes: vec![],
+        subsets: BTreeMap::new(),
+        policy: TrafficPolicy::default(),
+    };
+    let mut remote = BTreeMap::<ClusterName, Vec<Group>>::new();
+    for (cluster, group) in groups {
+        remote.entry(cluster.name.clone()).or_default().push(group);
+    }
+    let remote_cluster = |cluster: &&Cluster| {
+        Resource::Cluster(RemoteCluster {
+            name: cluster.name.clone(),
+            region: cluster.name.to_string(),
+            trust_domain: cluster.ca.trust_domain().clone(),
+            gateways: vec![],
+            share: 1.0,
+            standing: Standing::Alive,
+            rtt_us: 1000,
+        })
+    };
+    let mut all: Vec<_> = others.iter().map(remote_cluster).collect();
+    all.push(Resource::Trust(trust));
+    all.push(Resource::Mesh(mesh));
+    all.push(Resource::Service(service));
+    all.push(Resource::Endpoints(Endpoints { service: details(), local, remote }));
+    all
+}
+
+/// A group of `cluster` whose members answer as this service account.
+pub fn group(cluster: &Cluster, account: &str, usable: u32) -> Group {
+    let id = format!("spiffe://{}/ns/bookinfo/sa/{account}", cluster.ca.trust_domain()).parse().unwrap();
+    let identities = BTreeSet::from([id]);
+    Group { zone: "a".into(), labels: BTreeMap::new(), identities, usable, total: usable, weight: usable }
+}
+
+/// An endpoint as its own cluster has it.
+pub fn endpoint(cluster: &Cluster, name: &str, account: &str, place: u8) -> Endpoint {
+    Endpoint {
+        id: name.parse().unwrap(),
+        address: SocketAddr::new(cluster.at.workload(place), 15006),
+        locality: Locality { region: cluster.name.to_string(), zone: "a".into() },
+        labels: BTreeMap::new(),
+        identity: format!("spiffe://{}/ns/bookinfo/sa/{account}", cluster.ca.trust_domain()).parse().unwrap(),
+        weight: 1,
+        state: EndpointState::Ready,
+        targets: [(PORT, PORT)].into(),
+    }
+}
+
+/// Tries until it is so.
+pub async fn eventually<T, F: Future<Output = Result<T, String>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+    let until = tokio::time::Instant::now() + LIMIT;
+    loop {
+        match check().await {
+            Ok(found) => return found,
+            Err(reason) => assert!(tokio::time::Instant::now() < until, "{what}: {reason}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
