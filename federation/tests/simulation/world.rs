@@ -26,8 +26,10 @@ use crate::{
     words::{self, Ticket},
 };
 
+/// The cluster that begins the mesh: its operator.
+pub const FIRST: &str = "us-east";
 /// Names, in the order in which they join.
-const NAMES: [&str; 5] = ["us-east", "us-west", "eu-west", "ap-south", "sa-east"];
+const NAMES: [&str; 5] = [FIRST, "us-west", "eu-west", "ap-south", "sa-east"];
 
 /// A cluster.
 pub struct Cluster {
