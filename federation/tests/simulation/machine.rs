@@ -18,7 +18,7 @@ use prost::Message;
 
 use crate::{
     disk::Disk,
-    member::Keys,
+    place::Keys,
     plant::Plant,
     types::Virtual,
     witness::{Seen, Witness},

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use serde_json::Value;
 
-use crate::{member::Place, words, world::FIRST};
+use crate::{place::Place, words, world::FIRST};
 
 /// Shared by all members of a story.
 #[derive(Clone, Default)]

@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 use crate::{
     control::Said,
     disk::Disk,
-    member::{Itself, Member, Place},
+    member::{Itself, Member},
     network::{Ear, Letter, Network},
+    place::Place,
     plant::Plant,
     trickery::Trickery,
     types::{millis, spawn},

@@ -23,7 +23,7 @@ impl TokenOnce {
     /// After a join entry was applied: whether it let its key in, and whether that is the first by its token.
     fn look(&mut self, cluster: &str, token: &str, record: &Blob, state: &State) -> Result<(), String> {
         let Ok(record) = MemberRecord::decode(record.0.as_slice()) else { return Ok(()) };
-        if !state.member(&record.cluster).is_some_and(|held| held.federation_key == record.federation_key) {
+        if state.member(&record.cluster).is_none_or(|held| held.federation_key != record.federation_key) {
             return Ok(());
         }
         let first = self.redeemed.entry(token.to_owned()).or_insert_with(|| record.federation_key.clone());
