@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use hickory_proto::{
-    op::{Metadata, OpCode, ResponseCode},
-    rr::Record,
+    op::{Edns, Metadata, OpCode, ResponseCode},
+    rr::{RData, Record, rdata::SOA},
 };
 use hickory_resolver::{
     TokioResolver,
@@ -26,6 +26,8 @@ use crate::{drain::Drain, listen};
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// Answers that wait on one TCP connection.
 const TCP_ANSWERS: usize = 64;
+/// The longest answer by UDP, bytes: no larger one crosses every network whole (DNS flag day 2020).
+const LONGEST_UDP: u16 = 1232;
 
 /// The table in force; empty before the first sync. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -86,18 +88,29 @@ impl Handler {
                 None => failed(ResponseCode::Refused),
                 Some(resolver) => match resolver.lookup(name, kind).await {
                     Ok(found) => Said { records: found.answers().to_vec(), ..failed(ResponseCode::NoError) },
-                    Err(error) => failed(code_of(&error)),
+                    Err(error) => absence(&error),
                 },
             },
         }
     }
 }
 
-fn code_of(error: &NetError) -> ResponseCode {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
-        _ => ResponseCode::ServFail,
-    }
+/// What the resolver did not find, with the record that says how long that may be remembered (RFC 2308).
+fn absence(error: &NetError) -> Said {
+    let (code, soa) = match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => (none.response_code, none.soa.as_deref()),
+        _ => (ResponseCode::ServFail, None),
+    };
+    let record = |soa: &Record<SOA>| Record::from_rdata(soa.name.clone(), soa.ttl, RData::SOA(soa.data.clone()));
+    Said { code, records: vec![], authority: soa.map(record).into_iter().collect(), own: false }
+}
+
+/// Who sends an OPT record gets one back (RFC 6891, 6.1.1); its size is what our answer keeps to.
+fn edns(request: &Request) -> Option<Edns> {
+    let asked = request.edns.as_ref()?;
+    let mut edns = Edns::new();
+    edns.set_max_payload(asked.max_payload().clamp(512, LONGEST_UDP)).set_version(0);
+    Some(edns)
 }
 
 #[async_trait::async_trait]
@@ -108,14 +121,12 @@ impl RequestHandler for Handler {
         metadata.response_code = said.code;
         metadata.authoritative = said.own;
         metadata.recursion_available = self.resolver.is_some();
-        let none: &[Record] = &[];
-        let response = MessageResponseBuilder::from_message_request(request).build(
-            metadata,
-            &said.records,
-            none,
-            &said.authority,
-            none,
-        );
+        let (none, edns): (&[Record], _) = (&[], edns(request));
+        let mut builder = MessageResponseBuilder::from_message_request(request);
+        if let Some(edns) = &edns {
+            builder.edns(edns);
+        }
+        let response = builder.build(metadata, &said.records, none, &said.authority, none);
         match out.send_response(response).await {
             Ok(info) => info,
             Err(error) => {
@@ -145,10 +156,14 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
     const NAME: &str = "details.bookinfo.svc.clusterset.local.";
 
-    fn question(name: &str) -> Vec<u8> {
+    fn asked(name: &str) -> Message {
         let mut message = Message::new(7, MessageType::Query, OpCode::Query);
         message.add_query(Query::query(Name::from_str(name).unwrap(), RecordType::A));
-        message.to_vec().unwrap()
+        message
+    }
+
+    fn question(name: &str) -> Vec<u8> {
+        asked(name).to_vec().unwrap()
     }
 
     fn said(bytes: &[u8]) -> (ResponseCode, Vec<Ipv4Addr>) {
@@ -192,7 +207,27 @@ mod tests {
         assert_eq!(by_tcp(at_tcp, NAME).await, (ResponseCode::NoError, vec![address]));
         let nobody = "nobody.bookinfo.svc.clusterset.local.";
         assert_eq!(by_tcp(at_tcp, nobody).await.0, ResponseCode::NXDomain);
+        let mut extended = asked(NAME);
+        extended.edns = Some(Edns::new());
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(&extended.to_vec().unwrap(), at_udp).await.unwrap();
+        let mut buffer = [0; 1500];
+        let length = tokio::time::timeout(LIMIT, socket.recv(&mut buffer)).await.unwrap().unwrap();
+        let answer = Message::from_vec(&buffer[..length]).unwrap();
+        assert!(answer.edns.is_some(), "who sends an OPT record gets one back");
         trigger.close("the test is over");
         tokio::time::timeout(LIMIT, serving).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn an_absence_elsewhere_keeps_the_record_that_says_how_long_it_may_be_remembered() {
+        let name = Name::from_str("nobody.example.").unwrap();
+        let query = Query::query(name.clone(), RecordType::A);
+        let mut none = hickory_resolver::net::NoRecords::new(query, ResponseCode::NXDomain);
+        let soa = SOA::new(name.clone(), name.clone(), 1, 2, 3, 4, 5);
+        none.soa = Some(Box::new(Record::from_rdata(name, 60, soa)));
+        let said = absence(&NetError::Dns(DnsError::NoRecordsFound(none)));
+        assert_eq!((said.code, said.authority.len()), (ResponseCode::NXDomain, 1));
+        assert_eq!(absence(&NetError::Timeout).code, ResponseCode::ServFail);
     }
 }
