@@ -1,6 +1,6 @@
 //! From the application into the mesh: the explicit proxy and the service addresses, told apart, routed, sent, recorded.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -11,7 +11,7 @@ use isthmus_core::{
 };
 
 use crate::{
-    body::{Body, Watched},
+    body::{Body, Passed, Watched},
     forward::{self, FLAGS, Outcome, Steps, Target},
     snapshot::View,
     telemetry::{Party, Record, Reporter},
@@ -40,6 +40,8 @@ struct Seen {
     forwarded_for: String,
     grpc: bool,
     received: u64,
+    /// What counts `received` where nobody said it beforehand.
+    counted: Option<Rc<Cell<u64>>>,
     began: Instant,
 }
 
@@ -57,6 +59,7 @@ impl Seen {
             forwarded_for: text(headers, "x-forwarded-for").to_owned(),
             grpc: text(headers, "content-type").starts_with("application/grpc"),
             received: text(headers, "content-length").parse().unwrap_or_default(),
+            counted: None,
             began: Instant::now(),
         }
     }
@@ -76,7 +79,7 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 
 /// Serves one request of the application.
 pub(crate) async fn serve(worker: Rc<Worker>, entry: Entry, request: Request<Incoming>) -> Response<Body> {
-    let seen = Seen::of(&request);
+    let mut seen = Seen::of(&request);
     if let Entry::Plain(upstream) = entry {
         return plain(&worker, seen, upstream, request).await;
     }
@@ -96,7 +99,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, entry: Entry, request: Request<Inc
     if upgrade && request.version() != Version::HTTP_2 {
         return crate::upgrade::outbound(&worker, &view, scope, port, request).await;
     }
-    let routed = routed(&worker, &view, scope, port, request.map(Body::Incoming), &Steps::default()).await;
+    let (parts, body) = request.into_parts();
+    let (body, counted) = Body::of_request(body);
+    seen.counted = counted;
+    let request = Request::from_parts(parts, body);
+    let routed = routed(&worker, &view, scope, port, request, &Steps::default()).await;
     answer(&worker, seen, &view, routed)
 }
 
@@ -240,7 +247,7 @@ fn respond(worker: &Rc<Worker>, seen: Seen, mut record: Record, outcome: Outcome
         }
     };
     record.code = response.status().as_u16();
-    finish_with(worker, seen.began, record, response, guard)
+    finish_with(worker, seen.began, record, response, seen.counted, guard)
 }
 
 /// Nobody answered; what is said of the destination is what the caller knows.
@@ -263,6 +270,7 @@ pub(crate) fn finish_with(
     began: Instant,
     mut record: Record,
     response: Response<Body>,
+    counted: Option<Rc<Cell<u64>>>,
     guard: Option<Box<dyn std::any::Any>>,
 ) -> Response<Body> {
     if record.protocol == "grpc" {
@@ -271,19 +279,24 @@ pub(crate) fn finish_with(
     response.map(|body| match body {
         Body::Incoming(body) if !hyper::body::Body::is_end_stream(&body) => {
             let worker = Rc::clone(worker);
-            let end = move |bytes: u64, whole: bool| {
-                record.sent = bytes;
+            let end = move |passed: Passed| {
+                record.sent = passed.bytes;
+                record.received = counted.map_or(record.received, |counted| counted.get());
                 record.duration = began.elapsed();
-                if !whole {
+                if let Some(status) = passed.grpc_status.filter(|_| record.protocol == "grpc") {
+                    record.grpc_status = status.to_str().unwrap_or_default().to_owned();
+                }
+                if !passed.whole {
                     record.fault.get_or_insert(Fault::DownstreamConnectionTermination);
                 }
                 worker.telemetry.borrow_mut().request(&record);
                 drop(guard);
             };
-            Body::Watched(Box::new(Watched { body, bytes: 0, end: Some(Box::new(end)) }))
+            Body::Watched(Watched::new(body, end))
         }
         body => {
             record.sent = hyper::body::Body::size_hint(&body).exact().unwrap_or_default();
+            record.received = counted.map_or(record.received, |counted| counted.get());
             record.duration = began.elapsed();
             worker.telemetry.borrow_mut().request(&record);
             body

@@ -1,11 +1,18 @@
 //! A connection of its own down the ladder: for opaque TCP, and for requests that upgrade.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use isthmus_core::{ladder::Place as Where, name::HostScope, retry::Fault};
 use isthmus_runtime::tls;
 use isthmus_wire::tunnel::Metadata;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     connect::Inner,
@@ -93,6 +100,59 @@ async fn remote(worker: &Rc<Worker>, opening: &Opening, cluster: &str, inner: In
     Ok(Opened { stream: Box::new(stream), peer, upstream: accept.endpoint_id.into(), guard: None })
 }
 
+/// What was carried of a connection, however it ended.
+pub(crate) struct Carried {
+    /// Bytes of the client.
+    pub(crate) received: u64,
+    /// Bytes to the client.
+    pub(crate) sent: u64,
+    /// Whether both sides ended it well.
+    pub(crate) whole: bool,
+}
+
+/// Carries bytes both ways until both sides ended, or one broke.
+pub(crate) async fn both_ways<A, B>(client: &mut A, server: &mut B) -> Carried
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut counted = Counted { stream: client, read: 0, written: 0 };
+    let whole = tokio::io::copy_bidirectional(&mut counted, server).await.is_ok();
+    Carried { received: counted.read, sent: counted.written, whole }
+}
+
+/// A stream that counts; a copy that fails does not tell how far it came.
+struct Counted<'a, S> {
+    stream: &'a mut S,
+    read: u64,
+    written: u64,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut *self.stream).poll_read(cx, buf);
+        self.read += (buf.filled().len() - before) as u64;
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.written += *written as u64;
+        }
+        polled
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Carries opaque bytes to a service and records the connection.
 pub(crate) async fn carry<S>(worker: Rc<Worker>, view: Arc<View>, called: HostScope, port: u16, client: Rewound<S>)
 where
@@ -115,9 +175,9 @@ where
             record.upstream = upstream;
             record.destination = peer.party();
             worker.telemetry.borrow().opened(&record);
-            if let Ok((received, sent)) = tokio::io::copy_bidirectional(&mut client, &mut stream).await {
-                (record.received, record.sent) = (received, sent);
-            } else {
+            let carried = both_ways(&mut client, &mut stream).await;
+            (record.received, record.sent) = (carried.received, carried.sent);
+            if !carried.whole {
                 record.fault = Some(Fault::UpstreamConnectionTermination);
             }
             record.destination = peer.party();
