@@ -17,13 +17,21 @@ pub struct Size {
 }
 
 /// Home, then each line with the rest of it cleared, then everything below cleared: nothing flickers, because nothing
-/// is blanked before it is written. What does not fit is cut, because a terminal that scrolls or wraps spoils the next
-/// frame.
+/// is blanked before it is written. Long lines wrap where there is room, so that a command can be copied whole; in a
+/// small terminal blank lines go first, and what still does not fit is cut, because scrolling spoils the next frame.
 pub fn live(status: &Status, below: &str, size: Size) -> String {
-    let mut frame = String::from("\x1b[H");
     let text = draw(status) + below;
-    for line in text.lines().take(size.rows.saturating_sub(1)) {
-        frame.extend(line.chars().take(size.columns));
+    let height = |line: &str| line.chars().count().div_ceil(size.columns.max(1)).max(1);
+    let room = size.rows.saturating_sub(1);
+    let fits = |lines: &[&str]| lines.iter().map(|line| height(line)).sum::<usize>() <= room;
+    let mut lines: Vec<&str> = text.lines().collect();
+    if !fits(&lines) {
+        lines.retain(|line| !line.is_empty());
+    }
+    let width = if fits(&lines) { usize::MAX } else { size.columns };
+    let mut frame = String::from("\x1b[H");
+    for line in lines.into_iter().take(room) {
+        frame.extend(line.chars().take(width));
         frame.push_str("\x1b[K\r\n");
     }
     frame.push_str("\x1b[J");
@@ -63,8 +71,12 @@ fn cluster_lines(cluster: &ClusterStatus) -> String {
     for link in &cluster.links {
         text.push_str(&link_line(link));
     }
+    text.push_str(&killed(cluster));
     for process in cluster.processes.iter().filter(|process| is_worth_a_line(process)) {
         text.push_str(&trouble(process));
+    }
+    for refused in &cluster.refused {
+        text.push_str(&format!("  ! {refused}\n"));
     }
     text.push('\n');
     text
@@ -98,6 +110,18 @@ fn link_line(link: &Link) -> String {
         link.share * 100.0,
         link.transport
     )
+}
+
+/// What is down because somebody wanted it, and how it comes back.
+fn killed(cluster: &ClusterStatus) -> String {
+    let killed = cluster.processes.iter().filter(|process| process.state == ProcessState::Killed);
+    let names = killed.map(|process| process.name.as_str()).collect::<Vec<_>>();
+    let what = match names.len() {
+        0 => return String::new(),
+        all if all == cluster.processes.len() => "everything".to_owned(),
+        _ => names.join(", "),
+    };
+    format!("  ! killed: {what}; `isthmus cluster start {}` starts it again\n", cluster.name)
 }
 
 fn is_worth_a_line(process: &ProcessStatus) -> bool {
@@ -149,6 +173,7 @@ mod tests {
                 transport: "quic".into(),
                 ..Link::default()
             }],
+            refused: vec!["late.yaml:9: spec.ports[0].port: not a number".into()],
         };
         Status {
             mesh: "mesh.local".into(),
@@ -170,6 +195,8 @@ mod tests {
             "→ us-west",
             "420 µs   share 100 %   quic",
             "! gateway is being restarted (restart 1): exit status: 1: the address is taken",
+            "! killed: federation; `isthmus cluster start us-east` starts it again",
+            "! late.yaml:9: spec.ports[0].port: not a number",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
@@ -182,6 +209,17 @@ mod tests {
         assert!(!frame.contains("\x1b[2J"));
         assert_eq!(frame.matches("\x1b[K\r\n").count(), draw(&status()).lines().count() + 1);
         let small = live(&status(), "try next", Size { rows: 3, columns: 4 });
-        assert_eq!(small, "\x1b[Hmesh\x1b[K\r\n\x1b[K\r\n\x1b[J");
+        assert_eq!(small, "\x1b[Hmesh\x1b[K\r\nus-e\x1b[K\r\n\x1b[J");
+    }
+
+    #[test]
+    fn a_command_longer_than_the_terminal_is_wide_stays_whole_where_there_is_room() {
+        let command = format!("curl {}", "x".repeat(100));
+        let blanks = draw(&status()).lines().filter(|line| line.is_empty()).count();
+        let whole = |rows| live(&status(), &command, Size { rows, columns: 80 }).contains(&command);
+        let wrapped: usize = draw(&status()).lines().map(|line| line.chars().count().div_ceil(80).max(1)).sum();
+        assert!(whole(wrapped + 3));
+        assert!(whole(wrapped + 3 - blanks), "blank lines go first");
+        assert!(!whole(wrapped + 2 - blanks));
     }
 }

@@ -39,6 +39,9 @@ pub struct ClusterStatus {
     pub requests_per_second: f64,
     /// How it sees the others.
     pub links: Vec<Link>,
+    /// What is refused of its configuration: file, line, field and reason.
+    #[serde(default)]
+    pub refused: Vec<String>,
 }
 
 /// A process as it is now.
