@@ -29,7 +29,7 @@ pub fn hints(plan: &Plan, state: &StateDir) -> String {
          \x20 isthmus trace curl@{} {called}.bookinfo\n\
          \x20 isthmus clusters; isthmus services; isthmus endpoints reviews.bookinfo; isthmus proxy-status\n\
          \x20 isthmus cluster kill {last}; isthmus cluster start {last}\n\
-         state and logs are in {}; edit a cluster's configuration in clusters/<name>/config\n",
+         state and logs: {}; configuration: clusters/<name>/config in it\n",
         alias(state),
         first.name,
         state.path().display()

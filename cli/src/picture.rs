@@ -17,20 +17,23 @@ pub struct Size {
 }
 
 /// Home, then each line with the rest of it cleared, then everything below cleared: nothing flickers, because nothing
-/// is blanked before it is written. Long lines wrap where there is room, so that a command can be copied whole; in a
-/// small terminal blank lines go first, and what still does not fit is cut, because scrolling spoils the next frame.
-pub fn live(status: &Status, below: &str, size: Size) -> String {
-    let text = draw(status) + below;
-    let height = |line: &str| line.chars().count().div_ceil(size.columns.max(1)).max(1);
-    let room = size.rows.saturating_sub(1);
-    let fits = |lines: &[&str]| lines.iter().map(|line| height(line)).sum::<usize>() <= room;
-    let mut lines: Vec<&str> = text.lines().collect();
-    if !fits(&lines) {
-        lines.retain(|line| !line.is_empty());
+/// is blanked before it is written. Lines of the picture are cut at the terminal's width. Commands wrap, so that they
+/// can be copied whole; in a small terminal blank lines go for them, and where that is not enough they are cut too,
+/// because scrolling spoils the next frame.
+pub fn live(status: &Status, commands: &str, size: Size) -> String {
+    let (room, columns) = (size.rows.saturating_sub(1), size.columns.max(1));
+    let picture = draw(status);
+    let mut picture: Vec<&str> = picture.lines().collect();
+    let height = |line: &str| line.chars().count().div_ceil(columns).max(1);
+    let below: usize = commands.lines().map(height).sum();
+    if picture.len() + below > room {
+        picture.retain(|line| !line.is_empty());
     }
-    let width = if fits(&lines) { usize::MAX } else { size.columns };
+    let wraps = picture.len() + below <= room;
+    let lines = picture.into_iter().map(|line| (line, columns));
+    let lines = lines.chain(commands.lines().map(|line| (line, if wraps { usize::MAX } else { columns })));
     let mut frame = String::from("\x1b[H");
-    for line in lines.into_iter().take(room) {
+    for (line, width) in lines.take(room) {
         frame.extend(line.chars().take(width));
         frame.push_str("\x1b[K\r\n");
     }
@@ -215,11 +218,12 @@ mod tests {
     #[test]
     fn a_command_longer_than_the_terminal_is_wide_stays_whole_where_there_is_room() {
         let command = format!("curl {}", "x".repeat(100));
+        let lines = draw(&status()).lines().count();
         let blanks = draw(&status()).lines().filter(|line| line.is_empty()).count();
         let whole = |rows| live(&status(), &command, Size { rows, columns: 80 }).contains(&command);
-        let wrapped: usize = draw(&status()).lines().map(|line| line.chars().count().div_ceil(80).max(1)).sum();
-        assert!(whole(wrapped + 3));
-        assert!(whole(wrapped + 3 - blanks), "blank lines go first");
-        assert!(!whole(wrapped + 2 - blanks));
+        // Two lines of command, and the last one of the terminal, which stays empty.
+        assert!(whole(lines + 3));
+        assert!(whole(lines + 3 - blanks), "blank lines go first");
+        assert!(!whole(lines + 2 - blanks));
     }
 }

@@ -110,16 +110,17 @@ fn target(worker: &Worker, service: &ServiceName, port: u16) -> Option<SocketAdd
 async fn tcp(worker: Rc<Worker>, caller: Caller, mut stream: Fronted<TlsStream<TcpStream>>) {
     let began = Instant::now();
     let mut record = record(&worker, &caller, "tcp");
-    worker.telemetry.borrow().opened(&record);
     match TcpStream::connect(caller.target).await {
         Ok(mut application) => {
             let _ = application.set_nodelay(true);
-            let carried = stream::both_ways(&mut stream, &mut application).await;
-            (record.received, record.sent) = (carried.received, carried.sent);
+            let told = |record: &mut Record| record.source = caller.peer.party();
+            stream::tell(&worker, &mut record, &caller.peer, told, &mut stream, &mut application).await;
         }
-        Err(_) => record.fault = Some(Fault::UpstreamConnectionFailure),
+        Err(_) => {
+            record.fault = Some(Fault::UpstreamConnectionFailure);
+            worker.telemetry.borrow().opened(&record);
+        }
     }
-    record.source = caller.peer.party();
     record.duration = began.elapsed();
     worker.telemetry.borrow_mut().closed(&record);
 }

@@ -226,7 +226,7 @@ thread_local! {
     static UNKNOWN: Arc<Party> = Arc::default();
 }
 
-pub(crate) fn unknown() -> Arc<Party> {
+fn unknown() -> Arc<Party> {
     UNKNOWN.with(Arc::clone)
 }
 
@@ -251,7 +251,7 @@ fn respond(worker: &Rc<Worker>, seen: Seen, mut record: Record, outcome: Outcome
 }
 
 /// Nobody answered; what is said of the destination is what the caller knows.
-fn nobody(worker: &Rc<Worker>) -> Arc<Party> {
+pub(crate) fn nobody(worker: &Worker) -> Arc<Party> {
     thread_local! {
         static NOBODY: std::cell::OnceCell<Arc<Party>> = const { std::cell::OnceCell::new() };
     }
@@ -350,9 +350,10 @@ async fn elsewhere(
 async fn plain(worker: &Rc<Worker>, seen: Seen, upstream: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let record = Record { upstream: upstream.to_string().into(), mutual_tls: false, ..record(worker, &seen) };
     let outcome = match forward::plain(worker, upstream, request.map(Body::Incoming)).await {
-        Ok((answer, peer)) => {
+        Ok((answer, _)) => {
+            // Nobody of the mesh, who could say what it is.
             let upstream = Arc::clone(&record.upstream);
-            Outcome { answer: Ok(answer), detail: String::new(), peer: Some(peer), upstream, guard: None }
+            Outcome { answer: Ok(answer), detail: String::new(), peer: None, upstream, guard: None }
         }
         Err(failed) => Routed::failed(failed.fault, failed.detail).outcome,
     };

@@ -18,7 +18,7 @@ use crate::{
     connect::Inner,
     detect::Rewound,
     forward::{Opening, Steps, Target},
-    outbound::unknown,
+    outbound::nobody,
     pool::{Peer, link::LinkKey},
     snapshot::View,
     telemetry::{Record, Reporter},
@@ -110,13 +110,13 @@ pub(crate) struct Carried {
     pub(crate) whole: bool,
 }
 
-/// Carries bytes both ways until both sides ended, or one broke.
-pub(crate) async fn both_ways<A, B>(client: &mut A, server: &mut B) -> Carried
+/// Carries bytes both ways until both sides ended, or one broke; `moved` is called whenever something may have.
+pub(crate) async fn both_ways<A, B>(client: &mut A, server: &mut B, mut moved: impl FnMut()) -> Carried
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut counted = Counted { stream: client, read: 0, written: 0 };
+    let mut counted = Counted { stream: client, read: 0, written: 0, moved: &mut moved };
     let whole = tokio::io::copy_bidirectional(&mut counted, server).await.is_ok();
     Carried { received: counted.read, sent: counted.written, whole }
 }
@@ -126,6 +126,7 @@ struct Counted<'a, S> {
     stream: &'a mut S,
     read: u64,
     written: u64,
+    moved: &'a mut dyn FnMut(),
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
@@ -133,6 +134,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut *self.stream).poll_read(cx, buf);
         self.read += (buf.filled().len() - before) as u64;
+        (self.moved)();
         polled
     }
 }
@@ -143,6 +145,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
         if let Poll::Ready(Ok(written)) = &polled {
             self.written += *written as u64;
         }
+        (self.moved)();
         polled
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -151,6 +154,33 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
+}
+
+/// Carries a connection and tells that it was opened once the peer has said who it is, at the latest when it ends: a
+/// connection is opened and closed under the same labels.
+pub(crate) async fn tell<A, B>(
+    worker: &Worker,
+    record: &mut Record,
+    peer: &Peer,
+    name: impl Fn(&mut Record),
+    client: &mut A,
+    server: &mut B,
+) -> Carried
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut told = false;
+    let mut tell = |known: bool| {
+        if known && !std::mem::replace(&mut told, known) {
+            name(record);
+            worker.telemetry.borrow().opened(record);
+        }
+    };
+    let carried = both_ways(client, server, || tell(peer.is_known())).await;
+    tell(true);
+    (record.received, record.sent) = (carried.received, carried.sent);
+    carried
 }
 
 /// Carries opaque bytes to a service and records the connection.
@@ -173,14 +203,11 @@ where
         }
         Ok(Opened { mut stream, peer, upstream, guard }) => {
             record.upstream = upstream;
-            record.destination = peer.party();
-            worker.telemetry.borrow().opened(&record);
-            let carried = both_ways(&mut client, &mut stream).await;
-            (record.received, record.sent) = (carried.received, carried.sent);
+            let told = |record: &mut Record| record.destination = peer.party();
+            let carried = tell(&worker, &mut record, &peer, told, &mut client, &mut stream).await;
             if !carried.whole {
                 record.fault = Some(Fault::UpstreamConnectionTermination);
             }
-            record.destination = peer.party();
             drop(guard);
         }
     }
@@ -193,7 +220,7 @@ pub(crate) fn record(worker: &Worker, view: &View) -> Record {
     Record {
         reporter: Reporter::Source,
         source: Arc::clone(&worker.shared.own),
-        destination: unknown(),
+        destination: nobody(worker),
         service: Arc::clone(&view.host),
         service_name: view.service.name.name().into(),
         service_namespace: view.service.name.namespace().into(),

@@ -150,7 +150,7 @@ pub(crate) fn switch(
     let (server, worker) = (hyper::upgrade::on(&mut answer), Rc::clone(worker));
     tokio::task::spawn_local(async move {
         if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
-            let carried = stream::both_ways(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
+            let carried = stream::both_ways(&mut TokioIo::new(client), &mut TokioIo::new(server), || {}).await;
             (record.received, record.sent) = (carried.received, carried.sent);
         }
         record.duration = began.elapsed();

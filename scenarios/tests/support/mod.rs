@@ -17,7 +17,7 @@ use std::{
 use isthmus_scenarios::{
     admin,
     mesh::{self, Mesh},
-    plan::{ClusterPlan, bookinfo},
+    plan::{ClusterPlan, Plan, bookinfo},
     state::StateDir,
 };
 use serde_json::Value;
@@ -40,7 +40,7 @@ fn build() -> PathBuf {
     profile.join("isthmus")
 }
 
-/// A raised mesh of three clusters.
+/// A raised mesh.
 pub struct Raised {
     pub mesh: Arc<Mesh>,
     pub folder: tempfile::TempDir,
@@ -49,8 +49,12 @@ pub struct Raised {
 impl Raised {
     /// Clusters numbered from `first_number` in the address plan; tests that run side by side take different ones.
     pub async fn up(first_number: u8) -> Self {
+        Self::up_as(bookinfo::plan(3, first_number).expect("the demo's plan")).await
+    }
+
+    /// As it is planned.
+    pub async fn up_as(plan: Plan) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the mesh");
-        let plan = bookinfo::plan(3, first_number).expect("the demo's plan");
         let state = StateDir::at(folder.path()).expect("a state directory");
         let (mesh, _) = Mesh::spawn(plan, state, binary()).expect("the mesh begins");
         let raised = Self { mesh, folder };

@@ -6,7 +6,9 @@ use crate::{
     PATIENCE,
     support::{
         Raised, eventually,
+        load::get,
         prometheus::{self, Scrape},
+        url,
     },
 };
 
@@ -20,6 +22,11 @@ const OF_REQUESTS: &str = "response_code grpc_response_status";
 
 /// us-west's `curl` has called the echo of other clusters by every protocol.
 pub async fn both_sides_tell_of_every_request(mesh: &Raised) {
+    // What is none of the mesh's is passed on, and told of too.
+    let outside = format!("http://{}:15020/metrics", mesh.cluster("us-west").addresses().control());
+    assert_eq!(get(mesh.curl("us-west"), &outside).await.expect("it is passed on").status, 200);
+    let nowhere = url("nobody", "/");
+    assert_eq!(get(mesh.curl("us-west"), &nowhere).await.expect("it is refused").status, 404);
     every_role_gives_metrics_that_a_strict_reader_takes(mesh).await;
     eventually("both sides have told the same", PATIENCE, || async {
         let source = prometheus::parse(&mesh.metrics("us-west", "curl").await);
