@@ -4,7 +4,7 @@ use std::{
     fs::File,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,6 +25,9 @@ use crate::{
 /// How often the background half is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// So long after the first answer clusters may need to see each other's paths; the table is worth that wait.
+pub const SETTLES: Duration = Duration::from_secs(2);
+
 /// # Errors
 /// One line: why there is no mesh, as the background half gave it.
 pub async fn detach(state: &StateDir, up: &Up) -> Result<()> {
@@ -34,7 +37,7 @@ pub async fn detach(state: &StateDir, up: &Up) -> Result<()> {
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
     let path = logs.join("up.log");
     let mut background = spawn(state, up, &path)?;
-    let mut told = 0;
+    let (mut told, mut answering) = (0, None);
     loop {
         let ended = background.try_wait()?;
         let said = std::fs::read_to_string(&path).unwrap_or_default();
@@ -43,7 +46,10 @@ pub async fn detach(state: &StateDir, up: &Up) -> Result<()> {
             return Err(why(&said, &path.display().to_string(), ended));
         }
         if let Some(status) = ask(state).await.filter(|status| status.answered_ms.is_some()) {
-            return answered(state, &status);
+            let since = *answering.get_or_insert_with(Instant::now);
+            if status.is_settled() || since.elapsed() > SETTLES {
+                return answered(state, &status);
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -77,7 +83,7 @@ fn tell(said: &str, told: usize) -> usize {
 
 fn answered(state: &StateDir, status: &Status) -> Result<()> {
     let after = status.answered_ms.unwrap_or_default();
-    out::line(format_args!("the mesh answers, {}.{} s after the start\n", after / 1000, after % 1000 / 100));
+    out::line(format_args!("the mesh answers, {:.1} s after the start\n", after as f64 / 1000.0));
     out::raw(&(picture::draw(status) + &hints(&state.plan()?, state)));
     out::line(format_args!("it runs in the background (process {}); end it with `isthmus down`", status.pid));
     Ok(())

@@ -54,7 +54,7 @@ fn headline(status: &Status) -> String {
     let seconds = status.up_ms / 1000;
     let up = format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     let answers = match (status.answered_ms, &status.coming_up) {
-        (Some(ms), _) => format!("answered after {}.{} s", ms / 1000, ms % 1000 / 100),
+        (Some(ms), _) => format!("answered after {:.1} s", ms as f64 / 1000.0),
         (None, Some(step)) => format!("coming up: {step}"),
         (None, None) => "coming up".into(),
     };

@@ -8,6 +8,7 @@ use isthmus_scenarios::{
     plan::{Plan, bookinfo},
     socket,
     state::{Found, StateDir},
+    status::Status,
     supervisor::Event,
 };
 use tokio::{
@@ -17,7 +18,7 @@ use tokio::{
 
 use crate::{
     args::Up,
-    detach::detach,
+    detach::{SETTLES, detach},
     hints::hints,
     out,
     picture::{self, Size},
@@ -61,7 +62,8 @@ async fn foreground(state: &StateDir, plan: Plan, up: &Up) -> Result<()> {
     let outcome = match raised {
         Some(Ok(after)) => {
             out::line(format_args!("the mesh answers, {:.1} s after the start\n", after.as_secs_f64()));
-            out::line(format_args!("{}{}", picture::draw(&mesh.status().await), hints(&mesh.plan, state)));
+            let table = picture::draw(&settled(&mesh, &mut stop).await);
+            out::line(format_args!("{table}{}", hints(&mesh.plan, state)));
             keep(&mesh, up, &mut stop, &down).await;
             Ok(())
         }
@@ -75,6 +77,21 @@ async fn foreground(state: &StateDir, plan: Plan, up: &Up) -> Result<()> {
     mesh.supervisor.stop().await;
     let _ = std::fs::remove_file(state.socket());
     outcome
+}
+
+/// The mesh's status once its clusters have seen each other, which is a moment after the first answer.
+async fn settled(mesh: &Mesh, stop: &mut Stop) -> Status {
+    let until = tokio::time::Instant::now() + SETTLES;
+    loop {
+        let status = mesh.status().await;
+        if status.is_settled() || tokio::time::Instant::now() > until {
+            return status;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            () = stop.asked() => return status,
+        }
+    }
 }
 
 /// Until somebody ends it: a live picture on a terminal, silence elsewhere.
@@ -125,22 +142,32 @@ async fn tell(mut events: broadcast::Receiver<Event>, plain: bool) {
 }
 
 /// SIGINT, SIGTERM, SIGHUP.
-pub struct Stop([tokio::signal::unix::Signal; 3]);
+pub struct Stop {
+    signals: [tokio::signal::unix::Signal; 3],
+    asked: bool,
+}
 
 impl Stop {
     /// # Errors
     /// When the system takes no signal handler.
     pub fn listen() -> Result<Self> {
-        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        Ok(Self { signals: [interrupt?, terminate?, hangup?], asked: false })
     }
 
+    /// Returns once it was asked, and at once ever after.
     pub async fn asked(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
+        if self.asked {
+            return;
+        }
+        let [interrupt, terminate, hangup] = &mut self.signals;
         tokio::select! {
             _ = interrupt.recv() => {},
             _ = terminate.recv() => {},
             _ = hangup.recv() => {},
         }
+        self.asked = true;
     }
 }
 

@@ -22,7 +22,7 @@ fn a_mesh_in_the_background_answers_its_commands_and_goes_without_a_trace() {
     let yard = Yard::new(144);
     let said = yard.says(UP);
     for part in [
-        "12 processes of 1 clusters started",
+        "12 processes of 1 cluster started",
         "us-east bootstrapped the mesh",
         "the mesh answers, ",
         "us-east      12/12 processes",
@@ -129,7 +129,7 @@ fn a_refused_file_is_shown_where_people_look(yard: &Yard) {
 
 fn what_an_earlier_run_left_is_told_in_one_line(yard: &Yard) {
     let said = yard.refuses(&["up", "--clusters", "2"]);
-    assert!(said.contains("holds another mesh (1 clusters from 127.144.1.1)"), "{said}");
+    assert!(said.contains("holds another mesh (1 cluster from 127.144.1.1)"), "{said}");
     let plan = yard.state().join("mesh.json");
     let whole = std::fs::read_to_string(&plan).unwrap();
     std::fs::write(&plan, &whole[..whole.len() / 2]).unwrap();
@@ -164,7 +164,7 @@ fn ctrl_c_while_a_mesh_comes_up_in_the_background_leaves_nothing() {
     let yard = Yard::new(142);
     let interrupted = || {
         let mut up = yard.start(UP);
-        up.until("processes of 1 clusters started");
+        up.until("processes of 1 cluster started");
         up.signal(Signal::INT);
         up.end()
     };

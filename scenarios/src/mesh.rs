@@ -86,7 +86,7 @@ impl Mesh {
             self.progress.lock().step = Some(text);
         };
         let Some((first, others)) = self.plan.clusters.split_first() else { bail!("a mesh without clusters") };
-        step(format!("{} processes of {} clusters started", self.plan.processes().len(), self.plan.clusters.len()));
+        step(format!("{} processes of {} started", self.plan.processes().len(), self.plan.size()));
         if !self.is_joined(first).await? {
             operator::bootstrap(member(first)).await?;
             step(format!("{} bootstrapped the mesh", first.name));

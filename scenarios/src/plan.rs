@@ -211,6 +211,13 @@ impl Plan {
         self.cluster(name).ok_or_else(|| anyhow::anyhow!("no cluster {name} in this mesh; there are {}", names()))
     }
 
+    /// How many clusters it has, in words.
+    #[must_use]
+    pub fn size(&self) -> String {
+        let noun = if self.clusters.len() == 1 { "cluster" } else { "clusters" };
+        format!("{} {noun}", self.clusters.len())
+    }
+
     /// All processes, every cluster's control first.
     #[must_use]
     pub fn processes(&self) -> Vec<Process> {

@@ -154,10 +154,10 @@ impl StateDir {
     pub fn settle(&self, plan: &Plan) -> Result<Found> {
         let found = match self.earlier()? {
             Some(earlier) if earlier.clusters != plan.clusters => bail!(
-                "{} holds another mesh ({} clusters from {}), left by an earlier run; raise that one again, remove \
+                "{} holds another mesh ({} from {}), left by an earlier run; raise that one again, remove \
                  the directory, or raise this one with another --state-dir",
                 self.0.display(),
-                earlier.clusters.len(),
+                earlier.size(),
                 earlier.clusters.first().map_or_else(String::new, |first| first.addresses().control().to_string())
             ),
             Some(_) => Found::Earlier,

@@ -26,6 +26,17 @@ pub struct Status {
     pub clusters: Vec<ClusterStatus>,
 }
 
+impl Status {
+    /// Whether every cluster has seen every other one; right after the first answer some have not.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let others = self.clusters.len().saturating_sub(1);
+        self.clusters.iter().all(|one| {
+            one.links.len() == others && one.links.iter().all(|link| link.rtt_us > 0 && link.standing != "unknown")
+        })
+    }
+}
+
 /// A cluster as it is now.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClusterStatus {
