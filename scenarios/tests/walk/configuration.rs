@@ -4,6 +4,7 @@ use isthmus_scenarios::admin;
 
 use crate::{
     PATIENCE,
+    protocols::switched,
     support::{
         Raised, eventually,
         load::{Client, Sample, count_by, get},
@@ -43,6 +44,7 @@ pub async fn rules_work_across_clusters(mesh: &Raised) {
     weights_split_between_other_clusters(mesh).await;
     a_host_leads_to_another_clusters_service(mesh).await;
     a_timeout_holds_for_another_clusters_answer(mesh).await;
+    an_upgrade_follows_the_rules_too(mesh).await;
     every_proxy_has_taken_what_it_was_sent(mesh).await;
 }
 
@@ -108,6 +110,35 @@ async fn a_timeout_holds_for_another_clusters_answer(mesh: &Raised) {
     becomes(mesh, "us-west", &url("echo", "/delay/10000"), "the timeout is in force", late).await;
     std::fs::remove_file(&file).expect("removed");
     becomes(mesh, "us-west", &url("echo", "/delay/400"), "the timeout is gone", |got| got.status == 200).await;
+}
+
+/// v2 of the echo runs only in eu-west; v1 there and in us-east.
+async fn an_upgrade_follows_the_rules_too(mesh: &Raised) {
+    let file = mesh.mesh.state.config(&mesh.cluster("us-west").name).join("test.yaml");
+    let host = "echo.bookinfo.svc.clusterset.local";
+    let subset = format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: echo\n  namespace: bookinfo\nspec:\n  host: {host}\n  subsets:\n    - name: second\n      labels:\n        version: v2\n"
+    );
+    let route = format!("    - route:\n        - destination:\n            host: {host}\n            subset: second\n");
+    std::fs::write(&file, rule("echo", &route) + &subset).expect("written");
+    let second = |got: &Sample| got.error.is_empty() && got.status == 200 && got.workload == "echo-v2-b";
+    let client = Client::new(mesh.curl("us-west"));
+    eventually("eight requests in a row reach the second version", PATIENCE, || async {
+        for _ in 0..8 {
+            let got = client.get(&url("echo", "/status/200")).await?;
+            anyhow::ensure!(second(&got), "{got:?}");
+        }
+        Ok(())
+    })
+    .await;
+    let address = mesh.service_address("us-west", "echo").await;
+    for _ in 0..8 {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("the sidecar listens for the service");
+        let (mut socket, received) = switched(stream).await;
+        assert_eq!(received["workload"], "echo-v2-b", "{received}");
+        socket.close(None).await.expect("it is open");
+    }
+    std::fs::remove_file(&file).expect("removed");
 }
 
 async fn every_proxy_has_taken_what_it_was_sent(mesh: &Raised) {

@@ -9,7 +9,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
-use tokio_tungstenite::{client_async, tungstenite::Message};
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 use crate::{
     PATIENCE,
@@ -101,12 +101,18 @@ async fn grpc(address: SocketAddr) {
     assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
 }
 
-async fn websocket(stream: TcpStream) {
+/// A WebSocket to the echo, and what it received.
+pub async fn switched(stream: TcpStream) -> (WebSocketStream<TcpStream>, Value) {
     let (mut socket, _) = client_async(format!("ws://{ECHO}:9080/chat"), stream).await.expect("echo switches");
-    let received: Value = match socket.next().await {
+    let received = match socket.next().await {
         Some(Ok(Message::Text(text))) => serde_json::from_str(&text).expect("JSON"),
         other => panic!("{other:?}"),
     };
+    (socket, received)
+}
+
+async fn websocket(stream: TcpStream) {
+    let (mut socket, received) = switched(stream).await;
     assert_eq!(
         (&received["protocol"], &received["peer_identity"]),
         (&"websocket".into(), &CALLER.into()),
