@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
+    counters::Counter,
     http::{self, Target},
     process::Process,
     yard::{self, Yard},
@@ -73,8 +74,8 @@ pub struct Running {
     pub measured: Vec<Process>,
     /// Processes it needs that no request passes through.
     pub aside: Vec<Process>,
-    /// Where its own counters are: what is measured must count, or the comparison is not equal.
-    pub metrics: Option<Target>,
+    /// The counters of each measured process: all must count, or the comparison is not equal.
+    pub counters: Vec<Counter>,
 }
 
 impl Running {

@@ -9,13 +9,16 @@
 //! (A B C A B C …), so that whatever the machine does meanwhile meets all of them; the table shows medians and ratios.
 //!
 //! From the bottom: [`tools`] (what must be installed), [`process`] (children and their CPU), [`http`] (one probe), [`load`] (wrk),
-//! [`certificates`], [`yard`] (addresses, files, the backend), [`contender`] (one file a proxy), [`measure`] (the rounds), [`report`].
+//! [`certificates`], [`yard`] (addresses, files, the backend), [`counters`] (what a proxy says it carried), [`contender`] (one file a
+//! proxy), [`measure`] (the rounds), [`report`] (medians and ratios), [`page`] (`benches/RESULTS.md`).
 
 pub mod certificates;
 pub mod contender;
+pub mod counters;
 pub mod http;
 pub mod load;
 pub mod measure;
+pub mod page;
 pub mod process;
 pub mod report;
 pub mod tools;

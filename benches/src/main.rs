@@ -1,13 +1,14 @@
 //! `cargo run --release -p isthmus-benches -- hop|pair|all`: measures, prints, and with `--write` keeps the numbers.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use isthmus_benches::{
     contender::{Case, Contender},
     measure::{self, Plan},
-    report::{self, Report},
+    page,
+    report::Report,
     tools::Tools,
     yard::Yard,
 };
@@ -57,8 +58,17 @@ enum Output {
     Json,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("isthmus-benches: {reason:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
     let contenders = if arguments.only.is_empty() { Contender::ALL.to_vec() } else { arguments.only };
     let cases = match arguments.what {
         What::Hop => vec![Case::Hop],
@@ -76,7 +86,7 @@ fn main() -> Result<()> {
         Output::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
     }
     if arguments.write {
-        report::write_page(&reports, &plan)?;
+        page::write(&reports, &plan, &yard.tools)?;
     }
     Ok(())
 }

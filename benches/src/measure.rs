@@ -1,11 +1,11 @@
 //! The rounds: contenders take the load in turn, and each turn is one sample.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::{
     contender::{self, Case, Contender, Running},
-    http,
+    counters,
     load::Load,
     yard::Yard,
 };
@@ -68,34 +68,17 @@ pub fn run(case: Case, plan: &Plan, yard: &Yard) -> Result<Vec<Sample>> {
             samples.push(sample);
         }
     }
-    field.iter().try_for_each(|(contender, running)| show_counted(*contender, running, &samples))?;
     Ok(samples)
 }
 
-/// A contender with counters of its own must have counted at least what the load counted.
-fn show_counted(contender: Contender, running: &Running, samples: &[Sample]) -> Result<()> {
-    let Some(metrics) = &running.metrics else { return Ok(()) };
-    let sent: u64 = samples.iter().filter(|sample| sample.contender == contender).map(|sample| sample.requests).sum();
-    let page = http::get(metrics, "/metrics").context("no metrics")?;
-    let counted = total(&page, "istio_requests_total");
-    #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
-    if counted < sent as f64 {
-        bail!("{} counted {counted} of {sent} requests: its metrics are off or wrong", contender.name());
-    }
-    Ok(())
-}
-
-/// Sum of all series of a metric on a page of Prometheus text.
-fn total(page: &str, name: &str) -> f64 {
-    let series = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-    series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
+/// One turn; the counters are asked outside of what is measured.
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
 fn turn(contender: Contender, running: &Running, load: &Load, seconds: u32) -> Result<Sample> {
+    let counted = counters::all(&running.counters)?;
     let before = running.cpu()?;
     let outcome = load.run(&running.target, seconds)?;
     let used = running.cpu()? - before;
+    counters::check(&running.counters, &counted, outcome.requests)?;
     let requests = outcome.requests as f64;
     Ok(Sample {
         contender,
@@ -105,15 +88,4 @@ fn turn(contender: Contender, running: &Running, load: &Load, seconds: u32) -> R
         p50: outcome.p50,
         p99: outcome.p99,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_series_of_a_metric_count_and_no_other() {
-        let page = "# HELP a_total x\na_total{code=\"200\"} 3\na_total{code=\"503\"} 4\na_total_created 9\n";
-        assert!((total(page, "a_total") - 7.0).abs() < f64::EPSILON);
-    }
 }

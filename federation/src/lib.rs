@@ -14,7 +14,8 @@
 //! | [`state`] | what the log makes: pure, verifies everything |
 //! | [`raft`] | openraft on redb, over sessions |
 //! | [`session`] | one stream between two members, opened by whichever can dial |
-//! | [`view`] | what this member knows now, and the history watchers resume from |
+//! | [`view`], [`watcher`] | what this member knows now, and the history watchers resume from |
+//! | [`voters`] | who of the members votes |
 //! | [`token`], [`join`] | how a cluster gets in |
 //! | [`member`] | the running member: writes find the leader, voters are kept |
 //! | [`service`], [`admin`] | its gRPC, and what an operator asks |
@@ -30,6 +31,8 @@ pub mod session;
 pub mod state;
 pub mod token;
 pub mod view;
+pub mod voters;
+pub mod watcher;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,7 +1,6 @@
 //! The running member: Raft, sessions and view joined; writes find the leader wherever it is.
 
 pub(crate) mod keeper;
-pub mod voters;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,10 +11,7 @@ use isthmus_wire::{
     },
     signing::FederationKey,
 };
-use openraft::{
-    SnapshotPolicy,
-    errors::{ClientWriteError, RaftError},
-};
+use openraft::errors::{ClientWriteError, RaftError};
 use parking_lot::Mutex;
 use prost::Message;
 use rustls_pki_types::CertificateDer;
@@ -29,7 +25,7 @@ use crate::{
         Node, Raft, TypeConfig,
         log::Log,
         machine::{Machine, News},
-        network::{Network, SnapshotCall, method},
+        network::{self, Network},
     },
     session::{End, Sessions},
     state::{Answer, Blob, Change, Command, Deed, State},
@@ -40,8 +36,6 @@ use crate::{
 const DISK_VERSION: u32 = 1;
 /// Between two tries of a write.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
-/// Log entries between snapshots.
-const SNAPSHOT_EVERY: u64 = 2000;
 
 /// Who this member is, fixed when it bootstrapped or joined.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,19 +135,9 @@ impl Member {
         let (news, changes) = mpsc::unbounded_channel();
         let log = Log::open(&self.file("log.redb"), fresh)?;
         let machine = Machine::open(&self.file("state.redb"), itself.deeds.clone(), news)?;
-        let timing = self.config.timing;
-        let config = openraft::Config {
-            cluster_name: itself.mesh.clone(),
-            heartbeat_interval: timing.heartbeat_ms,
-            election_timeout_min: timing.election_min_ms,
-            election_timeout_max: timing.election_max_ms,
-            enable_pre_vote: Some(true),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-            ..openraft::Config::default()
-        };
-        let config = config.validate().map_err(|error| Error::Raft(error.to_string()))?;
+        let config = crate::raft::settings(&itself.mesh, self.config.timing)?;
         let network = Network(self.sessions.clone());
-        let raft = Raft::new(itself.raft_id, Arc::new(config), network, log, machine.clone()).await;
+        let raft = Raft::new(itself.raft_id, config, network, log, machine.clone()).await;
         let raft = raft.map_err(|error| Error::Raft(error.to_string()))?;
         for blob in &itself.members {
             if let Ok(record) = MemberRecord::decode(blob.0.as_slice()) {
@@ -407,29 +391,7 @@ impl Member {
 
     async fn raft_call(&self, called: &str, body: &[u8]) -> Result<Vec<u8>, String> {
         let raft = self.raft().ok_or("this member has not begun yet")?;
-        let bad = |error: serde_json::Error| error.to_string();
-        match called {
-            method::APPEND => {
-                let answer = raft.append_entries(serde_json::from_slice(body).map_err(bad)?).await;
-                serde_json::to_vec(&answer.map_err(|error| error.to_string())?).map_err(bad)
-            }
-            method::VOTE => {
-                let answer = raft.vote(serde_json::from_slice(body).map_err(bad)?).await;
-                serde_json::to_vec(&answer.map_err(|error| error.to_string())?).map_err(bad)
-            }
-            method::PRE_VOTE => {
-                let answer = raft.pre_vote(serde_json::from_slice(body).map_err(bad)?).await;
-                serde_json::to_vec(&answer.map_err(|error| error.to_string())?).map_err(bad)
-            }
-            method::SNAPSHOT => {
-                let call: SnapshotCall = serde_json::from_slice(body).map_err(bad)?;
-                let snapshot =
-                    openraft::alias::SnapshotOf::<TypeConfig, Vec<u8>> { meta: call.meta, snapshot: call.bytes.0 };
-                let answer = raft.install_full_snapshot(call.vote, snapshot).await;
-                serde_json::to_vec(&answer.map_err(|error| error.to_string())?).map_err(bad)
-            }
-            other => Err(format!("a call this member does not know: {other}")),
-        }
+        network::answer(raft, called, body).await
     }
 
     /// The first of a new mesh.

@@ -9,7 +9,7 @@ use isthmus_wire::federation::{
     JoinRequest, JoinResponse, PublishAnswer, SessionFrame, SignedStatement, WatchEvent, WatchRequest,
     member_server::Member as MemberService, publish_answer::Outcome, session_frame::Body,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -17,6 +17,7 @@ use crate::{
     join,
     member::{Member, keeper::hello},
     view::Heard,
+    watcher,
 };
 
 /// Events that wait for a watcher's connection.
@@ -103,7 +104,8 @@ impl MemberService for Service {
         self.only_control(&request)?;
         let WatchRequest { revision, history } = request.into_inner();
         let (out, events) = mpsc::channel(QUEUE);
-        tokio::spawn(follow(Arc::clone(&self.0), revision, history, out));
+        let member = Arc::clone(&self.0);
+        tokio::spawn(async move { watcher::follow(&member.view, revision, history, out).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(events).map(Ok))))
     }
 }
@@ -124,29 +126,4 @@ fn answer(member: &Member, statement: SignedStatement) -> PublishAnswer {
         }
     };
     PublishAnswer { key, epoch, number, outcome: Some(outcome) }
-}
-
-/// Plays everything from a revision on; a watcher that falls behind begins again with a snapshot.
-async fn follow(member: Arc<Member>, mut revision: u64, mut history: String, out: mpsc::Sender<WatchEvent>) {
-    loop {
-        let (missed, mut events) = member.view.watch(revision, &history);
-        for event in missed {
-            (revision, history) = (event.revision, event.history.clone());
-            if out.send(event).await.is_err() {
-                return;
-            }
-        }
-        loop {
-            match events.recv().await {
-                Ok(event) => {
-                    (revision, history) = (event.revision, event.history.clone());
-                    if out.send(event).await.is_err() {
-                        return;
-                    }
-                }
-                Err(broadcast::error::RecvError::Lagged(_)) => break,
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
-        }
-    }
 }

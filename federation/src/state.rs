@@ -110,8 +110,14 @@ impl State {
         &self.deeds
     }
 
-    /// All statements in force, and the ends that older ones must not pass.
+    /// All statements in force.
     pub fn statements(&self) -> impl Iterator<Item = SignedStatement> + '_ {
+        self.said.values().flat_map(said::Said::in_force).filter_map(said::decode)
+    }
+
+    /// What a newcomer must hear: the beginning of each epoch, all that is in force, and the ends that older statements
+    /// must not pass.
+    pub fn all_said(&self) -> impl Iterator<Item = SignedStatement> + '_ {
         self.said.values().flat_map(said::Said::blobs).filter_map(said::decode)
     }
 

@@ -66,7 +66,7 @@ impl View {
     /// beyond it stays.
     pub fn replace(&self, state: &State) {
         state.members().for_each(|record| self.member(state.mesh(), record.clone()));
-        state.statements().for_each(|statement| {
+        state.all_said().for_each(|statement| {
             self.hear(&statement);
         });
     }
@@ -75,10 +75,11 @@ impl View {
     pub fn member(&self, mesh: &str, record: MemberRecord) {
         let mut inner = self.inner.lock();
         inner.mesh = mesh.to_owned();
-        if inner.members.get(&record.cluster) == Some(&record) {
+        let known = inner.members.get(&record.cluster);
+        // A member that catches up meets entries of installations that are gone; Raft ids only grow.
+        if known.is_some_and(|known| *known == record || known.raft_id > record.raft_id) {
             return;
         }
-        let known = inner.members.get(&record.cluster);
         let reinstalled = known.is_some_and(|old| old.federation_key != record.federation_key);
         if record.ejected || reinstalled {
             inner.books.remove(&record.cluster);

@@ -260,3 +260,14 @@ fn a_history_that_leaves_out_an_ejection_or_begins_otherwise_does_not_follow() {
     let elsewhere = bootstrapped(&Cluster::new("east"));
     assert!(elsewhere.agrees_with(before.deeds()).unwrap_err().contains("change 1"));
 }
+
+#[test]
+fn a_join_entry_makes_nobody_an_operator() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut state = bootstrapped(&east);
+    token_for(&mut state, &east, "west", "t");
+    let mut record = MemberRecord::decode(west.record(&east, 2).0.as_slice()).unwrap();
+    record.operator = true;
+    assert_eq!(join(&mut state, "t", Blob(record.encode_to_vec())), Answer::Done);
+    assert!(!state.member("west").unwrap().operator, "the countersignature does not cover it");
+}

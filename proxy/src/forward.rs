@@ -10,7 +10,7 @@ mod remote;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use http::{Request, Response, request::Parts};
+use http::{HeaderName, Request, Response, request::Parts};
 use isthmus_core::{
     ladder::{Ladder, Place, Tier},
     name::HostScope,
@@ -34,7 +34,7 @@ pub(crate) use self::{
 };
 
 /// Said by a sidecar with an answer of its own: the response flag of what went wrong behind it.
-pub(crate) const FLAGS: &str = "x-isthmus-flags";
+pub(crate) const FLAGS: HeaderName = HeaderName::from_static("x-isthmus-flags");
 /// Tries of one request, over all endpoints and tiers, that were never sent: a bound on walking, not on retrying.
 const MOST_TRIES: usize = 12;
 

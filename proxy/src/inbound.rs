@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_core::{
@@ -25,9 +25,12 @@ use crate::{
     detect::Rewound,
     forward,
     fronted::Fronted,
-    outbound::{explain, finish_with, text, version_word},
+    outbound::{explain, finish_with},
     pool::Peer,
-    telemetry::{Record, Reporter},
+    telemetry::{
+        Called, Record, Reporter,
+        head::{self, Head},
+    },
     worker::{Here, Worker},
 };
 
@@ -36,7 +39,7 @@ const HEADER_LIMIT: Duration = Duration::from_secs(60);
 /// The half-open are cut after so long.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Who calls, for the application (Istio's and Envoy's header of this name).
-const XFCC: &str = "x-forwarded-client-cert";
+const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// Headers of a request, bytes; longer ones are refused with 431.
 pub(crate) const MAX_HEADERS: usize = 60 * 1024;
 
@@ -44,7 +47,7 @@ pub(crate) const MAX_HEADERS: usize = 60 * 1024;
 struct Caller {
     id: SpiffeId,
     peer: Peer,
-    service: ServiceName,
+    called: Arc<Called>,
     target: SocketAddr,
     /// `target` as the access log has it.
     upstream: Arc<str>,
@@ -70,7 +73,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, unproven: P
     };
     drop(place);
     let Some((inner, id, service, port)) = about(&shaken) else { return refuse("unnamed") };
-    let Some(target) = target(&worker, &service, port) else {
+    let Some((called, target)) = target(&worker, &service, port) else {
         tracing::debug!(%service, port, "an inner connection asks for what this workload does not offer");
         return refuse("not_offered");
     };
@@ -81,7 +84,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, unproven: P
     let Ok(xfcc) = HeaderValue::from_str(&xfcc) else { return refuse("unnamed") };
     let peer = Peer::new(Some(arrived), Some(id.clone()), assumed);
     let upstream = target.to_string().into();
-    let caller = Caller { id, peer, service, target, upstream, xfcc };
+    let caller = Caller { id, peer, called, target, upstream, xfcc };
     match inner {
         Inner::Tcp => tcp(worker, caller, stream).await,
         Inner::Http1 | Inner::Http2 => http(worker, caller, stream).await,
@@ -103,16 +106,18 @@ fn about(stream: &TlsStream<TcpStream>) -> Option<(Inner, SpiffeId, ServiceName,
 }
 
 /// The application's port behind a service's port, when this workload offers it.
-fn target(worker: &Worker, service: &ServiceName, port: u16) -> Option<SocketAddr> {
+fn target(worker: &Worker, service: &ServiceName, port: u16) -> Option<(Arc<Called>, SocketAddr)> {
     let snapshot = worker.shared.snapshot.load();
     let own = &worker.shared.config.common.name;
-    let endpoint = snapshot.views.get(service)?.endpoints.local.iter().find(|one| one.id.as_str() == own)?;
-    Some(SocketAddr::new(worker.shared.config.application, *endpoint.targets.get(&port)?))
+    let view = snapshot.views.get(service)?;
+    let endpoint = view.endpoints.local.iter().find(|one| one.id.as_str() == own)?;
+    let address = SocketAddr::new(worker.shared.config.application, *endpoint.targets.get(&port)?);
+    Some((Arc::clone(&view.called), address))
 }
 
 async fn tcp(worker: Rc<Worker>, caller: Caller, mut stream: Fronted<TlsStream<TcpStream>>) {
     let began = Instant::now();
-    let mut record = record(&worker, &caller, "tcp");
+    let mut record = record(&worker, &caller);
     worker.telemetry.borrow().opened(&record);
     match TcpStream::connect(caller.target).await {
         Ok(mut application) => {
@@ -155,53 +160,15 @@ where
     }
 }
 
-fn record(worker: &Worker, caller: &Caller, protocol: &'static str) -> Record {
-    let host: Arc<str> = caller.service.clusterset_host().into();
-    let snapshot = worker.shared.snapshot.load();
-    let host = snapshot.views.get(&caller.service).map_or(host, |view| Arc::clone(&view.host));
-    Record {
-        reporter: Reporter::Destination,
-        source: caller.peer.party(),
-        destination: Arc::clone(&worker.shared.own),
-        service: host,
-        service_name: caller.service.name().into(),
-        service_namespace: caller.service.namespace().into(),
-        mutual_tls: true,
-        protocol,
-        code: 0,
-        grpc_status: String::new(),
-        fault: None,
-        received: 0,
-        sent: 0,
-        duration: std::time::Duration::ZERO,
-        method: String::new(),
-        path: String::new(),
-        http: "-",
-        authority: String::new(),
-        user_agent: String::new(),
-        request_id: String::new(),
-        forwarded_for: String::new(),
-        upstream: Arc::clone(&caller.upstream),
-        route: String::new(),
-    }
+fn record(worker: &Worker, caller: &Caller) -> Record {
+    let parties = [caller.peer.party(), Arc::clone(&worker.shared.own)];
+    Record::new(Reporter::Destination, parties, Arc::clone(&caller.called), Arc::clone(&caller.upstream))
 }
 
 async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request<Incoming>) -> Response<Body> {
     let began = Instant::now();
-    let headers = request.headers();
-    let grpc = text(headers, "content-type").starts_with("application/grpc");
-    let authority = request.uri().authority().map(ToString::to_string);
-    let mut record = Record {
-        method: request.method().to_string(),
-        path: request.uri().path_and_query().map_or_else(|| "/".into(), ToString::to_string),
-        http: version_word(request.version()),
-        authority: authority.unwrap_or_else(|| text(headers, "host").to_owned()),
-        user_agent: text(headers, "user-agent").to_owned(),
-        request_id: text(headers, "x-request-id").to_owned(),
-        forwarded_for: text(headers, "x-forwarded-for").to_owned(),
-        received: text(headers, "content-length").parse().unwrap_or_default(),
-        ..record(&worker, &caller, if grpc { "grpc" } else { "http" })
-    };
+    let (protocol, received) = (head::protocol(request.headers()), head::announced(request.headers()));
+    let mut record = record(&worker, &caller).request(Head::of(&request), protocol, received);
     let was_http1 = request.headers_mut().remove(forward::ORIGINAL).is_some();
     request.headers_mut().insert(XFCC, caller.xfcc.clone());
     let answered = if request.headers().contains_key(header::UPGRADE) && request.version() != Version::HTTP_2 {
@@ -230,7 +197,7 @@ async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request
         tracing::debug!(caller = %caller.id, detail, "the application did not answer");
         explain(
             fault,
-            &record.authority,
+            record.said(Head::authority),
             &format!("the application beside {} does not answer: {detail}", worker.shared.config.common.name),
         )
     });

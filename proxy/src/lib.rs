@@ -49,7 +49,7 @@ pub use config::{AccessLog, Config, Format, Listener};
 pub use error::Error;
 use isthmus_runtime::{admin::Admin, drain::Drain, enrolment, feed, metrics, readiness::Readiness};
 use isthmus_wire::tunnel::Metadata;
-use tokio::{runtime::Builder, task::LocalSet};
+use tokio::runtime::{Builder, LocalOptions};
 
 use crate::{
     connect::Connector,
@@ -150,8 +150,9 @@ fn workers(
 }
 
 fn work(worker: Rc<Worker>, drain: &Drain, traces: Option<trace::Requests>) -> Result<(), Error> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::io("cannot begin a worker"))?;
-    LocalSet::new().block_on(&runtime, async {
+    let mut builder = Builder::new_current_thread();
+    let local = builder.enable_all().build_local(LocalOptions::default());
+    local.map_err(Error::io("cannot begin a worker"))?.block_on(async {
         if let Some(traces) = traces {
             tokio::task::spawn_local(trace::serve(Rc::clone(&worker), traces));
         }

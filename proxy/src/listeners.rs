@@ -31,7 +31,7 @@ use crate::{
     detect::{Rewound, Spoken, detect},
     error::Error,
     inbound::{self, serve_http},
-    outbound::{self, Entry, authority, explain},
+    outbound::{self, Entry, Plain, authority, explain},
     snapshot::View,
     stream,
     worker::Worker,
@@ -51,7 +51,7 @@ pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
     let common = &worker.shared.config.common;
     let explicit = shared(SocketAddr::new(common.address, EXPLICIT))?;
     accept(&worker, explicit, |worker, stream| async move {
-        http(worker, Entry::Explicit, Rewound::fresh(stream)).await;
+        http(worker, Rc::new(Entry::Explicit), Rewound::fresh(stream)).await;
     });
     let identity = worker.shared.connector.identity();
     let alpn = Inner::ALL.map(Inner::alpn);
@@ -62,9 +62,9 @@ pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
         inbound::serve(worker, acceptor.clone(), unproven.clone(), stream)
     });
     for plain in worker.shared.config.listeners.clone() {
-        let entry = Entry::Plain(plain.upstream);
+        let entry = Rc::new(Entry::Plain(Plain::to(plain.upstream)));
         accept(&worker, shared(plain.address)?, move |worker, stream| {
-            let entry = entry.clone();
+            let entry = Rc::clone(&entry);
             async move { http(worker, entry, Rewound::fresh(stream)).await }
         });
     }
@@ -92,14 +92,14 @@ where
 }
 
 /// Serves HTTP of the application.
-async fn http<S>(worker: Rc<Worker>, entry: Entry, stream: Rewound<S>)
+async fn http<S>(worker: Rc<Worker>, entry: Rc<Entry>, stream: Rewound<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, entry) = (Rc::clone(&worker), entry.clone());
+        let (worker, entry) = (Rc::clone(&worker), Rc::clone(&entry));
         async move {
-            let connect = request.method() == Method::CONNECT && matches!(entry, Entry::Explicit);
+            let connect = request.method() == Method::CONNECT && matches!(*entry, Entry::Explicit);
             let answer = if connect { tunnel(worker, request) } else { outbound::serve(worker, entry, request).await };
             Ok::<_, std::convert::Infallible>(answer)
         }
@@ -143,15 +143,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let protocol = isthmus_core::model::port_protocol(&view.service, port).unwrap_or_default();
+    let entry = || Rc::new(Entry::Service(view.service.name.clone(), port));
     match protocol {
         Protocol::Tcp | Protocol::Tls => stream::carry(worker, view, scope, port, Rewound::fresh(client)).await,
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            http(worker, Entry::Service(view.service.name.clone(), port), Rewound::fresh(client)).await;
+            http(worker, entry(), Rewound::fresh(client)).await;
         }
         Protocol::Detect => match tokio::time::timeout(FIRST_WORD, detect(client)).await {
-            Ok(Ok((Spoken::Http, client))) => {
-                http(worker, Entry::Service(view.service.name.clone(), port), client).await;
-            }
+            Ok(Ok((Spoken::Http, client))) => http(worker, entry(), client).await,
             Ok(Ok((Spoken::Opaque, client))) => stream::carry(worker, view, scope, port, client).await,
             Ok(Err(error)) => tracing::debug!(%error, "a client left before it said anything"),
             Err(_) => tracing::debug!("a client said nothing by which its protocol could be told"),

@@ -1,6 +1,8 @@
 //! From the application into the mesh: the explicit proxy and the service addresses, told apart, routed, sent, recorded.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+mod passthrough;
+
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -14,31 +16,29 @@ use crate::{
     body::{Body, Watched},
     forward::{self, FLAGS, Outcome, Steps, Target},
     snapshot::View,
-    telemetry::{Party, Record, Reporter},
+    telemetry::{
+        Called, Party, Record, Reporter,
+        head::{self, Head},
+    },
     worker::Worker,
 };
 
+pub(crate) use self::passthrough::Plain;
+
 /// Where a client came in.
-#[derive(Clone)]
 pub(crate) enum Entry {
     /// The explicit proxy: the request names its target.
     Explicit,
     /// A service's own address and port: that service is meant, whatever host the request names.
     Service(ServiceName, u16),
     /// A plain hop.
-    Plain(SocketAddr),
+    Plain(Plain),
 }
 
 /// What of a request the record needs, taken before the request goes its way.
 struct Seen {
-    method: String,
-    path: String,
-    http: &'static str,
-    authority: String,
-    user_agent: String,
-    request_id: String,
-    forwarded_for: String,
-    grpc: bool,
+    head: Head,
+    protocol: &'static str,
     received: u64,
     began: Instant,
 }
@@ -46,27 +46,15 @@ struct Seen {
 impl Seen {
     fn of(request: &Request<Incoming>) -> Self {
         let headers = request.headers();
-        let authority = request.uri().authority().map(ToString::to_string);
-        Self {
-            method: request.method().as_str().to_owned(),
-            path: request.uri().path_and_query().map_or_else(|| "/".into(), ToString::to_string),
-            http: version_word(request.version()),
-            authority: authority.unwrap_or_else(|| text(headers, "host").to_owned()),
-            user_agent: text(headers, "user-agent").to_owned(),
-            request_id: text(headers, "x-request-id").to_owned(),
-            forwarded_for: text(headers, "x-forwarded-for").to_owned(),
-            grpc: text(headers, "content-type").starts_with("application/grpc"),
-            received: text(headers, "content-length").parse().unwrap_or_default(),
-            began: Instant::now(),
-        }
+        let (protocol, received) = (head::protocol(headers), head::announced(headers));
+        Self { head: Head::of(request), protocol, received, began: Instant::now() }
     }
-}
 
-pub(crate) fn version_word(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2",
-        _ => "HTTP/1.1",
+    /// The record of a request for `called`, so far without an answer.
+    fn record(self, worker: &Worker, called: &Arc<Called>, upstream: &Arc<str>) -> Record {
+        let parties = [Arc::clone(&worker.shared.own), unknown()];
+        let record = Record::new(Reporter::Source, parties, Arc::clone(called), Arc::clone(upstream));
+        record.request(self.head, self.protocol, self.received)
     }
 }
 
@@ -75,22 +63,16 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 /// Serves one request of the application.
-pub(crate) async fn serve(worker: Rc<Worker>, entry: Entry, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, request: Request<Incoming>) -> Response<Body> {
     let seen = Seen::of(&request);
-    if let Entry::Plain(upstream) = entry {
-        return plain(&worker, seen, upstream, request).await;
+    if let Entry::Plain(upstream) = &*entry {
+        return passthrough::plain(&worker, seen, upstream, request).await;
     }
-    let snapshot = worker.shared.snapshot.load_full();
-    let authority = seen.authority.clone();
-    let (host, port) = self::authority(&authority);
-    let found = match &entry {
-        Entry::Service(name, port) => {
-            snapshot.views.get(name).map(|view| (Arc::clone(view), HostScope::ClusterSet, *port))
-        }
-        _ => snapshot.host(host).map(|(view, scope)| (view, scope, port.unwrap_or(80))),
-    };
+    let (host, port) = authority(seen.head.authority());
+    let found = called(&worker, &entry, host, port);
     let Some((view, scope, port)) = found else {
-        return elsewhere(&worker, seen, host.to_owned(), port, request).await;
+        let host = host.to_owned();
+        return passthrough::elsewhere(&worker, seen, host, port, request).await;
     };
     let upgrade = request.headers().contains_key(header::UPGRADE);
     if upgrade && request.version() != Version::HTTP_2 {
@@ -100,17 +82,26 @@ pub(crate) async fn serve(worker: Rc<Worker>, entry: Entry, request: Request<Inc
     answer(&worker, seen, &view, routed)
 }
 
+/// The service, and the port of it, that a client means.
+fn called(worker: &Worker, entry: &Entry, host: &str, port: Option<u16>) -> Option<(Arc<View>, HostScope, u16)> {
+    let snapshot = worker.shared.snapshot.load();
+    match entry {
+        Entry::Service(name, port) => Some((Arc::clone(snapshot.views.get(name)?), HostScope::ClusterSet, *port)),
+        _ => snapshot.host(host).map(|(view, scope)| (view, scope, port.unwrap_or(80))),
+    }
+}
+
 /// What routing and sending brought.
 pub(crate) struct Routed {
     pub(crate) outcome: Outcome,
-    pub(crate) route: String,
+    pub(crate) route: Cow<'static, str>,
     /// The service the route led to, when it is another one.
     pub(crate) destination: Option<Arc<View>>,
 }
 
 impl Routed {
     fn failed(fault: Fault, detail: String) -> Self {
-        Self { outcome: Outcome::failed(fault, detail), route: String::new(), destination: None }
+        Self { outcome: Outcome::failed(fault, detail), route: Cow::Borrowed(""), destination: None }
     }
 }
 
@@ -132,8 +123,7 @@ pub(crate) async fn routed(
         port,
         header: |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()),
     };
-    let route = route::find(routes, &asked).cloned();
-    let Some(route) = route else {
+    let Some(route) = route::find(routes, &asked) else {
         if !routes.is_empty() {
             return Routed::failed(Fault::NoRouteFound, format!("no route of {} matches", view.service.name));
         }
@@ -142,7 +132,7 @@ pub(crate) async fn routed(
         let outcome = forward::forward(worker, &target, request).await;
         return Routed { outcome, route: "default".into(), destination: None };
     };
-    let Some(to) = route::destination(&route, fastrand::u64(..)) else {
+    let Some(to) = route::destination(route, fastrand::u64(..)) else {
         return Routed::failed(Fault::NoRouteFound, format!("route {} has no destination that is known", route.name));
     };
     let other =
@@ -165,54 +155,22 @@ pub(crate) async fn routed(
             Ok(outcome) => outcome,
             Err(_) => {
                 let detail = format!("route {} has a timeout of {limit:?}", route.name);
-                return Routed { route: route.name, ..Routed::failed(Fault::UpstreamRequestTimeout, detail) };
+                return Routed {
+                    route: route.name.clone().into(),
+                    ..Routed::failed(Fault::UpstreamRequestTimeout, detail)
+                };
             }
         },
     };
-    Routed { outcome, route: route.name, destination }
+    Routed { outcome, route: route.name.clone().into(), destination }
 }
 
 /// Makes the answer and sees to it that its end is recorded.
 fn answer(worker: &Rc<Worker>, seen: Seen, view: &Arc<View>, routed: Routed) -> Response<Body> {
     let Routed { outcome, route, destination } = routed;
-    let view = destination.as_ref().unwrap_or(view);
-    let record = Record {
-        service: Arc::clone(&view.host),
-        service_name: view.service.name.name().into(),
-        service_namespace: view.service.name.namespace().into(),
-        upstream: Arc::clone(&outcome.upstream),
-        route,
-        ..record(worker, &seen)
-    };
-    respond(worker, seen, record, outcome)
-}
-
-fn record(worker: &Rc<Worker>, seen: &Seen) -> Record {
-    Record {
-        reporter: Reporter::Source,
-        source: Arc::clone(&worker.shared.own),
-        destination: unknown(),
-        service: "PassthroughCluster".into(),
-        service_name: "PassthroughCluster".into(),
-        service_namespace: "unknown".into(),
-        mutual_tls: true,
-        protocol: if seen.grpc { "grpc" } else { "http" },
-        code: 0,
-        grpc_status: String::new(),
-        fault: None,
-        received: seen.received,
-        sent: 0,
-        duration: seen.began.elapsed(),
-        method: seen.method.clone(),
-        path: seen.path.clone(),
-        http: seen.http,
-        authority: seen.authority.clone(),
-        user_agent: seen.user_agent.clone(),
-        request_id: seen.request_id.clone(),
-        forwarded_for: seen.forwarded_for.clone(),
-        upstream: Arc::clone(&worker.shared.none),
-        route: String::new(),
-    }
+    let (view, began) = (destination.as_ref().unwrap_or(view), seen.began);
+    let record = Record { route, ..seen.record(worker, &view.called, &outcome.upstream) };
+    respond(worker, began, record, outcome)
 }
 
 thread_local! {
@@ -224,7 +182,7 @@ pub(crate) fn unknown() -> Arc<Party> {
 }
 
 /// The answer, or ours in its place; recorded when its last byte has passed.
-fn respond(worker: &Rc<Worker>, seen: Seen, mut record: Record, outcome: Outcome) -> Response<Body> {
+fn respond(worker: &Rc<Worker>, began: Instant, mut record: Record, outcome: Outcome) -> Response<Body> {
     let Outcome { answer, detail, peer, guard, .. } = outcome;
     if let Some(peer) = &peer {
         record.destination = peer.party();
@@ -236,11 +194,11 @@ fn respond(worker: &Rc<Worker>, seen: Seen, mut record: Record, outcome: Outcome
         Ok(response) => response,
         Err(fault) => {
             record.fault = Some(fault);
-            explain(fault, &record.authority, &detail)
+            explain(fault, record.said(Head::authority), &detail)
         }
     };
     record.code = response.status().as_u16();
-    finish_with(worker, seen.began, record, response, guard)
+    finish_with(worker, began, record, response, guard)
 }
 
 /// Nobody answered; what is said of the destination is what the caller knows.
@@ -309,39 +267,4 @@ pub(crate) fn authority(text: &str) -> (&str, Option<u16>) {
         }
         _ => (text, None),
     }
-}
-
-/// A host that is no service of the mesh: through, to the host itself.
-async fn elsewhere(
-    worker: &Rc<Worker>,
-    seen: Seen,
-    host: String,
-    port: Option<u16>,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    if host.ends_with(".svc.clusterset.local") || host.ends_with(".svc.cluster.local") || host.is_empty() {
-        let detail = format!("no service of this name is known in cluster {}", worker.shared.config.common.cluster);
-        let outcome = Routed::failed(Fault::NoRouteFound, detail).outcome;
-        let record = record(worker, &seen);
-        return respond(worker, seen, record, outcome);
-    }
-    let resolved = tokio::net::lookup_host((host.as_str(), port.unwrap_or(80))).await;
-    let address = match resolved.map(|mut addresses| addresses.next()) {
-        Ok(Some(address)) => address,
-        Ok(None) => return explain(Fault::NoHealthyUpstream, &host, "the name has no address"),
-        Err(error) => return explain(Fault::NoHealthyUpstream, &host, &error.to_string()),
-    };
-    plain(worker, seen, address, request).await
-}
-
-async fn plain(worker: &Rc<Worker>, seen: Seen, upstream: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-    let record = Record { upstream: upstream.to_string().into(), mutual_tls: false, ..record(worker, &seen) };
-    let outcome = match forward::plain(worker, upstream, request.map(Body::Incoming)).await {
-        Ok((answer, peer)) => {
-            let upstream = Arc::clone(&record.upstream);
-            Outcome { answer: Ok(answer), detail: String::new(), peer: Some(peer), upstream, guard: None }
-        }
-        Err(failed) => Routed::failed(failed.fault, failed.detail).outcome,
-    };
-    respond(worker, seen, record, outcome)
 }

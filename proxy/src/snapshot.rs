@@ -17,6 +17,7 @@ use isthmus_core::{
 };
 use parking_lot::Mutex;
 
+use crate::telemetry::Called;
 pub(crate) use crate::vital::{Remotes, Vital};
 
 /// Monotonic time of this process, for decisions that take time as an argument.
@@ -49,7 +50,8 @@ pub(crate) struct View {
     /// Of other clusters' endpoints.
     pub(crate) remotes: Arc<Remotes>,
     pub(crate) budget: Arc<Mutex<Budget>>,
-    pub(crate) host: Arc<str>,
+    /// As labels have it.
+    pub(crate) called: Arc<Called>,
     whole: Ladders,
     subsets: BTreeMap<String, Ladders>,
 }
@@ -174,8 +176,8 @@ impl Painter {
         };
         let whole = ladders(&BTreeMap::new());
         let subsets = service.subsets.iter().map(|(name, subset)| (name.clone(), ladders(&subset.labels))).collect();
-        let host = name.clusterset_host().into();
-        View { service, endpoints, vitals, remotes, budget, host, whole, subsets }
+        let called = Arc::new(Called::service(&name));
+        View { service, endpoints, vitals, remotes, budget, called, whole, subsets }
     }
 
     /// What is known of an endpoint; one that has moved is another one.

@@ -130,29 +130,6 @@ where
 
 /// A connection's record, before anything is known of its end.
 pub(crate) fn record(worker: &Worker, view: &View) -> Record {
-    Record {
-        reporter: Reporter::Source,
-        source: Arc::clone(&worker.shared.own),
-        destination: unknown(),
-        service: Arc::clone(&view.host),
-        service_name: view.service.name.name().into(),
-        service_namespace: view.service.name.namespace().into(),
-        mutual_tls: true,
-        protocol: "tcp",
-        code: 0,
-        grpc_status: String::new(),
-        fault: None,
-        received: 0,
-        sent: 0,
-        duration: std::time::Duration::ZERO,
-        method: String::new(),
-        path: String::new(),
-        http: "-",
-        authority: String::new(),
-        user_agent: String::new(),
-        request_id: String::new(),
-        forwarded_for: String::new(),
-        upstream: Arc::clone(&worker.shared.none),
-        route: String::new(),
-    }
+    let parties = [Arc::clone(&worker.shared.own), unknown()];
+    Record::new(Reporter::Source, parties, Arc::clone(&view.called), Arc::clone(&worker.shared.none))
 }

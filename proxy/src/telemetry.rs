@@ -1,12 +1,14 @@
 //! One record ends a request or a connection and writes both metric and access-log line, so they cannot disagree.
 
+pub(crate) mod head;
 pub(crate) mod log;
+mod record;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
-use isthmus_core::{name::SpiffeId, retry::Fault};
-use isthmus_wire::tunnel::Metadata;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+
+pub(crate) use self::record::{Called, Party, Record, Reporter};
 
 /// Istio's standard labels of requests (Istio Standard Metrics).
 const REQUEST_LABELS: [&str; 25] = [
@@ -63,105 +65,6 @@ const DURATION_BUCKETS: [f64; 19] = [
 ];
 /// Istio's buckets, bytes.
 const SIZE_BUCKETS: [f64; 8] = [1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0];
-
-/// Which side tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Reporter {
-    Source,
-    Destination,
-}
-
-impl Reporter {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Destination => "destination",
-        }
-    }
-}
-
-/// One end of a request.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Party {
-    pub(crate) metadata: Metadata,
-    pub(crate) principal: String,
-}
-
-impl Party {
-    pub(crate) fn new(metadata: Metadata, id: Option<&SpiffeId>) -> Self {
-        Self { metadata, principal: id.map_or_else(String::new, ToString::to_string) }
-    }
-
-    fn labels(&self) -> [&str; 8] {
-        let known = |text: &'_ str| -> &'static str { if text.is_empty() { "unknown" } else { "" } };
-        let or = |text| -> &str { if known(text).is_empty() { text } else { "unknown" } };
-        let m = &self.metadata;
-        [
-            or(&m.workload),
-            or(&m.namespace),
-            or(&self.principal),
-            or(&m.app),
-            or(&m.version),
-            or(&m.cluster),
-            or(&m.canonical_service),
-            if m.canonical_revision.is_empty() { "latest" } else { &m.canonical_revision },
-        ]
-    }
-}
-
-/// Everything that a line and a metric say of one request or connection.
-#[derive(Clone)]
-pub(crate) struct Record {
-    pub(crate) reporter: Reporter,
-    pub(crate) source: Arc<Party>,
-    pub(crate) destination: Arc<Party>,
-    /// Host, name, namespace of the service called.
-    pub(crate) service: Arc<str>,
-    pub(crate) service_name: Arc<str>,
-    pub(crate) service_namespace: Arc<str>,
-    pub(crate) mutual_tls: bool,
-    pub(crate) protocol: &'static str,
-    pub(crate) code: u16,
-    pub(crate) grpc_status: String,
-    pub(crate) fault: Option<Fault>,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) duration: Duration,
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) http: &'static str,
-    pub(crate) authority: String,
-    pub(crate) user_agent: String,
-    pub(crate) request_id: String,
-    pub(crate) forwarded_for: String,
-    pub(crate) upstream: Arc<str>,
-    pub(crate) route: String,
-}
-
-impl Record {
-    pub(crate) fn flag(&self) -> &'static str {
-        self.fault.map_or("-", Fault::flag)
-    }
-
-    fn labels<'a>(&'a self, code: &'a str) -> Vec<&'a str> {
-        let mut labels = Vec::with_capacity(REQUEST_LABELS.len());
-        labels.push(self.reporter.word());
-        labels.extend(self.source.labels());
-        labels.extend(self.destination.labels());
-        labels.extend([&*self.service, &*self.service_name, &*self.service_namespace]);
-        // Istio: the client's side does not know whether the connection was secured.
-        let policy = match (self.reporter, self.mutual_tls) {
-            (Reporter::Source, _) => "unknown",
-            (Reporter::Destination, true) => "mutual_tls",
-            (Reporter::Destination, false) => "none",
-        };
-        labels.extend([self.protocol, self.flag(), policy]);
-        if self.protocol != "tcp" {
-            labels.extend([code, &self.grpc_status]);
-        }
-        labels
-    }
-}
 
 /// The metric families of a process.
 #[derive(Clone)]
@@ -222,7 +125,7 @@ struct Handles {
 struct Key {
     source: *const Party,
     destination: *const Party,
-    service: *const u8,
+    called: *const Called,
     reporter: Reporter,
     protocol: &'static str,
     flag: &'static str,
@@ -231,7 +134,7 @@ struct Key {
 }
 
 /// Handles, and what their key names by address.
-type Cached = (Handles, [Arc<Party>; 2], Arc<str>);
+type Cached = (Handles, [Arc<Party>; 2], Arc<Called>);
 
 /// A worker's door to telemetry: handles cached, lines handed on.
 pub(crate) struct Telemetry {
@@ -253,7 +156,7 @@ impl Telemetry {
         let key = Key {
             source: Arc::as_ptr(&record.source),
             destination: Arc::as_ptr(&record.destination),
-            service: record.service.as_ptr(),
+            called: Arc::as_ptr(&record.called),
             reporter: record.reporter,
             protocol: record.protocol,
             flag: record.flag(),
@@ -267,7 +170,7 @@ impl Telemetry {
         let (handles, ..) = self.cache.entry(key).or_insert_with(|| {
             // What the key names by address is kept beside the handles: it names the same as long as the entry lives.
             let parties = [Arc::clone(&record.source), Arc::clone(&record.destination)];
-            (Handles::new(metrics, record), parties, Arc::clone(&record.service))
+            (Handles::new(metrics, record), parties, Arc::clone(&record.called))
         });
         handles.requests.inc();
         handles.duration.observe(record.duration.as_secs_f64() * 1000.0);
@@ -301,5 +204,33 @@ impl Handles {
             request_bytes: metrics.request_bytes.with_label_values(&labels),
             response_bytes: metrics.response_bytes.with_label_values(&labels),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_core::retry::Fault;
+
+    use super::*;
+    use crate::config::{AccessLog, Format};
+
+    #[test]
+    fn handles_are_looked_up_once_a_label_set_and_not_once_a_request() {
+        let registry = Registry::new();
+        let off = log::Log::open(&AccessLog { format: Format::Off, path: None }).unwrap();
+        let mut telemetry = Telemetry::new(Metrics::new(&registry).unwrap(), off);
+        let (party, called) = (Arc::<Party>::default(), Arc::new(Called::passthrough()));
+        let record = || {
+            let parties = [Arc::clone(&party), Arc::clone(&party)];
+            Record { protocol: "http", ..Record::new(Reporter::Source, parties, Arc::clone(&called), "".into()) }
+        };
+        for _ in 0..3 {
+            telemetry.request(&record());
+        }
+        assert_eq!(telemetry.cache.len(), 1);
+        telemetry.request(&Record { fault: Some(Fault::NoRouteFound), ..record() });
+        assert_eq!(telemetry.cache.len(), 2);
+        let counted: u64 = telemetry.cache.values().map(|(handles, ..)| handles.requests.get()).sum();
+        assert_eq!(counted, 4);
     }
 }

@@ -12,10 +12,10 @@ use crate::{
     body::Body,
     connect::Inner,
     forward::{Steps, Target},
-    outbound::{explain, finish_with, text},
+    outbound::{explain, finish_with},
     snapshot::View,
     stream::{self, Opened},
-    telemetry::Record,
+    telemetry::head::Head,
     worker::Worker,
 };
 
@@ -31,14 +31,7 @@ pub(crate) async fn outbound(
     let scope = view.scope(called);
     let steps = &Steps::default();
     let target = Target { view, scope, subset: None, port, retries: 0, per_try: None, traceparent: "", steps };
-    let mut record = Record {
-        protocol: "http",
-        http: "HTTP/1.1",
-        method: request.method().to_string(),
-        path: request.uri().path().to_owned(),
-        authority: text(request.headers(), "host").to_owned(),
-        ..stream::record(worker, view)
-    };
+    let mut record = stream::record(worker, view).request(Head::of(&request), "http", 0);
     let client = hyper::upgrade::on(&mut request);
     let answered = match stream::open(worker, &target, Inner::Http1).await {
         Ok(Opened { stream, peer, upstream, guard }) => {
@@ -57,7 +50,7 @@ pub(crate) async fn outbound(
         }
         Err(detail) => {
             let fault = Fault::UpstreamConnectionFailure;
-            let answer = explain(fault, &record.authority, &detail);
+            let answer = explain(fault, record.said(Head::authority), &detail);
             record.fault = Some(fault);
             record.code = answer.status().as_u16();
             finish_with(worker, began, record, answer, None)

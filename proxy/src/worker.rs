@@ -24,7 +24,7 @@ use crate::{
     notices::Notices,
     pool::{Http1Pool, Peer, Place, link::Links},
     snapshot::Snapshot,
-    telemetry::{Party, Telemetry},
+    telemetry::{Called, Party, Telemetry},
 };
 
 /// What requests to another cluster showed since the last report.
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) own: Arc<Party>,
     /// The upstream of what went nowhere.
     pub(crate) none: Arc<str>,
+    /// The service of what is for no service of the mesh.
+    pub(crate) passthrough: Arc<Called>,
     pub(crate) evidence: Mutex<BTreeMap<ClusterName, Evidence>>,
     changed: watch::Sender<u64>,
     next_gateway: AtomicU64,
@@ -59,6 +61,7 @@ impl Shared {
             notices: Notices::default(),
             own: Arc::new(own),
             none: "".into(),
+            passthrough: Arc::new(Called::passthrough()),
             evidence: Mutex::default(),
             changed: watch::Sender::new(0),
             next_gateway: AtomicU64::new(0),

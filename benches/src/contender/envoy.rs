@@ -9,42 +9,56 @@ use serde_json::{Value, json};
 
 use super::{Case, Running, WORKERS};
 use crate::{
-    certificates::{CLIENT, SERVER},
+    certificates::{CLIENT, Certificates, SERVER},
+    counters::Counter,
     http::Target,
     process::Process,
     yard::{Yard, address},
 };
+
+/// Where the counters of a process are.
+const ADMIN: u16 = 15000;
 
 /// Starts Envoy for `case`.
 ///
 /// # Errors
 /// A file cannot be written or Envoy not be started.
 pub fn start(case: Case, yard: &Yard) -> Result<Running> {
-    let entry = SocketAddr::from((address(2, 1), 8080));
-    let measured = match case {
-        Case::Hop => vec![run(yard, "envoy", &listener(entry, None), &cluster(yard.backend, None))?],
+    let (entry, admin) = (SocketAddr::from((address(2, 1), 8080)), SocketAddr::from((address(2, 1), ADMIN)));
+    let (measured, counted) = match case {
+        Case::Hop => {
+            let config = bootstrap(admin, &listener(entry, None), &cluster(yard.backend, None));
+            (vec![run(yard, "envoy", &config)?], vec![admin])
+        }
         Case::Pair => {
             let middle = SocketAddr::from((address(2, 2), 15006));
-            let server = listener(middle, Some(tls(yard, "server", CLIENT, "DownstreamTlsContext")));
-            let client = cluster(middle, Some(tls(yard, "client", SERVER, "UpstreamTlsContext")));
-            vec![
-                run(yard, "envoy-server", &server, &cluster(yard.backend, None))?,
-                run(yard, "envoy-client", &listener(entry, None), &client)?,
-            ]
+            let behind = SocketAddr::from((address(2, 2), ADMIN));
+            let server = listener(middle, Some(tls(&yard.certificates, "server", CLIENT, "DownstreamTlsContext")));
+            let client = cluster(middle, Some(tls(&yard.certificates, "client", SERVER, "UpstreamTlsContext")));
+            let server = run(yard, "envoy-server", &bootstrap(behind, &server, &cluster(yard.backend, None)))?;
+            let client = run(yard, "envoy-client", &bootstrap(admin, &listener(entry, None), &client))?;
+            (vec![server, client], vec![behind, admin])
         }
     };
+    let counter = |address: SocketAddr| Counter::envoy(Target { address, host: address.to_string() });
     Ok(Running {
         target: Target { address: entry, host: "backend".to_owned() },
         measured,
         aside: Vec::new(),
-        metrics: None,
+        counters: counted.into_iter().map(counter).collect(),
     })
 }
 
-fn run(yard: &Yard, name: &str, listener: &Value, cluster: &Value) -> Result<Process> {
+fn bootstrap(admin: SocketAddr, listener: &Value, cluster: &Value) -> Value {
+    json!({
+        "admin": { "address": socket(admin) },
+        "static_resources": { "listeners": [listener], "clusters": [cluster] },
+    })
+}
+
+fn run(yard: &Yard, name: &str, config: &Value) -> Result<Process> {
     let directory = yard.directory(name)?;
     let path = directory.join("envoy.json");
-    let config = json!({ "static_resources": { "listeners": [listener], "clusters": [cluster] } });
     std::fs::write(&path, config.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
     let mut command = Command::new(&yard.tools.envoy);
     command.arg("-c").arg(&path).args([
@@ -96,8 +110,8 @@ fn add_tls(to: &mut Value, tls: Option<Value>) {
     }
 }
 
-fn tls(yard: &Yard, own: &str, peer: &str, kind: &str) -> Value {
-    let file = |name: &str| json!({ "filename": yard.certificates.path(name) });
+fn tls(certificates: &Certificates, own: &str, peer: &str, kind: &str) -> Value {
+    let file = |name: &str| json!({ "filename": certificates.path(name) });
     let common = json!({
         "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
         "tls_certificates": [{ "certificate_chain": file(&format!("{own}.pem")), "private_key": file(&format!("{own}.key")) }],
@@ -113,4 +127,27 @@ fn tls(yard: &Yard, own: &str, peer: &str, kind: &str) -> Value {
         object.insert("require_client_certificate".to_owned(), json!(true));
     }
     context
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_pair_take_only_the_other_and_log_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let certificates = Certificates::create(directory.path()).unwrap();
+        let at = SocketAddr::from((address(2, 2), 15006));
+        for (own, peer, kind) in [("server", CLIENT, "DownstreamTlsContext"), ("client", SERVER, "UpstreamTlsContext")]
+        {
+            let context = tls(&certificates, own, peer, kind);
+            let names = context.pointer("/common_tls_context/validation_context/match_typed_subject_alt_names/0");
+            assert_eq!(names.unwrap()["matcher"]["exact"], peer);
+            assert_eq!(context.get("require_client_certificate").is_some(), own == "server");
+            let whole = bootstrap(at, &listener(at, Some(context.clone())), &cluster(at, Some(context)));
+            assert!(whole.pointer("/static_resources/clusters/0/transport_socket").is_some());
+            assert!(whole.pointer("/static_resources/listeners/0/filter_chains/0/transport_socket").is_some());
+            assert!(!whole.to_string().contains("access_log"));
+        }
+    }
 }

@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use super::{Case, Running, WORKERS};
 use crate::{
+    counters::Counter,
     http::{self, Target},
     process::Process,
     yard::{Yard, address},
@@ -113,10 +114,9 @@ impl<'a> Ground<'a> {
         })
     }
 
-    /// The counters of the client's sidecar, which every request passes.
-    fn metrics(&self) -> Result<Target> {
-        let address = SocketAddr::new(self.planned(&sidecar_of("client"))?.address, METRICS_PORT);
-        Ok(Target { address, host: address.to_string() })
+    fn counter(&self, workload: &str) -> Result<Counter> {
+        let address = SocketAddr::new(self.planned(&sidecar_of(workload))?.address, METRICS_PORT);
+        Ok(Counter::isthmus(Target { address, host: address.to_string() }))
     }
 
     fn hop(&self, control: Process) -> Result<Running> {
@@ -124,7 +124,7 @@ impl<'a> Ground<'a> {
         let plain = json!([{ "address": entry, "upstream": self.yard.backend }]);
         let proxy = self.sidecar("client", |config| set(config, "listeners", plain))?;
         let target = Target { address: entry, host: "backend".to_owned() };
-        Ok(Running { target, measured: vec![proxy], aside: vec![control], metrics: Some(self.metrics()?) })
+        Ok(Running { target, measured: vec![proxy], aside: vec![control], counters: vec![self.counter("client")?] })
     }
 
     fn pair(&self, control: Process) -> Result<Running> {
@@ -138,7 +138,7 @@ impl<'a> Ground<'a> {
             target: Target { address: self.yard.backend, host: "backend.bench.svc.cluster.local:9080".to_owned() },
             measured: vec![server, client],
             aside: vec![control],
-            metrics: Some(self.metrics()?),
+            counters: vec![self.counter("server")?, self.counter("client")?],
         };
         running.target.address = SocketAddr::new(self.entry(&mut running)?, APPLICATION_PORT);
         Ok(running)

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use super::{Case, Running, WORKERS};
 use crate::{
     certificates::NAME,
+    counters::Counter,
     http::Target,
     process::Process,
     yard::{Yard, address},
@@ -19,35 +20,38 @@ use crate::{
 /// What each server block of a hop has besides its listener: an upstream pool wide enough for the load on either worker.
 const FORWARD: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;";
 
+/// Where the counters of a process are.
+const STATUS: u16 = 8081;
+
 /// Starts nginx for `case`.
 ///
 /// # Errors
 /// A file cannot be written or nginx not be started.
 pub fn start(case: Case, yard: &Yard) -> Result<Running> {
-    let entry = SocketAddr::from((address(3, 1), 8080));
-    let measured = match case {
-        Case::Hop => vec![run(yard, "nginx", &hop(entry, yard.backend))?],
+    let (entry, status) = (SocketAddr::from((address(3, 1), 8080)), SocketAddr::from((address(3, 1), STATUS)));
+    let (measured, counted) = match case {
+        Case::Hop => (vec![run(yard, "nginx", &hop(entry, yard.backend), status)?], vec![status]),
         Case::Pair => {
             let middle = SocketAddr::from((address(3, 2), 15006));
-            vec![
-                run(yard, "nginx-server", &inbound(middle, yard))?,
-                run(yard, "nginx-client", &outbound(entry, middle, yard))?,
-            ]
+            let behind = SocketAddr::from((address(3, 2), STATUS));
+            let server = run(yard, "nginx-server", &inbound(middle, yard), behind)?;
+            let client = run(yard, "nginx-client", &outbound(entry, middle, yard), status)?;
+            (vec![server, client], vec![behind, status])
         }
     };
+    let counter = |address: SocketAddr| Counter::nginx(Target { address, host: address.to_string() });
     Ok(Running {
         target: Target { address: entry, host: "backend".to_owned() },
         measured,
         aside: Vec::new(),
-        metrics: None,
+        counters: counted.into_iter().map(counter).collect(),
     })
 }
 
 fn hop(entry: SocketAddr, backend: SocketAddr) -> String {
     format!(
         "upstream next {{ server {backend}; keepalive 64; keepalive_requests 100000000; }}
-         server {{ listen {entry} reuseport; keepalive_requests 100000000; location / {{ {FORWARD} proxy_pass http://next; }}
-           location = /status {{ stub_status; }} }}"
+         server {{ listen {entry} reuseport; keepalive_requests 100000000; location / {{ {FORWARD} proxy_pass http://next; }} }}"
     )
 }
 
@@ -58,7 +62,7 @@ fn inbound(entry: SocketAddr, yard: &Yard) -> String {
         "upstream next {{ server {backend}; keepalive 64; keepalive_requests 100000000; }}
          server {{ listen {entry} ssl reuseport; keepalive_requests 100000000; ssl_protocols TLSv1.3;
            ssl_certificate {leaf}; ssl_certificate_key {key}; ssl_client_certificate {root}; ssl_verify_client on;
-           location / {{ {FORWARD} proxy_pass http://next; }} location = /status {{ stub_status; }} }}"
+           location / {{ {FORWARD} proxy_pass http://next; }} }}"
     )
 }
 
@@ -69,14 +73,14 @@ fn outbound(entry: SocketAddr, middle: SocketAddr, yard: &Yard) -> String {
         "upstream next {{ server {middle}; keepalive 64; keepalive_requests 100000000; }}
          server {{ listen {entry} reuseport; keepalive_requests 100000000;
            location / {{ {FORWARD} proxy_pass https://next; proxy_ssl_protocols TLSv1.3; proxy_ssl_certificate {leaf};
-             proxy_ssl_certificate_key {key}; proxy_ssl_trusted_certificate {root}; proxy_ssl_verify on; proxy_ssl_name {NAME}; }}
-           location = /status {{ stub_status; }} }}"
+             proxy_ssl_certificate_key {key}; proxy_ssl_trusted_certificate {root}; proxy_ssl_verify on; proxy_ssl_name {NAME}; }} }}"
     )
 }
 
-fn run(yard: &Yard, name: &str, servers: &str) -> Result<Process> {
+fn run(yard: &Yard, name: &str, servers: &str, status: SocketAddr) -> Result<Process> {
     let directory = yard.directory(name)?;
-    let config = write_config(&directory, WORKERS, servers)?;
+    let servers = format!("{servers}\nserver {{ listen {status}; location = /status {{ stub_status; }} }}");
+    let config = write_config(&directory, WORKERS, &servers)?;
     Process::start(name, &directory, Command::new(&yard.tools.nginx).args(arguments(&directory, &config)))
 }
 

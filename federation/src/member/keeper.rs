@@ -1,10 +1,6 @@
 //! What a running member does by itself: dials the others, batches statements into the log, keeps the voters.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use isthmus_runtime::{
     backoff::Backoff,
@@ -20,14 +16,12 @@ use openraft::ChangeMembers;
 use prost::Message;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{
-    Member,
-    voters::{self, Candidate},
-};
+use super::Member;
 use crate::{
     config::{ALPN, BATCH},
     raft::{Node, machine::News},
     state::{Blob, Command},
+    voters::{self, Contact, Step},
 };
 
 /// Statements of one batch.
@@ -187,27 +181,21 @@ async fn step(
     seen: &Seen,
 ) -> Result<(), String> {
     let metrics = super::metrics_of(raft);
-    let membership = metrics.membership_config.membership();
-    let present: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
-    let voters: BTreeSet<u64> = membership.voter_ids().collect();
-    if let Some((id, node)) = wanted.iter().find(|(id, _)| !present.contains(id)) {
-        tracing::info!(cluster = node.cluster, id, "a learner is added");
-        return raft.add_learner(*id, node.clone(), false).await.map(drop).map_err(|error| error.to_string());
-    }
-    let candidates = wanted.iter().map(|(id, node)| Candidate {
-        id: *id,
+    let contact = |node: &Node| Contact {
         reachable: node.cluster == member.cluster() || member.sessions.has(&node.cluster),
         silent: seen.get(&node.cluster).map_or(Duration::ZERO, |seen| seen.elapsed()),
-    });
-    let next = voters::next(&voters, &candidates.collect::<Vec<_>>());
-    if next != voters {
-        tracing::info!(?next, "voters change");
-        return raft.change_membership(next, true).await.map(drop).map_err(|error| error.to_string());
-    }
-    let gone: BTreeSet<u64> = present.difference(&wanted.keys().copied().collect()).copied().collect();
-    if !gone.is_empty() && voters.is_disjoint(&gone) {
-        let change = ChangeMembers::RemoveNodes(gone);
-        return raft.change_membership(change, false).await.map(drop).map_err(|error| error.to_string());
-    }
-    Ok(())
+    };
+    let changed = match voters::next(metrics.membership_config.membership(), wanted, contact) {
+        Some(Step::Learner(id, node)) => {
+            tracing::info!(cluster = node.cluster, id, "a learner is added");
+            raft.add_learner(id, node, false).await
+        }
+        Some(Step::Voters(next)) => {
+            tracing::info!(?next, "voters change");
+            raft.change_membership(next, true).await
+        }
+        Some(Step::Gone(gone)) => raft.change_membership(ChangeMembers::RemoveNodes(gone), false).await,
+        None => return Ok(()),
+    };
+    changed.map(drop).map_err(|error| error.to_string())
 }

@@ -11,7 +11,7 @@ use openraft::{
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::TypeConfig;
+use super::Types;
 use crate::error::Error;
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -53,7 +53,17 @@ impl Log {
         if !fresh && std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
             return Err(damaged(&"it is missing or empty, but this member voted and wrote with it before"));
         }
-        let log = Self(Arc::new(open(path)?));
+        Self::on(open(path)?, path)
+    }
+
+    /// The log in an open database; `path` is what a person is told of it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when it is of another version.
+    pub fn on(database: Database, path: &Path) -> Result<Self, Error> {
+        let damaged =
+            |error: &dyn std::fmt::Display| Error::Damaged { path: path.to_owned(), reason: error.to_string() };
+        let log = Self(Arc::new(database));
         let transaction = log.0.begin_write().map_err(|error| damaged(&error))?;
         {
             transaction.open_table(LOG).map_err(|error| damaged(&error))?;
@@ -92,32 +102,31 @@ impl Log {
     }
 }
 
-impl RaftLogReader<TypeConfig> for Log {
+impl<C: Types> RaftLogReader<C> for Log {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
-    ) -> Result<Vec<EntryOf<TypeConfig>>, io::Error> {
+    ) -> Result<Vec<EntryOf<C>>, io::Error> {
         let transaction = self.0.begin_read().map_err(io_error)?;
         let table = transaction.open_table(LOG).map_err(io_error)?;
         let entries = table.range(range).map_err(io_error)?;
         entries.map(|entry| serde_json::from_slice(entry.map_err(io_error)?.1.value()).map_err(io_error)).collect()
     }
 
-    async fn read_vote(&mut self) -> Result<Option<VoteOf<TypeConfig>>, io::Error> {
+    async fn read_vote(&mut self) -> Result<Option<VoteOf<C>>, io::Error> {
         self.meta("vote")
     }
 }
 
-impl RaftLogStorage<TypeConfig> for Log {
+impl<C: Types> RaftLogStorage<C> for Log {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        let last_purged_log_id: Option<LogIdOf<TypeConfig>> = self.meta("purged")?;
+    async fn get_log_state(&mut self) -> Result<LogState<C>, io::Error> {
+        let last_purged_log_id: Option<LogIdOf<C>> = self.meta("purged")?;
         let transaction = self.0.begin_read().map_err(io_error)?;
         let table = transaction.open_table(LOG).map_err(io_error)?;
         let last = table.last().map_err(io_error)?;
-        let last =
-            last.map(|(_, entry)| serde_json::from_slice::<EntryOf<TypeConfig>>(entry.value()).map_err(io_error));
+        let last = last.map(|(_, entry)| serde_json::from_slice::<EntryOf<C>>(entry.value()).map_err(io_error));
         let last_log_id = last.transpose()?.map(|entry| entry.log_id()).or(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
     }
@@ -126,21 +135,21 @@ impl RaftLogStorage<TypeConfig> for Log {
         self.clone()
     }
 
-    async fn save_vote(&mut self, vote: &VoteOf<TypeConfig>) -> Result<(), io::Error> {
+    async fn save_vote(&mut self, vote: &VoteOf<C>) -> Result<(), io::Error> {
         self.set_meta("vote", vote)
     }
 
-    async fn save_committed(&mut self, committed: Option<LogIdOf<TypeConfig>>) -> Result<(), io::Error> {
+    async fn save_committed(&mut self, committed: Option<LogIdOf<C>>) -> Result<(), io::Error> {
         self.set_meta("committed", &committed)
     }
 
-    async fn read_committed(&mut self) -> Result<Option<LogIdOf<TypeConfig>>, io::Error> {
-        Ok(self.meta::<Option<LogIdOf<TypeConfig>>>("committed")?.flatten())
+    async fn read_committed(&mut self) -> Result<Option<LogIdOf<C>>, io::Error> {
+        Ok(self.meta::<Option<LogIdOf<C>>>("committed")?.flatten())
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<C>) -> Result<(), io::Error>
     where
-        I: IntoIterator<Item = EntryOf<TypeConfig>> + OptionalSend,
+        I: IntoIterator<Item = EntryOf<C>> + OptionalSend,
     {
         let transaction = self.0.begin_write().map_err(io_error)?;
         {
@@ -155,11 +164,11 @@ impl RaftLogStorage<TypeConfig> for Log {
         Ok(())
     }
 
-    async fn truncate_after(&mut self, last: Option<LogIdOf<TypeConfig>>) -> Result<(), io::Error> {
+    async fn truncate_after(&mut self, last: Option<LogIdOf<C>>) -> Result<(), io::Error> {
         self.remove(last.map_or(0, |id| id.index() + 1)..)
     }
 
-    async fn purge(&mut self, upto: LogIdOf<TypeConfig>) -> Result<(), io::Error> {
+    async fn purge(&mut self, upto: LogIdOf<C>) -> Result<(), io::Error> {
         self.set_meta("purged", &upto)?;
         self.remove(..=upto.index())
     }

@@ -13,7 +13,7 @@ use redb::{Database, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{TypeConfig, log};
+use super::{TypeConfig, Types, log};
 use crate::{
     error::Error,
     state::{Answer, Change, Command, State},
@@ -32,9 +32,16 @@ struct Applied {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct Kept<A = Applied> {
     version: u32,
-    applied: Applied,
+    applied: A,
+}
+
+/// How far a stored snapshot goes. Its state stays unread: that would verify everything in it again.
+#[derive(Deserialize)]
+struct Reach {
+    last: Option<LogIdOf<TypeConfig>>,
+    membership: StoredMembershipOf<TypeConfig>,
 }
 
 /// What lookers-on are told.
@@ -71,7 +78,20 @@ impl Machine {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn open(path: &Path, beginning: Vec<Command>, news: mpsc::UnboundedSender<News>) -> Result<Self, Error> {
-        let database = Arc::new(log::open(path)?);
+        Self::on(log::open(path)?, path, beginning, news)
+    }
+
+    /// The machine on an open database; `path` is what a person is told of it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn on(
+        database: Database,
+        path: &Path,
+        beginning: Vec<Command>,
+        news: mpsc::UnboundedSender<News>,
+    ) -> Result<Self, Error> {
+        let database = Arc::new(database);
         let machine = Self { applied: Arc::default(), database, beginning: beginning.into(), news };
         let damaged = |error: io::Error| Error::Damaged { path: path.to_owned(), reason: error.to_string() };
         if let Some(bytes) = machine.stored().map_err(damaged)? {
@@ -109,33 +129,30 @@ impl Machine {
     }
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for Machine {
+impl<C: Types> RaftSnapshotBuilder<C> for Machine {
     type SnapshotData = Vec<u8>;
 
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, Vec<u8>>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<C, Vec<u8>>, io::Error> {
         let applied = self.applied.read().clone();
-        let meta =
-            SnapshotMetaOf::<TypeConfig> { last_log_id: applied.last, last_membership: applied.membership.clone() };
+        let meta = SnapshotMetaOf::<C> { last_log_id: applied.last, last_membership: applied.membership.clone() };
         let bytes = serde_json::to_vec(&Kept { version: VERSION, applied }).map_err(io_error)?;
         self.store(&bytes)?;
-        Ok(SnapshotOf::<TypeConfig, Vec<u8>> { meta, snapshot: bytes })
+        Ok(SnapshotOf::<C, Vec<u8>> { meta, snapshot: bytes })
     }
 }
 
-impl RaftStateMachine<TypeConfig> for Machine {
+impl<C: Types> RaftStateMachine<C> for Machine {
     type SnapshotData = Vec<u8>;
     type SnapshotBuilder = Self;
 
-    async fn applied_state(
-        &mut self,
-    ) -> Result<(Option<LogIdOf<TypeConfig>>, StoredMembershipOf<TypeConfig>), io::Error> {
+    async fn applied_state(&mut self) -> Result<(Option<LogIdOf<C>>, StoredMembershipOf<C>), io::Error> {
         let applied = self.applied.read();
         Ok((applied.last, applied.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
     where
-        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+        Strm: Stream<Item = Result<EntryResponder<C>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
             let mut applied = self.applied.write();
@@ -144,7 +161,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 EntryPayload::Blank => (Answer::Done, vec![]),
                 EntryPayload::Normal(command) => applied.state.apply(command),
                 EntryPayload::Membership(membership) => {
-                    applied.membership = StoredMembershipOf::<TypeConfig>::new(Some(entry.log_id), membership);
+                    applied.membership = StoredMembershipOf::<C>::new(Some(entry.log_id), membership);
                     (Answer::Done, vec![])
                 }
             };
@@ -168,16 +185,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.clone()
     }
 
-    async fn install_snapshot(
-        &mut self,
-        _meta: &SnapshotMetaOf<TypeConfig>,
-        snapshot: Vec<u8>,
-    ) -> Result<(), io::Error> {
+    async fn install_snapshot(&mut self, _meta: &SnapshotMetaOf<C>, snapshot: Vec<u8>) -> Result<(), io::Error> {
         let kept: Kept = serde_json::from_slice(&snapshot).map_err(io_error)?;
         if kept.version != VERSION {
             return Err(io::Error::other("the leader's snapshot is of another release"));
         }
-        kept.applied.state.begins_with(&self.beginning).map_err(not_ours)?;
+        kept.applied.state.agrees_with(&self.beginning).map_err(not_ours)?;
         kept.applied.state.follows(&self.applied.read().state).map_err(not_ours)?;
         self.store(&snapshot)?;
         *self.applied.write() = kept.applied;
@@ -185,11 +198,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>, io::Error> {
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<C, Vec<u8>>>, io::Error> {
         let Some(bytes) = self.stored()? else { return Ok(None) };
-        let kept: Kept = serde_json::from_slice(&bytes).map_err(io_error)?;
-        let meta =
-            SnapshotMetaOf::<TypeConfig> { last_log_id: kept.applied.last, last_membership: kept.applied.membership };
-        Ok(Some(SnapshotOf::<TypeConfig, Vec<u8>> { meta, snapshot: bytes }))
+        let kept: Kept<Reach> = serde_json::from_slice(&bytes).map_err(io_error)?;
+        let meta = SnapshotMetaOf::<C> { last_log_id: kept.applied.last, last_membership: kept.applied.membership };
+        Ok(Some(SnapshotOf::<C, Vec<u8>> { meta, snapshot: bytes }))
     }
 }

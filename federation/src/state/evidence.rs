@@ -55,7 +55,11 @@ impl State {
     /// # Errors
     /// What of `before` is missing.
     pub fn follows(&self, before: &Self) -> Result<(), String> {
-        self.begins_with(&before.deeds)?;
+        if self.deeds.len() < before.deeds.len() {
+            let (here, there) = (self.deeds.len(), before.deeds.len());
+            return Err(format!("it has {here} changes of the membership, but there were {there} already"));
+        }
+        self.agrees_with(&before.deeds)?;
         for (cluster, older) in &before.said {
             let members = before.member(cluster).zip(self.member(cluster));
             let speaks = members.is_some_and(|(was, is)| was.federation_key == is.federation_key && !is.ejected);
@@ -66,18 +70,7 @@ impl State {
         Ok(())
     }
 
-    /// Whether the membership's history begins with `deeds`, as far as it goes.
-    ///
-    /// # Errors
-    /// Where it parts.
-    pub fn begins_with(&self, deeds: &[Command]) -> Result<(), String> {
-        if self.deeds.len() < deeds.len() {
-            return Err(format!("it knows {} changes of the membership of at least {}", self.deeds.len(), deeds.len()));
-        }
-        self.agrees_with(deeds)
-    }
-
-    /// As [`State::begins_with`], for a state that may be older than all of `deeds`.
+    /// Whether the membership's history here and in `deeds` is the same, as far as both go.
     ///
     /// # Errors
     /// Where they part.

@@ -13,8 +13,24 @@ use super::Blob;
 /// What one cluster said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Said {
-    book: Book<Blob>,
+    book: Book<Last>,
     epoch: Option<Blob>,
+}
+
+/// The last statement under a key.
+#[derive(Clone, Debug, PartialEq)]
+enum Last {
+    /// It says this.
+    Says(Blob),
+    /// It ended what was said.
+    Ended(Blob),
+}
+
+impl Last {
+    fn blob(&self) -> &Blob {
+        let (Self::Says(blob) | Self::Ended(blob)) = self;
+        blob
+    }
 }
 
 impl Said {
@@ -29,15 +45,26 @@ impl Said {
                 }
                 outcome
             }
-            epoch::Said::Value(()) | epoch::Said::Gone => {
-                self.book.offer(&statement.key, version, epoch::Said::Value(blob.clone()))
-            }
+            epoch::Said::Value(()) => self.set(&statement.key, version, Last::Says(blob.clone())),
+            epoch::Said::Gone => self.set(&statement.key, version, Last::Ended(blob.clone())),
         }
+    }
+
+    fn set(&mut self, key: &str, version: Version, last: Last) -> Outcome {
+        self.book.offer(key, version, epoch::Said::Value(last))
     }
 
     /// All that is kept, the epoch's beginning first.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Blob> {
-        self.epoch.iter().chain(self.book.iter().map(|(_, _, blob)| blob))
+        self.epoch.iter().chain(self.book.iter().map(|(_, _, last)| last.blob()))
+    }
+
+    /// What is in force.
+    pub(super) fn in_force(&self) -> impl Iterator<Item = &Blob> {
+        self.book.iter().filter_map(|(_, _, last)| match last {
+            Last::Says(blob) => Some(blob),
+            Last::Ended(_) => None,
+        })
     }
 
     /// Whether everything here is as new as it is in `older`, or was ended by a newer epoch.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc};
 
-use http::{HeaderValue, Request, Response, Uri, Version, header, uri::Scheme};
+use http::{HeaderName, HeaderValue, Request, Response, Uri, Version, header, uri::Scheme};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use isthmus_core::retry::Fault;
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Said from a sidecar to the one it calls: the request came as HTTP/1.1, whatever carries it between them.
-pub(crate) const ORIGINAL: &str = "x-isthmus-original-protocol";
+pub(crate) const ORIGINAL: HeaderName = HeaderName::from_static("x-isthmus-original-protocol");
 
 /// To the own application in HTTP/2 with prior knowledge, for clients that spoke it.
 pub(crate) async fn plain(
@@ -74,7 +74,7 @@ pub(super) fn to_absolute_form(request: &mut Request<Body>, target: &Target<'_>)
     let authority = authority.or_else(|| request.uri().authority().cloned());
     let mut parts = request.uri().clone().into_parts();
     parts.scheme = Some(Scheme::HTTP);
-    parts.authority = authority.or_else(|| format!("{}:{}", target.view.host, target.port).parse().ok());
+    parts.authority = authority.or_else(|| format!("{}:{}", target.view.called.host, target.port).parse().ok());
     parts.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;

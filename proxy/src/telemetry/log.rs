@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::Record;
+use super::{Record, head::Head};
 use crate::{
     config::{AccessLog, Format},
     error::Error,
@@ -140,19 +140,19 @@ fn text(r: &Record) -> String {
     format!(
         "[{}] \"{} {} {}\" {} {} {} {} {} {} \"{}\" \"{}\" \"{}\" \"{}\" \"{}\"\n",
         timestamp(SystemTime::now()),
-        dash(&r.method),
-        clean(dash(&r.path)),
-        r.http,
+        dash(r.said(Head::method)),
+        clean(dash(r.said(Head::path))),
+        dash(r.said(|head| head.version())),
         r.code,
         r.flag(),
         r.received,
         r.sent,
         r.duration.as_millis(),
         "-",
-        clean(dash(&r.forwarded_for)),
-        clean(dash(&r.user_agent)),
-        clean(dash(&r.request_id)),
-        clean(dash(&r.authority)),
+        clean(dash(r.said(Head::forwarded_for))),
+        clean(dash(r.said(Head::user_agent))),
+        clean(dash(r.said(Head::request_id))),
+        clean(dash(r.said(Head::authority))),
         dash(&r.upstream),
     )
 }
@@ -161,11 +161,11 @@ fn json(r: &Record) -> String {
     let line = serde_json::json!({
         "start_time": timestamp(SystemTime::now()),
         "reporter": r.reporter.word(),
-        "method": r.method, "path": r.path, "protocol": r.http,
+        "method": r.said(Head::method), "path": r.said(Head::path), "protocol": dash(r.said(|head| head.version())),
         "response_code": r.code, "response_flags": r.flag(),
         "bytes_received": r.received, "bytes_sent": r.sent, "duration": r.duration.as_millis() as u64,
-        "x_forwarded_for": r.forwarded_for, "user_agent": r.user_agent, "request_id": r.request_id,
-        "authority": r.authority, "upstream_host": &*r.upstream, "route_name": r.route,
+        "x_forwarded_for": r.said(Head::forwarded_for), "user_agent": r.said(Head::user_agent),
+        "request_id": r.said(Head::request_id), "authority": r.said(Head::authority), "upstream_host": &*r.upstream, "route_name": r.route,
         "source_cluster": r.source.metadata.cluster, "destination_cluster": r.destination.metadata.cluster,
         "downstream_peer": r.source.principal, "upstream_peer": r.destination.principal,
     });

@@ -1,0 +1,25 @@
+//! Bugs to be planted, so that every invariant is seen to bite. They live in the adapters around the production types,
+//! never in them.
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// The disk says that it synced what a cut then takes.
+    DiskLies,
+    /// A vote is kept in memory only.
+    VoteForgotten,
+    /// Entries are acknowledged and not kept.
+    LogForgotten,
+    /// The state machine forgets that a token was used.
+    TokenAgain,
+    /// The view takes whatever comes, however old.
+    ViewUnversioned,
+    /// What comes is not verified.
+    Unverified,
+    /// A watcher misses an event now and then.
+    EventDropped,
+    /// What a cluster said under its old key outlives its reinstallation.
+    OldBookKept,
+    /// A member skips a command now and then.
+    CommandSkipped,
+}
