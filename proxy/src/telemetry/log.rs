@@ -101,10 +101,8 @@ impl Tried {
         });
         match written {
             Ok(()) if self.lost > 0 => {
-                tracing::info!(
-                    lost = std::mem::take(&mut self.lost),
-                    "the access log is written again; lines are lost"
-                );
+                let lost = std::mem::take(&mut self.lost);
+                tracing::info!(lost, "the access log is written again; lines are lost");
             }
             Ok(()) => {}
             Err((error, some)) => {
