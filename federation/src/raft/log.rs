@@ -169,7 +169,11 @@ impl<C: Types> RaftLogStorage<C> for Log {
     }
 
     async fn purge(&mut self, upto: LogIdOf<C>) -> Result<(), io::Error> {
-        self.set_meta("purged", &upto)?;
-        self.remove(..=upto.index())
+        // Together: a log whose end lies before what it says is purged is none that Raft begins with.
+        let bytes = serde_json::to_vec(&upto).map_err(io_error)?;
+        let transaction = self.0.begin_write().map_err(io_error)?;
+        transaction.open_table(META).map_err(io_error)?.insert("purged", bytes.as_slice()).map_err(io_error)?;
+        transaction.open_table(LOG).map_err(io_error)?.retain_in(..=upto.index(), |_, _| false).map_err(io_error)?;
+        transaction.commit().map_err(io_error)
     }
 }

@@ -154,7 +154,12 @@ pub async fn watch(world: Arc<World>, at: usize, mirror: Arc<parking_lot::Mutex<
                 continue;
             }
             world.witness.tell(&Seen::Watched { cluster: member.cluster(), event: &event });
+            let (revision, history) = (event.revision + 1, event.history.clone());
             mirror.lock().take(event);
+            if let Some(old) = member.stale.lock().pop() {
+                let event = WatchEvent { revision, history, event: Some(Event::Statement(old)) };
+                world.witness.tell(&Seen::Watched { cluster: member.cluster(), event: &event });
+            }
             if world.roll(10) == 0 {
                 millis(world.roll(200)).await;
             }

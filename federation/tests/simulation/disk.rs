@@ -34,8 +34,6 @@ struct Inner {
     life: u64,
     /// The power fails in the course of the sync after so many others.
     fuse: Option<u32>,
-    /// Says that it is synced when it is not.
-    lies: bool,
     seed: u64,
 }
 
@@ -51,9 +49,9 @@ pub struct Handle {
 }
 
 impl Disk {
-    /// Empty. `seed` decides what a cut tears; one that `lies` says it is synced when it is not.
-    pub fn new(seed: u64, lies: bool) -> Self {
-        Self(Arc::new(Mutex::new(Inner { seed, lies, ..Inner::default() })))
+    /// Empty; `seed` decides what a cut tears.
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Inner { seed, ..Inner::default() })))
     }
 
     /// A file, new or as it survived.
@@ -109,9 +107,6 @@ impl Inner {
                 return Err(io::Error::other("the power is cut"));
             }
             self.fuse = Some(left - 1);
-        }
-        if self.lies {
-            return Ok(());
         }
         let Some(file) = self.files.get_mut(name) else { return Ok(()) };
         for write in std::mem::take(&mut file.unsynced) {

@@ -22,7 +22,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<nothing_forged::NothingForged>::default(),
         Box::<nothing_goes_back::NothingGoesBack>::default(),
         Box::<watchers_see_all::WatchersSeeAll>::default(),
-        Box::<reinstalled_is_heard::ReinstalledIsHeard>::default(),
         Box::<members_agree::MembersAgree>::default(),
+        Box::<reinstalled_is_heard::ReinstalledIsHeard>::default(),
     ]
 }

@@ -82,8 +82,8 @@ impl Watched {
         self.machine.look(|state| {
             let old = state.member(&record.cluster)?;
             let json = serde_json::to_value(state).ok()?;
-            (old.federation_key != record.federation_key)
-                .then(|| (record.cluster.clone(), json["books"][&record.cluster].clone()))
+            let book = json["books"].get(&record.cluster)?.clone();
+            (old.federation_key != record.federation_key).then_some((record.cluster, book))
         })
     }
 

@@ -37,6 +37,8 @@ mod machine;
 mod member;
 mod network;
 mod plant;
+mod planted;
+mod regressions;
 mod story;
 mod types;
 mod witness;

@@ -95,6 +95,8 @@ pub struct Member {
     pub view: View,
     /// What is still to go into the log, by key.
     pub pending: Mutex<BTreeMap<String, SignedStatement>>,
+    /// With [`Plant::ViewUnversioned`]: old statements that its watcher is shown.
+    pub stale: Mutex<Vec<SignedStatement>>,
     /// What it applied.
     pub machine: Machine,
     raft: OnceLock<Raft>,
@@ -164,10 +166,10 @@ impl Member {
             witness: place.witness.clone(),
             plant: place.plant,
         };
-        let kept = Kept { log, plant: place.plant };
+        let kept = Kept { log, plant: place.plant, late: Arc::default() };
         let calls = Calls(Wire(place.clone(), life));
-        let (view, pending, raft) = (View::default(), Mutex::default(), OnceLock::new());
-        let member = Arc::new(Self { place, life, key, view, pending, machine, raft });
+        let (view, pending, stale, raft) = (View::default(), Mutex::default(), Mutex::default(), OnceLock::new());
+        let member = Arc::new(Self { place, life, key, view, pending, stale, machine, raft });
         let raft = Raft::new(itself.raft_id, Arc::new(settings), calls, kept, watched).await;
         let _ = member.raft.set(raft.map_err(|error| error.to_string())?);
         itself.members.iter().for_each(|record| member.view.member(MESH, record.clone()));
@@ -231,12 +233,8 @@ impl Member {
         let statement = &*statement;
         let heard = self.view.hear(statement);
         if self.place.plant == Some(Plant::ViewUnversioned) && heard == Heard::Stale {
-            // As if there were no version to compare: what is known is dropped, what came is taken.
-            let record = self.view.members().into_iter().find(|record| record.cluster == statement.cluster);
-            let Some(record) = record else { return };
-            self.view.member(MESH, MemberRecord { ejected: true, ..record.clone() });
-            self.view.member(MESH, record);
-            self.view.hear(statement);
+            // As if there were no version to compare: its watcher is shown it all the same.
+            self.stale.lock().push(statement.clone());
         }
     }
 

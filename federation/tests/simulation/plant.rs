@@ -4,12 +4,10 @@
 /// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// The disk says that it synced what a cut then takes.
-    DiskLies,
+    /// Entries are acknowledged at once, and written with the next ones.
+    LogLate,
     /// A vote is kept in memory only.
     VoteForgotten,
-    /// Entries are acknowledged and not kept.
-    LogForgotten,
     /// The state machine forgets that a token was used.
     TokenAgain,
     /// The view takes whatever comes, however old.

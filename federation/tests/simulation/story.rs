@@ -14,7 +14,7 @@ use crate::{
     liar,
     network::{CALM, Ear},
     plant::Plant,
-    types::{millis, panicked, spawn},
+    types::{millis, now, panicked, spawn},
     witness::{Seen, Standing, Violation},
     world::World,
 };
@@ -66,7 +66,10 @@ async fn play(world: &Arc<World>, kind: Kind) {
     for at in 1..world.clusters.len() {
         let issuer = world.roll(at as u64) as usize;
         let race = world.roll(3) == 0;
-        while !world.enter(at, issuer, race).await && world.goes_on() {
+        while !world.enter(at, issuer, race).await {
+            if now().as_millis() > u128::from(MENDED) {
+                return world.witness.tell(&Seen::Failed(&format!("{} does not get in", world.name(at))));
+            }
             millis(50).await;
         }
     }

@@ -70,7 +70,7 @@ impl World {
         let (network, witness) = (Network::new(seed ^ 0x6e65), Witness::default());
         let keys = Arc::new(Mutex::new(BTreeMap::new()));
         let clusters = NAMES.iter().take(count).enumerate().map(|(at, name)| {
-            let disk = Disk::new(seed ^ (at as u64) << 8, plant == Some(Plant::DiskLies));
+            let disk = Disk::new(seed ^ (at as u64) << 8);
             let (network, witness, keys) = (network.clone(), witness.clone(), Arc::clone(&keys));
             let place = Place { cluster: (*name).to_owned(), disk, network, witness, plant, keys };
             Cluster { place, seat: Mutex::default(), said: Mutex::default() }
