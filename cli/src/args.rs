@@ -100,6 +100,20 @@ pub enum Cluster {
     Kill(Processes),
     /// Start what `cluster kill` killed.
     Start(Processes),
+    /// Put a cluster out of the mesh. Its key never comes in again; only an operator's cluster may say so.
+    Eject {
+        /// The cluster.
+        cluster: ClusterName,
+        #[command(flatten)]
+        member: Member,
+    },
+    /// Name the clusters that operate the mesh, all of them; without any, print who does.
+    Operators {
+        /// The clusters.
+        clusters: Vec<ClusterName>,
+        #[command(flatten)]
+        member: Member,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,8 +1,9 @@
-//! `bootstrap`, `token create`, `join`: `up` joins its clusters by the same functions.
+//! `bootstrap`, `token create`, `join`, `cluster eject`, `cluster operators`: `up` joins its clusters by the same functions.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
+use isthmus_core::name::ClusterName;
 use isthmus_federation::token::Token as Parsed;
 use isthmus_scenarios::{mesh, operator, state::StateDir};
 
@@ -26,6 +27,24 @@ pub async fn run(state: &StateDir, command: Membership) -> Result<()> {
             out::line(format_args!("{} joined mesh {}", parsed.cluster, parsed.mesh));
         }
     }
+    Ok(())
+}
+
+/// Puts a cluster out of the mesh.
+pub async fn eject(state: &StateDir, cluster: &ClusterName, member: &Member) -> Result<()> {
+    operator::eject(address(state, member, None)?, cluster.as_str()).await?;
+    out::line(format_args!("{cluster} is out of the mesh; it may come back with a new key and a new token"));
+    Ok(())
+}
+
+/// Names the operators of the mesh, or prints them.
+pub async fn operators(state: &StateDir, clusters: &[ClusterName], member: &Member) -> Result<()> {
+    let member = address(state, member, None)?;
+    if !clusters.is_empty() {
+        let names: Vec<_> = clusters.iter().map(ClusterName::as_str).collect();
+        operator::name_operators(member, &names).await?;
+    }
+    operator::operators(member).await?.iter().for_each(out::line);
     Ok(())
 }
 

@@ -13,6 +13,8 @@
 
 #[path = "walk/configuration.rs"]
 mod configuration;
+#[path = "walk/ejection.rs"]
+mod ejection;
 #[path = "walk/protocols.rs"]
 mod protocols;
 #[path = "walk/spread.rs"]
@@ -44,6 +46,7 @@ async fn a_new_user_walks_through_the_mesh() {
     telemetry::both_sides_tell_of_every_request(&mesh).await;
     tokens_are_refused_with_the_reason(&mesh).await;
     strangers::strangers_disturb_nobody(&mesh).await;
+    ejection::an_ejected_cluster_is_out(&mesh).await;
     mesh.mesh.supervisor.stop().await;
 }
 
