@@ -15,7 +15,7 @@ impl StoreBuilder<TypeConfig, Log, Machine, tempfile::TempDir> for Folder {
         let folder = tempfile::tempdir().unwrap();
         let (news, _) = tokio::sync::mpsc::unbounded_channel();
         let log = Log::open(&folder.path().join("log.redb"), true).unwrap();
-        let machine = Machine::open(&folder.path().join("state.redb"), news).unwrap();
+        let machine = Machine::open(&folder.path().join("state.redb"), vec![], news).unwrap();
         Ok((folder, log, machine))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use isthmus_core::statement::{Card, Content, Version};
+use isthmus_federation::state::Command;
 use isthmus_wire::federation::{SignedStatement, session_frame::Body};
 
 use crate::{
@@ -16,6 +17,8 @@ use crate::{
 
 /// Lies until it is calm.
 pub async fn lie(world: Arc<World>, at: usize) {
+    let trickery = world.clusters[at].place.trickery.clone();
+    trickery.set(world.name(at), true);
     while world.goes_on() && !world.is_calm() {
         millis(100 + world.roll(500)).await;
         let Some(liar) = world.member(at) else { continue };
@@ -24,7 +27,7 @@ pub async fn lie(world: Arc<World>, at: usize) {
             continue;
         }
         let victim = world.name(victim).to_owned();
-        match world.roll(8) {
+        match world.roll(10) {
             0 => relay(&world, &liar, forged(&liar, &victim)),
             1 => relay_changed(&world, &liar),
             2 => relay_old(&world, &liar).await,
@@ -32,9 +35,19 @@ pub async fn lie(world: Arc<World>, at: usize) {
             4 => propose(&world, &liar, invented_member(&world, &liar, &victim)).await,
             5 => usurp(&world, &liar, &victim).await,
             6 => token_again(&world, &liar).await,
+            7 => propose(&world, &liar, forged_ejection(&world, &liar, &victim)).await,
+            8 => propose(&world, &liar, words::operators(liar.cluster(), world.name(0), 1, &liar.key)).await,
             _ => drop(liar.raft().trigger().elect(false).await),
         }
     }
+    trickery.set(world.name(at), false);
+}
+
+/// An ejection in the name of the operator, or one of its own.
+fn forged_ejection(world: &World, liar: &Member, victim: &str) -> Command {
+    let record = liar.view.members().into_iter().find(|record| record.cluster == victim).unwrap_or_default();
+    let by = if world.roll(2) == 0 { world.name(0) } else { liar.cluster() };
+    words::eject(&record, by, &liar.key)
 }
 
 /// A victim's statement, signed with the liar's key, newer than all there is.
@@ -86,13 +99,13 @@ fn pick<T>(world: &World, mut from: Vec<T>) -> Option<T> {
 }
 
 /// Writes as the leader if it is one, and by the leader else.
-async fn propose(world: &World, liar: &Member, command: isthmus_federation::state::Command) {
+async fn propose(world: &World, liar: &Member, command: Command) {
     let outcome = liar.write(&command).await;
     world.witness.note(&format!("{} proposed {command}: {outcome:?}", liar.cluster()));
 }
 
 /// A join entry that the victim never countersigned, by a token that it never issued.
-fn invented_member(world: &World, liar: &Member, victim: &str) -> isthmus_federation::state::Command {
+fn invented_member(world: &World, liar: &Member, victim: &str) -> Command {
     let (key, id) = (words::key(world.roll(u64::MAX)), format!("lie{}", world.roll(1 << 32)));
     let ticket = Ticket { id, cluster: "atlantis".into(), issuer: victim.into(), secret: vec![] };
     words::join(&words::request(&ticket, &key), victim, &liar.key, 90)

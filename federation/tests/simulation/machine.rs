@@ -1,26 +1,28 @@
 //! The production state machine as a member of a story uses it: the adapter tells the witness what is applied, and plants.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use futures_util::{Stream, TryStreamExt, stream};
+use isthmus_core::statement::Version;
 use isthmus_federation::{
     raft::machine::Machine,
-    state::{Blob, Command},
+    state::{Blob, Command, Deed, version},
 };
-use isthmus_wire::federation::MemberRecord;
+use isthmus_wire::federation::{MemberRecord, SignedStatement};
 use openraft::{
-    EntryPayload, OptionalSend,
+    Entry, EntryPayload, OptionalSend,
     alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf},
-    storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
+    storage::{EntryResponder, RaftStateMachine},
 };
 use prost::Message;
-use serde_json::Value;
 
 use crate::{
     disk::Disk,
+    member::Keys,
     plant::Plant,
     types::Virtual,
     witness::{Seen, Witness},
+    words::MESH,
 };
 
 /// The machine under witness.
@@ -37,6 +39,20 @@ pub struct Watched {
     pub witness: Witness,
     /// The bug, if there is one.
     pub plant: Option<Plant>,
+    /// Every cluster's key, for bugs that need what no member has.
+    pub keys: Keys,
+    /// With [`Plant::OldVersionsCount`]: the highest of each cluster that came anew.
+    pub old: BTreeMap<String, Version>,
+}
+
+/// What a bug does to a command.
+enum Spoilt {
+    /// Changes it, or nothing.
+    Changed,
+    /// Skips it.
+    Skipped,
+    /// Applies this before it.
+    After(Command),
 }
 
 impl Watched {
@@ -46,22 +62,16 @@ impl Watched {
             EntryPayload::Normal(command) => Some(command.clone()),
             _ => None,
         };
-        let kept = match (self.plant, &command) {
-            (Some(Plant::TokenAgain), Some(Command::Join { token, .. })) => {
-                self.edit(|state| state["tokens"][token.as_str()]["redeemed_by"] = Value::Null, Some(token)).await?;
-                None
+        let mut entries = vec![];
+        if let (Some(plant), EntryPayload::Normal(command)) = (self.plant, &mut entry.0.payload) {
+            match self.spoil(plant, command, log_id.index) {
+                Spoilt::Changed => {}
+                Spoilt::Skipped => entry.0.payload = EntryPayload::Blank,
+                Spoilt::After(first) => entries.push((Entry { log_id, payload: EntryPayload::Normal(first) }, None)),
             }
-            (Some(Plant::OldBookKept), Some(Command::Join { record, .. })) => self.book_of(record),
-            (Some(Plant::CommandSkipped), Some(Command::Statements { .. })) if log_id.index % 7 == self.life % 7 => {
-                entry.0.payload = EntryPayload::Blank;
-                None
-            }
-            _ => None,
-        };
-        RaftStateMachine::<Virtual>::apply(&mut self.machine, stream::iter([Ok(entry)])).await?;
-        if let Some((cluster, book)) = kept {
-            self.edit(move |state| state["books"][cluster] = book, None).await?;
         }
+        entries.push(entry);
+        RaftStateMachine::<Virtual>::apply(&mut self.machine, stream::iter(entries.into_iter().map(Ok))).await?;
         if self.disk.life() == self.life {
             self.machine.look(|state| {
                 self.witness.tell(&Seen::Applied {
@@ -76,27 +86,45 @@ impl Watched {
         Ok(())
     }
 
-    /// What a cluster said so far, if a join entry gives it another key.
-    fn book_of(&self, record: &Blob) -> Option<(String, Value)> {
-        let record = MemberRecord::decode(record.0.as_slice()).ok()?;
-        self.machine.look(|state| {
-            let old = state.member(&record.cluster)?;
-            let json = serde_json::to_value(state).ok()?;
-            let book = json["books"].get(&record.cluster)?.clone();
-            (old.federation_key != record.federation_key).then_some((record.cluster, book))
-        })
+    /// Does to a command what the bug would.
+    fn spoil(&mut self, plant: Plant, command: &mut Command, index: u64) -> Spoilt {
+        match (plant, command) {
+            (Plant::CommandSkipped, Command::Statements { .. }) if index % 7 == self.life % 7 => {
+                return Spoilt::Skipped;
+            }
+            (Plant::OldVersionsCount, Command::Statements { statements }) => {
+                let said = |blob: &Blob| SignedStatement::decode(blob.0.as_slice()).ok();
+                let counts =
+                    |said: &SignedStatement| self.old.get(&said.cluster).is_none_or(|old| version(said) > *old);
+                statements.retain(|blob| said(blob).is_some_and(|said| counts(&said)));
+            }
+            (Plant::OldVersionsCount, Command::Join { record, .. }) => {
+                let Ok(record) = MemberRecord::decode(record.0.as_slice()) else { return Spoilt::Changed };
+                let highest = self.machine.look(|state| {
+                    let of = state.all_said().filter(|said| said.cluster == record.cluster);
+                    of.map(|said| version(&said)).max()
+                });
+                self.old.extend(highest.map(|highest| (record.cluster, highest)));
+            }
+            (Plant::TokenAgain, Command::Join { token, .. }) => {
+                if let Some((another, deed)) = self.another(token) {
+                    *token = another;
+                    return Spoilt::After(deed);
+                }
+            }
+            _ => {}
+        }
+        Spoilt::Changed
     }
 
-    /// Changes the state as no command could, by a snapshot of it.
-    async fn edit(&mut self, change: impl FnOnce(&mut Value), token: Option<&String>) -> Result<(), io::Error> {
-        if token.is_some_and(|token| self.machine.look(|state| state.token(token).is_none())) {
-            return Ok(());
-        }
-        let snapshot = RaftSnapshotBuilder::<Virtual>::build_snapshot(&mut self.machine).await?;
-        let mut json: Value = serde_json::from_slice(&snapshot.snapshot).map_err(io::Error::other)?;
-        change(&mut json["applied"]["state"]);
-        let bytes = serde_json::to_vec(&json).map_err(io::Error::other)?;
-        RaftStateMachine::<Virtual>::install_snapshot(&mut self.machine, &snapshot.meta, bytes).await
+    /// In place of a token that was used, another just like it: so it is as if nobody had used it.
+    fn another(&self, used: &str) -> Option<(String, Command)> {
+        let known = self.machine.look(|state| state.token(used).cloned());
+        let token = known.filter(|token| token.redeemed_by.is_some())?;
+        let (id, issuer) = (format!("{used}, again"), self.keys.lock().get(&token.issuer).cloned()?);
+        let (cluster, hash, expires) = (token.cluster, token.hash, token.expires);
+        let deed = Deed::Token { id: id.clone(), cluster, hash, expires };
+        Some((id, deed.signed(MESH, &token.issuer, &issuer)))
     }
 }
 

@@ -3,7 +3,8 @@
 //! A story raises 3 to 5 clusters by the real bootstrap and the real join. Then, for some seconds of a clock that
 //! nobody waits for, the clusters speak and watch while troubles befall them: links are cut in both directions or one,
 //! letters are late, lost, doubled and overtaken, the power is cut in the midst of a write, disks are wiped and clusters
-//! installed anew with another key, members are ejected, and one member lies. Then all is mended, and must come together.
+//! installed anew with another key, members are ejected, and one member lies, also
+//! as the leader. Then all is mended, and must come together.
 //!
 //! What runs is production's: openraft, the log and the snapshots on redb, `State`, `Book`, `View`, watchers, the checks
 //! of a join, Raft's calls, the choice of voters. What is simulated is what the world does: [`disk`], [`network`], and
@@ -40,6 +41,7 @@ mod plant;
 mod planted;
 mod regressions;
 mod story;
+mod trickery;
 mod types;
 mod witness;
 mod words;

@@ -44,6 +44,7 @@ use crate::{
     machine::Watched,
     network::{Ear, Letter, Network},
     plant::Plant,
+    trickery::Trickery,
     types::{Raft, Virtual, millis, now, spawn, within},
     witness::{Seen, Witness},
     words::{self, MESH},
@@ -70,8 +71,13 @@ pub struct Place {
     /// The bug, if there is one.
     pub plant: Option<Plant>,
     /// Every cluster's key, for bugs that need what no member has.
-    pub keys: Arc<Mutex<BTreeMap<String, Arc<FederationKey>>>>,
+    pub keys: Keys,
+    /// What its snapshots are turned into on their way, while it lies.
+    pub trickery: Trickery,
 }
+
+/// Every cluster's key.
+pub type Keys = Arc<Mutex<BTreeMap<String, Arc<FederationKey>>>>;
 
 /// Which member it is, as `member.json` says in production.
 #[derive(Clone)]
@@ -128,6 +134,7 @@ impl Carrier for Wire {
         {
             place.witness.tell(&Seen::Leads { cluster: &place.cluster, term: vote.leader_id.term });
         }
+        let body = if called == method::SNAPSHOT { place.trickery.with(place, cluster, body) } else { body };
         let letter = Letter::Frame(Body::Raft(RaftCall { method: called.to_owned(), body }));
         match place.network.call(&place.cluster, cluster, letter, limit).await {
             Some(Letter::Frame(Body::RaftAnswer(RaftAnswer { body, error }))) if error.is_empty() => Ok(body),
@@ -165,6 +172,8 @@ impl Member {
             life,
             witness: place.witness.clone(),
             plant: place.plant,
+            keys: Arc::clone(&place.keys),
+            old: BTreeMap::new(),
         };
         let kept = Kept { log, plant: place.plant, late: Arc::default() };
         let calls = Calls(Wire(place.clone(), life));

@@ -16,8 +16,8 @@ pub enum Plant {
     Unverified,
     /// A watcher misses an event now and then.
     EventDropped,
-    /// What a cluster said under its old key outlives its reinstallation.
-    OldBookKept,
+    /// The versions of a cluster's old key count against its new one.
+    OldVersionsCount,
     /// A member skips a command now and then.
     CommandSkipped,
 }

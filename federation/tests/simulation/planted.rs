@@ -59,7 +59,7 @@ fn a_watcher_that_misses_an_event_is_found_out() {
 
 #[test]
 fn a_reinstalled_cluster_that_its_old_key_keeps_silent_is_missed() {
-    shows(Plant::OldBookKept, USUAL.troubles, &["reinstalled_is_heard"]);
+    shows(Plant::OldVersionsCount, USUAL.troubles, &["reinstalled_is_heard"]);
 }
 
 #[test]

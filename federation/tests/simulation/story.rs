@@ -114,12 +114,8 @@ async fn mend(world: &Arc<World>, mirrors: &[Arc<Mutex<Mirror>>]) {
     }
     let belonging = world.belonging();
     for at in &belonging {
-        let Some(member) = world.member(*at) else {
+        if world.member(*at).is_none() {
             world.witness.tell(&Seen::Failed(&format!("{} does not come back", world.name(*at))));
-            return;
-        };
-        if let Err(reason) = member.metrics().running_state {
-            world.witness.tell(&Seen::Failed(&format!("the Raft of {} stopped by itself: {reason}", world.name(*at))));
             return;
         }
     }

@@ -86,6 +86,11 @@ pub fn eject(record: &MemberRecord, by: &str, key: &FederationKey) -> Command {
     deed.signed(MESH, by, key)
 }
 
+/// A cluster becomes the only operator.
+pub fn operators(cluster: &str, by: &str, generation: u64, key: &FederationKey) -> Command {
+    Deed::Operators { clusters: vec![cluster.into()], generation }.signed(MESH, by, key)
+}
+
 /// A statement in the name of a cluster, with whatever key.
 pub fn statement(cluster: &str, content: &Content, version: Version, key: &FederationKey) -> SignedStatement {
     let mut said = SignedStatement {

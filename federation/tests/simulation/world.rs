@@ -20,6 +20,7 @@ use crate::{
     member::{Itself, Member, Place},
     network::{Ear, Letter, Network},
     plant::Plant,
+    trickery::Trickery,
     types::{millis, spawn},
     witness::{Seen, Witness},
     words::{self, Ticket},
@@ -68,11 +69,12 @@ impl World {
     /// So many clusters, none of which is a member of anything.
     pub fn new(seed: u64, count: usize, plant: Option<Plant>) -> Arc<Self> {
         let (network, witness) = (Network::new(seed ^ 0x6e65), Witness::default());
-        let keys = Arc::new(Mutex::new(BTreeMap::new()));
+        let (keys, trickery) = (Arc::new(Mutex::new(BTreeMap::new())), Trickery::default());
         let clusters = NAMES.iter().take(count).enumerate().map(|(at, name)| {
             let disk = Disk::new(seed ^ (at as u64) << 8);
-            let (network, witness, keys) = (network.clone(), witness.clone(), Arc::clone(&keys));
-            let place = Place { cluster: (*name).to_owned(), disk, network, witness, plant, keys };
+            let (network, witness, keys, trickery) =
+                (network.clone(), witness.clone(), Arc::clone(&keys), trickery.clone());
+            let place = Place { cluster: (*name).to_owned(), disk, network, witness, plant, keys, trickery };
             Cluster { place, seat: Mutex::default(), said: Mutex::default() }
         });
         let (dice, calm, over) =
@@ -178,6 +180,7 @@ impl World {
     pub async fn nurse(self: Arc<Self>) {
         while self.goes_on() {
             for at in 0..self.clusters.len() {
+                self.examine(at);
                 let mut seat = self.clusters[at].seat.lock();
                 if seat.busy || seat.installed.is_none() || seat.member.as_ref().is_some_and(|member| member.is_up()) {
                     continue;
@@ -193,6 +196,16 @@ impl World {
                 });
             }
             millis(50).await;
+        }
+    }
+
+    /// A Raft that stopped by itself is a defect, unless its member was sent what it must not take.
+    fn examine(&self, at: usize) {
+        let Some(Err(reason)) = self.member(at).map(|member| member.metrics().running_state) else { return };
+        if self.clusters[at].place.trickery.tricked(self.name(at)) {
+            self.clusters[at].place.disk.cut();
+        } else {
+            self.witness.tell(&Seen::Failed(&format!("the Raft of {} stopped: {reason}", self.name(at))));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Nothing is applied or shown that its cluster did not sign: no statement, no join entry, no ejection, whichever way it
+//! Nothing is applied or shown that its cluster did not sign: no statement, no join entry, no ejection, no operator, whichever way it
 //! came and whoever leads. One member of a story lies.
 //!
 //! Source: DESIGN.md decision 9. What is genuine is known apart from any signature: who says something in earnest tells
@@ -18,6 +18,8 @@ pub struct NothingForged {
     said: BTreeSet<Vec<u8>>,
     keys: BTreeSet<(String, Vec<u8>)>,
     ejected: BTreeSet<String>,
+    /// Who began the mesh: its only operator.
+    first: Option<String>,
 }
 
 impl NothingForged {
@@ -34,6 +36,9 @@ impl NothingForged {
             let key = short(&record.federation_key);
             return Err(format!("{at} believes that {} has key {key}, which nobody gave it", record.cluster));
         }
+        if record.operator && self.first.as_deref() != Some(record.cluster.as_str()) {
+            return Err(format!("{at} believes that {} is an operator, which nobody made it", record.cluster));
+        }
         if record.ejected && !self.ejected.contains(&record.cluster) {
             return Err(format!("{at} believes that {} is ejected, which no operator did", record.cluster));
         }
@@ -41,7 +46,7 @@ impl NothingForged {
     }
 
     fn state(&self, at: &str, state: &State) -> Result<(), String> {
-        state.members().try_for_each(|record| self.member(at, &record))?;
+        state.members().try_for_each(|record| self.member(at, record))?;
         state.statements().try_for_each(|said| self.statement(at, &said))
     }
 }
@@ -54,7 +59,10 @@ impl Invariant for NothingForged {
     fn see(&mut self, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Signed(said) => drop(self.said.insert(said.encode_to_vec())),
-            Seen::Keyed { cluster, key } => drop(self.keys.insert(((*cluster).to_owned(), key.to_vec()))),
+            Seen::Keyed { cluster, key } => {
+                self.first.get_or_insert_with(|| (*cluster).to_owned());
+                self.keys.insert(((*cluster).to_owned(), key.to_vec()));
+            }
             Seen::Ejects { cluster } => drop(self.ejected.insert((*cluster).to_owned())),
             Seen::Applied { cluster, command: Some(_), state, .. } | Seen::Installed { cluster, state, .. } => {
                 return self.state(cluster, state);
