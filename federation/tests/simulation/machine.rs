@@ -18,7 +18,7 @@ use prost::Message;
 
 use crate::{
     disk::Disk,
-    member::Keys,
+    place::Keys,
     plant::Plant,
     types::Virtual,
     witness::{Seen, Witness},
@@ -106,8 +106,9 @@ impl Watched {
                 });
                 self.old.extend(highest.map(|highest| (record.cluster, highest)));
             }
-            (Plant::TokenAgain, Command::Join { token, .. }) => {
-                if let Some((another, deed)) = self.another(token) {
+            (Plant::TokenAgain, Command::Join { token, record }) => {
+                let Ok(record) = MemberRecord::decode(record.0.as_slice()) else { return Spoilt::Changed };
+                if let Some((another, deed)) = self.another(token, &record.federation_key) {
                     *token = another;
                     return Spoilt::After(deed);
                 }
@@ -117,10 +118,10 @@ impl Watched {
         Spoilt::Changed
     }
 
-    /// In place of a token that was used, another just like it: so it is as if nobody had used it.
-    fn another(&self, used: &str) -> Option<(String, Command)> {
+    /// In place of a token that another key used, one more just like it: so it is as if nobody had used it.
+    fn another(&self, used: &str, key: &[u8]) -> Option<(String, Command)> {
         let known = self.machine.look(|state| state.token(used).cloned());
-        let token = known.filter(|token| token.redeemed_by.is_some())?;
+        let token = known.filter(|token| token.redeemed_by.as_ref().is_some_and(|by| by.0 != key))?;
         let (id, issuer) = (format!("{used}, again"), self.keys.lock().get(&token.issuer).cloned()?);
         let (cluster, hash, expires) = (token.cluster, token.hash, token.expires);
         let deed = Deed::Token { id: id.clone(), cluster, hash, expires };

@@ -37,6 +37,7 @@ mod log;
 mod machine;
 mod member;
 mod network;
+mod place;
 mod plant;
 mod planted;
 mod regressions;

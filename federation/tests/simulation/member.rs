@@ -15,16 +15,14 @@ use isthmus_federation::{
         self,
         log::Log,
         machine::{Machine, News},
-        network::{Carrier, Network as Calls, answer, method},
+        network::{Network as Calls, answer},
     },
-    session::CallError,
     state::{Answer, Change, Command},
     view::{Heard, View},
 };
 use isthmus_wire::{
     federation::{
-        JoinRequest, JoinResponse, MemberRecord, ProposeAnswer, RaftAnswer, RaftCall, SignedStatement,
-        session_frame::Body,
+        JoinRequest, JoinResponse, MemberRecord, ProposeAnswer, RaftAnswer, SignedStatement, session_frame::Body,
     },
     signing::FederationKey,
 };
@@ -34,19 +32,17 @@ use openraft::{
     errors::{ClientWriteError, RaftError},
 };
 use parking_lot::Mutex;
-use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::{
-    disk::Disk,
     keeper,
     log::Kept,
     machine::Watched,
-    network::{Ear, Letter, Network},
+    network::{Ear, Letter},
+    place::{Place, Wire},
     plant::Plant,
-    trickery::Trickery,
     types::{Raft, Virtual, millis, now, spawn, within},
-    witness::{Seen, Witness},
+    witness::Seen,
     words::{self, MESH},
 };
 
@@ -56,28 +52,6 @@ const TIMING: Timing = Timing { heartbeat_ms: 150, election_min_ms: 600, electio
 const SNAPSHOT_EVERY: u64 = 25;
 /// As long as in production.
 const WRITE_LIMIT: Duration = Duration::from_secs(4);
-
-/// Where a member is in the story.
-#[derive(Clone)]
-pub struct Place {
-    /// Its cluster.
-    pub cluster: String,
-    /// Its disk.
-    pub disk: Disk,
-    /// The network.
-    pub network: Network,
-    /// Who is told.
-    pub witness: Witness,
-    /// The bug, if there is one.
-    pub plant: Option<Plant>,
-    /// Every cluster's key, for bugs that need what no member has.
-    pub keys: Keys,
-    /// What its snapshots are turned into on their way, while it lies.
-    pub trickery: Trickery,
-}
-
-/// Every cluster's key.
-pub type Keys = Arc<Mutex<BTreeMap<String, Arc<FederationKey>>>>;
 
 /// Which member it is, as `member.json` says in production.
 #[derive(Clone)]
@@ -106,44 +80,6 @@ pub struct Member {
     /// What it applied.
     pub machine: Machine,
     raft: OnceLock<Raft>,
-}
-
-/// How its Raft calls others.
-#[derive(Clone)]
-pub struct Wire(Place, u64);
-
-/// The part of a call of Raft that says who leads.
-#[derive(Deserialize)]
-struct Speaker {
-    rpc: Spoken,
-}
-
-#[derive(Deserialize)]
-struct Spoken {
-    vote: openraft::impls::Vote<raft::LeaderId>,
-}
-
-impl Carrier for Wire {
-    async fn call(&self, cluster: &str, called: &str, body: Vec<u8>, limit: Duration) -> Result<Vec<u8>, CallError> {
-        let Self(place, life) = self;
-        if place.disk.life() != *life || !place.network.has(&place.cluster, cluster) {
-            return Err(CallError::NoSession(cluster.to_owned()));
-        }
-        if called == method::APPEND
-            && let Ok(Speaker { rpc: Spoken { vote } }) = serde_json::from_slice(&body)
-        {
-            place.witness.tell(&Seen::Leads { cluster: &place.cluster, term: vote.leader_id.term });
-        }
-        let body = if called == method::SNAPSHOT { place.trickery.with(place, cluster, body) } else { body };
-        let letter = Letter::Frame(Body::Raft(RaftCall { method: called.to_owned(), body }));
-        match place.network.call(&place.cluster, cluster, letter, limit).await {
-            Some(Letter::Frame(Body::RaftAnswer(RaftAnswer { body, error }))) if error.is_empty() => Ok(body),
-            Some(Letter::Frame(Body::RaftAnswer(RaftAnswer { error: reason, .. }))) => {
-                Err(CallError::Refused { cluster: cluster.to_owned(), reason })
-            }
-            _ => Err(CallError::Timeout(cluster.to_owned())),
-        }
-    }
 }
 
 impl Member {

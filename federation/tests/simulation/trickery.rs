@@ -1,7 +1,8 @@
 //! What a member that lies does as the leader to the snapshots it sends: it puts a statement of another into them that the
-//! other never signed, or leaves out a change of the membership.
+//! other never signed, or makes itself the only operator in the name of the one that is.
 //!
 //! The receiver must find out. It then stops, as a member does whose leader's history is not its own, and begins again.
+//! (What a leader leaves out of a snapshot is not among its lies here: Raft believes its leader about what is written.)
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use serde_json::Value;
 
-use crate::{member::Place, words};
+use crate::{place::Place, words, world::FIRST};
 
 /// Shared by all members of a story.
 #[derive(Clone, Default)]
@@ -58,14 +59,15 @@ fn change(place: &Place, to: &str, body: &[u8]) -> Option<Vec<u8>> {
     let bytes: Blob = serde_json::from_value(call["rpc"]["bytes"].clone()).ok()?;
     let mut kept: Value = serde_json::from_slice(&bytes.0).ok()?;
     let state = &mut kept["applied"]["state"];
+    let key = place.keys.lock().get(&place.cluster).cloned()?;
     if body.len().is_multiple_of(2) {
         let content = Content::Card(Card { region: "forged".into(), ..Card::default() });
-        let key = place.keys.lock().get(&place.cluster).cloned()?;
         let forged = words::statement(to, &content, Version { epoch: 99, number: 1 }, &key);
         let blob = serde_json::to_value(Blob(forged.encode_to_vec())).ok()?;
         state["statements"].as_array_mut()?.push(blob);
     } else {
-        state["deeds"].as_array_mut()?.pop();
+        let coup = words::operators(&place.cluster, FIRST, 1, &key);
+        state["deeds"].as_array_mut()?.push(serde_json::to_value(coup).ok()?);
     }
     call["rpc"]["bytes"] = serde_json::to_value(Blob(serde_json::to_vec(&kept).ok()?)).ok()?;
     serde_json::to_vec(&call).ok()

@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 use crate::{
     control::Said,
     disk::Disk,
-    member::{Itself, Member, Place},
+    member::{Itself, Member},
     network::{Ear, Letter, Network},
+    place::Place,
     plant::Plant,
     trickery::Trickery,
     types::{millis, spawn},
@@ -26,8 +27,10 @@ use crate::{
     words::{self, Ticket},
 };
 
+/// The cluster that begins the mesh: its operator.
+pub const FIRST: &str = "us-east";
 /// Names, in the order in which they join.
-const NAMES: [&str; 5] = ["us-east", "us-west", "eu-west", "ap-south", "sa-east"];
+const NAMES: [&str; 5] = [FIRST, "us-west", "eu-west", "ap-south", "sa-east"];
 
 /// A cluster.
 pub struct Cluster {

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use isthmus_federation::state::{Command, State};
+use isthmus_federation::state::{Blob, Command, State};
+use isthmus_wire::federation::MemberRecord;
+use prost::Message;
 
 use crate::witness::{Invariant, Seen, short};
 
@@ -18,14 +20,18 @@ pub struct TokenOnce {
 }
 
 impl TokenOnce {
-    fn look(&mut self, cluster: &str, token: &str, state: &State) -> Result<(), String> {
-        let by = state.token(token).and_then(|token| token.redeemed_by.as_ref());
-        let Some(by) = by else { return Ok(()) };
-        let first = self.redeemed.entry(token.to_owned()).or_insert_with(|| by.0.clone());
-        if *first == by.0 {
+    /// After a join entry was applied: whether it let its key in, and whether that is the first by its token.
+    fn look(&mut self, cluster: &str, token: &str, record: &Blob, state: &State) -> Result<(), String> {
+        let Ok(record) = MemberRecord::decode(record.0.as_slice()) else { return Ok(()) };
+        if state.member(&record.cluster).is_none_or(|held| held.federation_key != record.federation_key) {
             return Ok(());
         }
-        Err(format!("token {token} was redeemed by {} and, for {cluster}, by {}", short(first), short(&by.0)))
+        let first = self.redeemed.entry(token.to_owned()).or_insert_with(|| record.federation_key.clone());
+        if *first == record.federation_key {
+            return Ok(());
+        }
+        let (one, other) = (short(first), short(&record.federation_key));
+        Err(format!("token {token} let {one} in and, at {cluster}, {other} too"))
     }
 }
 
@@ -36,8 +42,8 @@ impl Invariant for TokenOnce {
 
     fn see(&mut self, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Applied { cluster, command: Some(Command::Join { token, .. }), state, .. } => {
-                self.look(cluster, token, state)
+            Seen::Applied { cluster, command: Some(Command::Join { token, record }), state, .. } => {
+                self.look(cluster, token, record, state)
             }
             Seen::Joined { token, key } => {
                 let first = self.told.entry((*token).to_owned()).or_insert_with(|| key.to_vec());
