@@ -17,7 +17,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct StateDirArg {
     /// Where the mesh on this machine keeps its state [default: $XDG_STATE_HOME/isthmus or ~/.local/state/isthmus].
     #[arg(long, global = true, env = "ISTHMUS_STATE_DIR", value_name = "DIR")]
@@ -33,8 +33,8 @@ impl StateDirArg {
             let base = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
             base.map(|base| base.join("isthmus"))
         };
-        let path =
-            self.state_dir.or_else(home).context("there is no home directory; name a directory with --state-dir")?;
+        let path = self.state_dir.or_else(|| set("ISTHMUS_STATE_DIR")).or_else(home);
+        let path = path.context("there is no home directory; name a directory with --state-dir")?;
         StateDir::at(&path)
     }
 }
@@ -100,6 +100,20 @@ pub enum Cluster {
     Kill(Processes),
     /// Start what `cluster kill` killed.
     Start(Processes),
+    /// Put a cluster out of the mesh. Its key never comes in again; only an operator's cluster may say so.
+    Eject {
+        /// The cluster.
+        cluster: ClusterName,
+        #[command(flatten)]
+        member: Member,
+    },
+    /// Name the clusters that operate the mesh, all of them; without any, print who does.
+    Operators {
+        /// The clusters.
+        clusters: Vec<ClusterName>,
+        #[command(flatten)]
+        member: Member,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +140,8 @@ pub enum Listing {
     },
     /// The proxies and gateways of a cluster, and whether they have what control says.
     ProxyStatus(At),
+    /// The configuration files of a cluster, and what is refused of them.
+    Config(At),
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +189,8 @@ pub enum Membership {
     #[command(subcommand)]
     Token(Token),
     /// Join the mesh that a token is of.
+    ///
+    /// The member is that of the cluster which the token names, in the mesh on this machine.
     Join {
         /// The token.
         token: String,
@@ -198,7 +216,7 @@ pub enum Token {
 
 #[derive(Debug, Args)]
 pub struct Member {
-    /// The cluster whose member is meant, in the mesh on this machine.
+    /// The cluster whose member is meant, in the mesh on this machine [default: the first; of a join the token's].
     #[arg(long, value_name = "CLUSTER")]
     pub at: Option<ClusterName>,
     /// The member's admin endpoint, instead of a mesh on this machine.

@@ -8,7 +8,7 @@ use isthmus_scenarios::{admin, mesh, state::StateDir};
 use serde_json::Value;
 
 use crate::{
-    args::{At, Listing},
+    args::{At, Form, Listing},
     table::{self, Column, field},
 };
 
@@ -17,6 +17,11 @@ pub async fn run(state: &StateDir, listing: Listing) -> Result<()> {
         Listing::Clusters(at) => print(state, &at, "/api/clusters", &CLUSTERS).await,
         Listing::Services(at) => print(state, &at, "/api/services", &SERVICES).await,
         Listing::ProxyStatus(at) => print(state, &at, "/api/proxies", &PROXIES).await,
+        Listing::Config(at) if at.output.output == Form::Json => print(state, &at, "/api/config", &[]).await,
+        Listing::Config(at) => {
+            let files = ask(state, &at, "/api/config").await?;
+            table::print(&per_fault(&files), at.output, &CONFIG)
+        }
         Listing::Endpoints { service, at } => {
             let service = parse_service(&service)?;
             let control = control(state, &at).await?;
@@ -30,9 +35,28 @@ pub async fn run(state: &StateDir, listing: Listing) -> Result<()> {
 }
 
 async fn print(state: &StateDir, at: &At, path: &str, columns: &[Column]) -> Result<()> {
+    table::print(&ask(state, at, path).await?, at.output, columns)
+}
+
+async fn ask(state: &StateDir, at: &At, path: &str) -> Result<Value> {
     let control = control(state, at).await?;
-    let list = rows(admin::read(control, path).await.with_context(|| format!("control at {control} did not answer"))?);
-    table::print(&list, at.output, columns)
+    Ok(rows(admin::read(control, path).await.with_context(|| format!("control at {control} did not answer"))?))
+}
+
+/// A row a file that is good, and one for each thing that is wrong with another.
+fn per_fault(files: &Value) -> Value {
+    let of_file = |file: &Value| {
+        let faults = file.get("errors").and_then(Value::as_array).cloned().unwrap_or_default();
+        let row = |fault: &Value| {
+            let mut row = file.clone();
+            if let (Some(row), Some(fault)) = (row.as_object_mut(), fault.as_object()) {
+                row.extend(fault.iter().filter(|(key, _)| *key != "file").map(|(k, v)| (k.clone(), v.clone())));
+            }
+            row
+        };
+        if faults.is_empty() { vec![file.clone()] } else { faults.iter().map(row).collect() }
+    };
+    Value::Array(files.as_array().into_iter().flatten().flat_map(of_file).collect())
 }
 
 /// The control to ask: the one named, or the first of the mesh that answers.
@@ -42,8 +66,7 @@ async fn control(state: &StateDir, at: &At) -> Result<SocketAddr> {
     }
     let plan = state.plan()?;
     if let Some(name) = &at.at {
-        let cluster = plan.cluster(name.as_str());
-        return cluster.map(mesh::control).with_context(|| format!("no cluster {name} in this mesh"));
+        return plan.named(name.as_str()).map(mesh::control);
     }
     for cluster in &plan.clusters {
         let control = mesh::control(cluster);
@@ -123,6 +146,14 @@ const ENDPOINTS: [Column; 7] = [
     ("IDENTITIES", |row| field(row, "identities")),
 ];
 
+const CONFIG: [Column; 5] = [
+    ("FILE", |row| field(row, "file")),
+    ("IN FORCE", |row| field(row, "in_force")),
+    ("LINE", |row| field(row, "line")),
+    ("FIELD", |row| field(row, "field")),
+    ("REFUSED BECAUSE", |row| field(row, "reason")),
+];
+
 const PROXIES: [Column; 7] = [
     ("NAME", |row| field(row, "name")),
     ("ROLE", |row| field(row, "role")),
@@ -130,11 +161,23 @@ const PROXIES: [Column; 7] = [
     ("CONNECTED", |row| field(row, "connected")),
     ("SENT", |row| field(row, "sent")),
     ("ACKED", |row| field(row, "acked")),
-    ("REFUSALS", |row| field(row, "refusals")),
+    ("REFUSALS", refusals),
 ];
+
+/// What it refuses of the feed, and what control refuses of its registration.
+fn refusals(row: &Value) -> String {
+    let registration = field(row, "registration_refused");
+    match (field(row, "refusals").as_str(), registration.as_str()) {
+        (feed, "-") => feed.to_owned(),
+        ("-", _) => format!("registration: {registration}"),
+        (feed, _) => format!("{feed}; registration: {registration}"),
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -143,5 +186,24 @@ mod tests {
             assert_eq!(parse_service(text).unwrap().to_string(), "bookinfo/reviews", "{text}");
         }
         assert!(parse_service("reviews").unwrap_err().to_string().contains("names no service"));
+    }
+
+    #[test]
+    fn refusals_are_shown_whoever_refused_and_each_fault_of_a_file_has_its_row() {
+        let row = |feed: Value, registration: Value| {
+            refusals(&json!({"refusals": feed, "registration_refused": registration}))
+        };
+        assert_eq!(row(json!({}), Value::Null), "-");
+        assert_eq!(row(json!({"service/a/b": "no such subset"}), Value::Null), "service/a/b=no such subset");
+        assert_eq!(row(json!({}), json!("another has the name")), "registration: another has the name");
+        let fault = json!({"file": "a.yaml", "line": 3, "field": "spec", "reason": "missing"});
+        let files = json!([
+            {"file": "a.yaml", "in_force": true, "errors": [fault, fault]},
+            {"file": "b.yaml", "in_force": true, "errors": []},
+        ]);
+        let listed = table::render(&per_fault(&files), &CONFIG).unwrap();
+        let rows = listed.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>();
+        let refused = ["a.yaml", "yes", "3", "spec", "missing"];
+        assert_eq!(rows, [&refused[..], &refused[..], &["b.yaml", "yes", "-", "-", "-"]]);
     }
 }

@@ -5,9 +5,11 @@
 //! | [`args`] | what may be typed |
 //! | [`roles`] | a subcommand a role |
 //! | [`up`] | a mesh on this machine |
+//! | [`detach`] | the same in the background |
+//! | [`hints`] | what to try next |
 //! | [`picture`] | pure: its live picture |
 //! | [`running`] | `status`, `down`, `cluster kill`, `cluster start` |
-//! | [`listing`] | `clusters`, `services`, `endpoints`, `proxy-status` |
+//! | [`listing`] | `clusters`, `services`, `endpoints`, `proxy-status`, `config` |
 //! | [`tracing_request`] | `trace` |
 //! | [`membership`] | `bootstrap`, `token create`, `join` |
 //! | [`analyze`] | checks configuration without a mesh |
@@ -16,6 +18,8 @@
 
 mod analyze;
 mod args;
+mod detach;
+mod hints;
 mod listing;
 mod membership;
 mod out;

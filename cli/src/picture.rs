@@ -17,13 +17,24 @@ pub struct Size {
 }
 
 /// Home, then each line with the rest of it cleared, then everything below cleared: nothing flickers, because nothing
-/// is blanked before it is written. What does not fit is cut, because a terminal that scrolls or wraps spoils the next
-/// frame.
-pub fn live(status: &Status, below: &str, size: Size) -> String {
+/// is blanked before it is written. Lines of the picture are cut at the terminal's width. Commands wrap, so that they
+/// can be copied whole; in a small terminal blank lines go for them, and where that is not enough they are cut too,
+/// because scrolling spoils the next frame.
+pub fn live(status: &Status, commands: &str, size: Size) -> String {
+    let (room, columns) = (size.rows.saturating_sub(1), size.columns.max(1));
+    let picture = draw(status);
+    let mut picture: Vec<&str> = picture.lines().collect();
+    let height = |line: &str| line.chars().count().div_ceil(columns).max(1);
+    let below: usize = commands.lines().map(height).sum();
+    if picture.len() + below > room {
+        picture.retain(|line| !line.is_empty());
+    }
+    let wraps = picture.len() + below <= room;
+    let lines = picture.into_iter().map(|line| (line, columns));
+    let lines = lines.chain(commands.lines().map(|line| (line, if wraps { usize::MAX } else { columns })));
     let mut frame = String::from("\x1b[H");
-    let text = draw(status) + below;
-    for line in text.lines().take(size.rows.saturating_sub(1)) {
-        frame.extend(line.chars().take(size.columns));
+    for (line, width) in lines.take(room) {
+        frame.extend(line.chars().take(width));
         frame.push_str("\x1b[K\r\n");
     }
     frame.push_str("\x1b[J");
@@ -43,7 +54,7 @@ fn headline(status: &Status) -> String {
     let seconds = status.up_ms / 1000;
     let up = format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     let answers = match (status.answered_ms, &status.coming_up) {
-        (Some(ms), _) => format!("answered after {}.{} s", ms / 1000, ms % 1000 / 100),
+        (Some(ms), _) => format!("answered after {:.1} s", ms as f64 / 1000.0),
         (None, Some(step)) => format!("coming up: {step}"),
         (None, None) => "coming up".into(),
     };
@@ -63,8 +74,12 @@ fn cluster_lines(cluster: &ClusterStatus) -> String {
     for link in &cluster.links {
         text.push_str(&link_line(link));
     }
+    text.push_str(&killed(cluster));
     for process in cluster.processes.iter().filter(|process| is_worth_a_line(process)) {
         text.push_str(&trouble(process));
+    }
+    for refused in &cluster.refused {
+        text.push_str(&format!("  ! {refused}\n"));
     }
     text.push('\n');
     text
@@ -98,6 +113,18 @@ fn link_line(link: &Link) -> String {
         link.share * 100.0,
         link.transport
     )
+}
+
+/// What is down because somebody wanted it, and how it comes back.
+fn killed(cluster: &ClusterStatus) -> String {
+    let killed = cluster.processes.iter().filter(|process| process.state == ProcessState::Killed);
+    let names = killed.map(|process| process.name.as_str()).collect::<Vec<_>>();
+    let what = match names.len() {
+        0 => return String::new(),
+        all if all == cluster.processes.len() => "everything".to_owned(),
+        _ => names.join(", "),
+    };
+    format!("  ! killed: {what}; `isthmus cluster start {}` starts it again\n", cluster.name)
 }
 
 fn is_worth_a_line(process: &ProcessStatus) -> bool {
@@ -149,6 +176,7 @@ mod tests {
                 transport: "quic".into(),
                 ..Link::default()
             }],
+            refused: vec!["late.yaml:9: spec.ports[0].port: not a number".into()],
         };
         Status {
             mesh: "mesh.local".into(),
@@ -170,6 +198,8 @@ mod tests {
             "→ us-west",
             "420 µs   share 100 %   quic",
             "! gateway is being restarted (restart 1): exit status: 1: the address is taken",
+            "! killed: federation; `isthmus cluster start us-east` starts it again",
+            "! late.yaml:9: spec.ports[0].port: not a number",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
@@ -182,6 +212,18 @@ mod tests {
         assert!(!frame.contains("\x1b[2J"));
         assert_eq!(frame.matches("\x1b[K\r\n").count(), draw(&status()).lines().count() + 1);
         let small = live(&status(), "try next", Size { rows: 3, columns: 4 });
-        assert_eq!(small, "\x1b[Hmesh\x1b[K\r\n\x1b[K\r\n\x1b[J");
+        assert_eq!(small, "\x1b[Hmesh\x1b[K\r\nus-e\x1b[K\r\n\x1b[J");
+    }
+
+    #[test]
+    fn a_command_longer_than_the_terminal_is_wide_stays_whole_where_there_is_room() {
+        let command = format!("curl {}", "x".repeat(100));
+        let lines = draw(&status()).lines().count();
+        let blanks = draw(&status()).lines().filter(|line| line.is_empty()).count();
+        let whole = |rows| live(&status(), &command, Size { rows, columns: 80 }).contains(&command);
+        // Two lines of command, and the last one of the terminal, which stays empty.
+        assert!(whole(lines + 3));
+        assert!(whole(lines + 3 - blanks), "blank lines go first");
+        assert!(!whole(lines + 2 - blanks));
     }
 }

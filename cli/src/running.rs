@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     args::{Cluster, Form, Output},
-    out, picture, table,
+    membership, out, picture, table,
 };
 
 /// `down` waits so long for the mesh's processes; each is killed after three seconds.
@@ -57,6 +57,8 @@ pub async fn status(state: &StateDir, output: Output) -> Result<()> {
 
 pub async fn cluster(state: &StateDir, command: Cluster) -> Result<()> {
     let (question, verb, key) = match command {
+        Cluster::Eject { cluster, member } => return membership::eject(state, &cluster, &member).await,
+        Cluster::Operators { clusters, member } => return membership::operators(state, &clusters, &member).await,
         Cluster::Kill(p) => (Question::Kill { cluster: p.cluster, only: p.only }, "killed", "killed"),
         Cluster::Start(p) => (Question::Start { cluster: p.cluster, only: p.only }, "started", "started"),
     };

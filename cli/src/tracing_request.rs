@@ -22,7 +22,7 @@ pub async fn run(state: &StateDir, trace: Trace) -> Result<()> {
     let (workload, cluster) = trace.from.split_once('@').with_context(|| {
         format!("{:?} names no workload; write it as workload@cluster, such as curl@us-east", trace.from)
     })?;
-    let cluster = plan.cluster(cluster).with_context(|| format!("no cluster {cluster} in this mesh"))?;
+    let cluster = plan.named(cluster)?;
     let workload = cluster.workload(workload).with_context(|| {
         let names = cluster.workloads.iter().map(|workload| workload.name.as_str()).collect::<Vec<_>>();
         format!("no workload {workload} in {}; there are {}", cluster.name, names.join(", "))

@@ -1,21 +1,12 @@
 //! `isthmus up`: raises a mesh on this machine, says what is coming up, keeps a picture of it, and takes all of it down.
 
-use std::{
-    io::IsTerminal,
-    path::PathBuf,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use isthmus_scenarios::{
     mesh::Mesh,
-    plan::{
-        Plan, bookinfo,
-        roles::{DNS_PORT, EXPLICIT_PORT},
-    },
-    socket::{self, Question},
+    plan::{Plan, bookinfo},
+    socket,
     state::{Found, StateDir},
     status::Status,
     supervisor::Event,
@@ -27,6 +18,8 @@ use tokio::{
 
 use crate::{
     args::Up,
+    detach::{SETTLES, detach},
+    hints::hints,
     out,
     picture::{self, Size},
 };
@@ -69,7 +62,8 @@ async fn foreground(state: &StateDir, plan: Plan, up: &Up) -> Result<()> {
     let outcome = match raised {
         Some(Ok(after)) => {
             out::line(format_args!("the mesh answers, {:.1} s after the start\n", after.as_secs_f64()));
-            out::line(format_args!("{}{}", picture::draw(&mesh.status().await), hints(&mesh.plan, state)));
+            let table = picture::draw(&settled(&mesh, &mut stop).await);
+            out::line(format_args!("{table}{}", hints(&mesh.plan, state)));
             keep(&mesh, up, &mut stop, &down).await;
             Ok(())
         }
@@ -83,6 +77,21 @@ async fn foreground(state: &StateDir, plan: Plan, up: &Up) -> Result<()> {
     mesh.supervisor.stop().await;
     let _ = std::fs::remove_file(state.socket());
     outcome
+}
+
+/// The mesh's status once its clusters have seen each other, which is a moment after the first answer.
+async fn settled(mesh: &Mesh, stop: &mut Stop) -> Status {
+    let until = tokio::time::Instant::now() + SETTLES;
+    loop {
+        let status = mesh.status().await;
+        if status.is_settled() || tokio::time::Instant::now() > until {
+            return status;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            () = stop.asked() => return status,
+        }
+    }
 }
 
 /// Until somebody ends it: a live picture on a terminal, silence elsewhere.
@@ -133,100 +142,42 @@ async fn tell(mut events: broadcast::Receiver<Event>, plain: bool) {
 }
 
 /// SIGINT, SIGTERM, SIGHUP.
-struct Stop([tokio::signal::unix::Signal; 3]);
+pub struct Stop {
+    signals: [tokio::signal::unix::Signal; 3],
+    asked: bool,
+}
 
 impl Stop {
-    fn listen() -> Result<Self> {
-        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+    /// # Errors
+    /// When the system takes no signal handler.
+    pub fn listen() -> Result<Self> {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        Ok(Self { signals: [interrupt?, terminate?, hangup?], asked: false })
     }
 
-    async fn asked(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
+    /// Returns once it was asked, and at once ever after.
+    pub async fn asked(&mut self) {
+        if self.asked {
+            return;
+        }
+        let [interrupt, terminate, hangup] = &mut self.signals;
         tokio::select! {
             _ = interrupt.recv() => {},
             _ = terminate.recv() => {},
             _ = hangup.recv() => {},
         }
+        self.asked = true;
     }
 }
 
 /// What the roles are run from: this very binary, unless a test says otherwise.
-fn binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// When the system does not tell its path.
+pub fn binary() -> Result<PathBuf> {
     match std::env::var_os("ISTHMUS_BIN") {
         Some(path) => Ok(path.into()),
         None => std::env::current_exe().context("the path of this binary is not to be had"),
     }
-}
-
-fn hints(plan: &Plan, state: &StateDir) -> String {
-    let Some(first) = plan.clusters.first() else { return String::new() };
-    let client = first.client().map_or_else(String::new, |client| first.address_of(client).to_string());
-    let dns = first.addresses().control();
-    let last = plan.clusters.last().map_or("", |cluster| cluster.name.as_str());
-    let service = "bookinfo.svc.clusterset.local";
-    format!(
-        "try next:\n\
-         \x20 curl -x http://{client}:{EXPLICIT_PORT} http://reviews.{service}:9080/reviews/0\n\
-         \x20 curl -x http://{client}:{EXPLICIT_PORT} http://productpage.bookinfo.svc.cluster.local:9080/productpage\n\
-         \x20 dig @{dns} -p {DNS_PORT} details.{service}\n\
-         \x20 isthmus trace curl@{} details.bookinfo\n\
-         \x20 isthmus clusters; isthmus services; isthmus endpoints reviews.bookinfo; isthmus proxy-status\n\
-         \x20 isthmus cluster kill {last}; isthmus cluster start {last}\n\
-         state and logs are in {}; edit a cluster's configuration in clusters/<name>/config\n",
-        first.name,
-        state.path().display()
-    )
-}
-
-/// Starts `up` again in the background and waits until its mesh answers.
-async fn detach(state: &StateDir, up: &Up) -> Result<()> {
-    drop(state.hold()?);
-    let logs = state.path().join("logs");
-    std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
-    let path = logs.join("up.log");
-    let log = std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut background = Command::new(binary()?)
-        .arg("--state-dir")
-        .arg(state.path())
-        .args(["up", "--background", "--plain"])
-        .args(["--clusters", &up.clusters.to_string(), "--first-number", &up.first_number.to_string()])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("the background process could not be started")?;
-    let mut told = 0;
-    loop {
-        let ended = background.try_wait()?;
-        let said = std::fs::read_to_string(&path).unwrap_or_default();
-        let steps = said.lines().take_while(|line| !line.starts_with("the mesh answers")).collect::<Vec<_>>();
-        for step in steps.iter().skip(told).filter(|line| !line.starts_with("isthmus: ")) {
-            out::line(step);
-        }
-        told = steps.len();
-        if let Some(ended) = ended {
-            return Err(why(&said, &path.display().to_string(), ended));
-        }
-        if let Some(status) = ask(state).await.filter(|status| status.answered_ms.is_some()) {
-            let after = status.answered_ms.unwrap_or_default();
-            out::line(format_args!("the mesh answers, {}.{} s after the start\n", after / 1000, after % 1000 / 100));
-            out::raw(&(picture::draw(&status) + &hints(&state.plan()?, state)));
-            out::line(format_args!("it runs in the background (process {}); end it with `isthmus down`", status.pid));
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// The background process ended: what it gave as its reason.
-fn why(said: &str, log: &str, ended: std::process::ExitStatus) -> anyhow::Error {
-    match said.lines().rev().find_map(|line| line.strip_prefix("isthmus: ")) {
-        Some(reason) => anyhow!("{reason}"),
-        None => anyhow!("the mesh ended while it came up ({ended}); see {log}"),
-    }
-}
-
-async fn ask(state: &StateDir) -> Option<Status> {
-    let answer = socket::ask(state, &Question::Status).await.ok()?;
-    serde_json::from_value(answer).map_err(|reason| anyhow!(reason)).ok()
 }

@@ -1,41 +1,38 @@
-//! The running member: Raft, sessions and view joined; writes find the leader wherever it is.
+//! The running member: Raft, sessions and view joined.
 
+mod conversing;
 pub(crate) mod keeper;
+mod writing;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use isthmus_runtime::{disk, drain::Drain, identity::Identity, trust::TrustRoots};
 use isthmus_wire::{
-    federation::{
-        MemberRecord, ProposeAnswer, RaftAnswer, SessionFrame, SignedStatement, Standing, session_frame::Body,
-    },
+    federation::{MemberRecord, SignedStatement, Standing},
     signing::FederationKey,
 };
-use openraft::errors::{ClientWriteError, RaftError};
 use parking_lot::Mutex;
 use prost::Message;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
 use crate::{
-    config::{Config, WRITE_LIMIT},
+    config::Config,
     error::{Error, Refusal},
     raft::{
         Node, Raft, TypeConfig,
         log::Log,
         machine::{Machine, News},
-        network::{self, Network},
+        network::Network,
     },
-    session::{End, Sessions},
-    state::{Answer, Blob, Change, Command, Deed, State},
+    session::Sessions,
+    state::{Blob, Change, Command, Deed, State},
     view::{Heard, View},
 };
 
 /// Version of the file that says which member this is.
 const DISK_VERSION: u32 = 1;
-/// Between two tries of a write.
-const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// Who this member is, fixed when it bootstrapped or joined.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -213,62 +210,6 @@ impl Member {
         self.write(deed.signed(&self.mesh(), self.cluster(), &self.key)).await
     }
 
-    /// Proposes a command, wherever the leader is.
-    ///
-    /// # Errors
-    /// [`Refusal`]: the state machine's own, or that there is no quorum.
-    pub async fn write(&self, command: Command) -> Result<(), Refusal> {
-        let until = Instant::now() + WRITE_LIMIT;
-        while Instant::now() < until {
-            let left = until - Instant::now();
-            match tokio::time::timeout(left, self.try_write(command.clone(), left)).await {
-                Ok(Tried::Done(Answer::Done)) => return Ok(()),
-                Ok(Tried::Done(Answer::Refused(reason))) => {
-                    return Err(Refusal::new(reason, "look at `isthmus clusters` for the members as they are"));
-                }
-                Ok(Tried::NoLeader) => tokio::time::sleep(TRY_AGAIN).await,
-                Err(_) => break,
-            }
-        }
-        Err(self.no_quorum())
-    }
-
-    async fn try_write(&self, command: Command, limit: Duration) -> Tried {
-        let Some(raft) = self.raft() else { return Tried::NoLeader };
-        match raft.client_write(command.clone()).await {
-            Ok(written) => Tried::Done(written.data),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-                let Some(leader) = to.leader_node.filter(|node| node.cluster != self.cluster()) else {
-                    return Tried::NoLeader;
-                };
-                let bytes = serde_json::to_vec(&command).unwrap_or_default();
-                match self.sessions.propose(&leader.cluster, bytes, limit).await {
-                    Ok(ProposeAnswer { error, .. }) if error.is_empty() => Tried::Done(Answer::Done),
-                    Ok(ProposeAnswer { error, leader, .. }) if leader.is_empty() => Tried::Done(Answer::Refused(error)),
-                    _ => Tried::NoLeader,
-                }
-            }
-            Err(_) => Tried::NoLeader,
-        }
-    }
-
-    fn no_quorum(&self) -> Refusal {
-        let standing = self.standing();
-        let reachable = |cluster: &&String| *cluster == self.cluster() || self.sessions.has(cluster);
-        let (here, away): (Vec<_>, Vec<_>) = standing.voters.iter().partition(|cluster| reachable(cluster));
-        let away: Vec<_> = away.into_iter().map(String::as_str).collect();
-        Refusal::new(
-            format!(
-                "no quorum: {} of {} voters can be reached from {} ({} cannot)",
-                here.len(),
-                standing.voters.len(),
-                self.cluster(),
-                if away.is_empty() { "none of the others".to_owned() } else { away.join(", ") },
-            ),
-            "traffic goes on and endpoints still flow; bring a voter back, then write again",
-        )
-    }
-
     /// Comes when Raft stopped of itself, with the reason: a disk that failed, or a leader that sent what is not this
     /// mesh's history.
     pub(crate) async fn stopped(&self) -> String {
@@ -310,88 +251,6 @@ impl Member {
             applied: metrics.last_applied.map_or(0, |id| id.index),
             sessions: self.sessions.clusters(),
         }
-    }
-
-    /// Answers what another member asks, until its session ends.
-    pub(crate) async fn converse<S>(self: &Arc<Self>, cluster: &str, end: End, mut frames: S)
-    where
-        S: futures_util::Stream<Item = Result<SessionFrame, tonic::Status>> + Unpin,
-    {
-        use futures_util::StreamExt;
-        tracing::info!(cluster, "session open");
-        loop {
-            let frame = tokio::select! {
-                frame = frames.next() => frame,
-                () = end.ended() => None,
-            };
-            let Some(Ok(frame)) = frame else { break };
-            let Some((id, request)) = end.take(frame) else { continue };
-            if let Body::Delta(statement) = request {
-                self.delta(cluster, &statement);
-                continue;
-            }
-            let (member, out) = (Arc::clone(self), end.reply());
-            tokio::spawn(async move {
-                if let Some(body) = member.answer(request).await {
-                    let _ = out.send(SessionFrame { id, body: Some(body) }).await;
-                }
-            });
-        }
-        tracing::info!(cluster, "session closed");
-    }
-
-    /// Anyone may relay: what counts is whose signature a statement carries.
-    fn delta(&self, from: &str, statement: &SignedStatement) {
-        match self.view.hear(statement) {
-            Heard::Applied => self.sessions.relay(from, statement),
-            Heard::Stale => {}
-            Heard::Forged => {
-                tracing::warn!(
-                    from,
-                    said_for = statement.cluster,
-                    "a delta is not signed by the cluster it is said for"
-                );
-            }
-        }
-    }
-
-    async fn answer(&self, request: Body) -> Option<Body> {
-        match request {
-            Body::Raft(call) => {
-                let answered = self.raft_call(&call.method, &call.body).await;
-                let (body, error) = answered.map_or_else(|error| (vec![], error), |body| (body, String::new()));
-                Some(Body::RaftAnswer(RaftAnswer { body, error }))
-            }
-            Body::Propose(bytes) => {
-                let answer = match serde_json::from_slice::<Command>(&bytes) {
-                    Ok(command) => self.propose(command).await,
-                    Err(error) => ProposeAnswer {
-                        error: format!("a command this member does not know: {error}"),
-                        ..ProposeAnswer::default()
-                    },
-                };
-                Some(Body::ProposeAnswer(answer))
-            }
-            _ => None,
-        }
-    }
-
-    /// Takes a write as the leader; a `leader` in the answer means: not me.
-    async fn propose(&self, command: Command) -> ProposeAnswer {
-        let elsewhere = || ProposeAnswer { error: "not the leader".into(), leader: "?".into(), revision: 0 };
-        let Some(raft) = self.raft() else { return elsewhere() };
-        match raft.client_write(command).await {
-            Ok(written) => match written.data {
-                Answer::Done => ProposeAnswer { revision: written.log_id.index, ..ProposeAnswer::default() },
-                Answer::Refused(error) => ProposeAnswer { error, ..ProposeAnswer::default() },
-            },
-            Err(_) => elsewhere(),
-        }
-    }
-
-    async fn raft_call(&self, called: &str, body: &[u8]) -> Result<Vec<u8>, String> {
-        let raft = self.raft().ok_or("this member has not begun yet")?;
-        network::answer(raft, called, body).await
     }
 
     /// The first of a new mesh.
@@ -444,9 +303,4 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 fn metrics_of(raft: &Raft) -> openraft::RaftMetrics<TypeConfig> {
     use openraft::async_runtime::WatchReceiver;
     raft.metrics().borrow_watched().clone()
-}
-
-enum Tried {
-    Done(Answer),
-    NoLeader,
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use isthmus_core::name::{ClusterName, SpiffeId};
-use isthmus_runtime::{listen, pass, places::Place};
+use isthmus_runtime::{enrolment::system_identity, listen, pass, places::Place};
 use isthmus_wire::{
     frame::{self, Kind},
     tunnel::{Answer, Header, Reason, Refuse, SignedHeader, answer},
@@ -170,6 +170,8 @@ async fn open(context: &Context, cluster: &ClusterName, header: Header, first: &
             accept.tunnel = tunnel.label.id.clone();
             accept.rtt_us = u64::try_from(tunnel.rtt().as_micros()).unwrap_or(u64::MAX);
             accept.local_gateway = context.name.to_string();
+            let remote = system_identity(&tunnel.label.trust_domain, "gateway");
+            accept.gateway_identity = remote.map_or_else(|_| String::new(), |identity| identity.to_string());
             let answer = Answer { answer: Some(answer::Answer::Accept(accept)) };
             let mut front = BytesMut::with_capacity(256 + behind.len());
             tunnel.carried.sent.fetch_add(first.len() as u64, Ordering::Relaxed);

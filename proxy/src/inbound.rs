@@ -25,12 +25,14 @@ use crate::{
     detect::Rewound,
     forward,
     fronted::Fronted,
-    outbound::{explain, finish_with},
+    outbound::{Measured, explain, finish_with},
     pool::Peer,
+    stream,
     telemetry::{
         Called, Record, Reporter,
         head::{self, Head},
     },
+    upgrade,
     worker::{Here, Worker},
 };
 
@@ -118,17 +120,17 @@ fn target(worker: &Worker, service: &ServiceName, port: u16) -> Option<(Arc<Call
 async fn tcp(worker: Rc<Worker>, caller: Caller, mut stream: Fronted<TlsStream<TcpStream>>) {
     let began = Instant::now();
     let mut record = record(&worker, &caller);
-    worker.telemetry.borrow().opened(&record);
     match TcpStream::connect(caller.target).await {
         Ok(mut application) => {
             let _ = application.set_nodelay(true);
-            if let Ok((received, sent)) = tokio::io::copy_bidirectional(&mut stream, &mut application).await {
-                (record.received, record.sent) = (received, sent);
-            }
+            let told = |record: &mut Record| record.source = caller.peer.party();
+            stream::tell(&worker, &mut record, &caller.peer, told, &mut stream, &mut application).await;
         }
-        Err(_) => record.fault = Some(Fault::UpstreamConnectionFailure),
+        Err(_) => {
+            record.fault = Some(Fault::UpstreamConnectionFailure);
+            worker.telemetry.borrow().opened(&record);
+        }
     }
-    record.source = caller.peer.party();
     record.duration = began.elapsed();
     worker.telemetry.borrow_mut().closed(&record);
 }
@@ -171,12 +173,22 @@ async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request
     let mut record = record(&worker, &caller).request(Head::of(&request), protocol, received);
     let was_http1 = request.headers_mut().remove(forward::ORIGINAL).is_some();
     request.headers_mut().insert(XFCC, caller.xfcc.clone());
-    let answered = if request.headers().contains_key(header::UPGRADE) && request.version() != Version::HTTP_2 {
-        upgraded(&caller, request).await
-    } else if request.version() == Version::HTTP_2 && !was_http1 {
-        forward::plain_http2(&worker, caller.target, request.map(Body::Incoming)).await
+    if request.headers().contains_key(header::UPGRADE) && request.version() != Version::HTTP_2 {
+        return match upgraded(&caller, request).await {
+            Ok((client, answer)) => {
+                record.source = caller.peer.party();
+                upgrade::switch(&worker, began, record, client, answer, None)
+            }
+            Err(error) => silent(&worker, &caller, began, record, (Fault::UpstreamConnectionFailure, error)),
+        };
+    }
+    let (parts, body) = request.into_parts();
+    let (body, counted) = Body::of_request(body);
+    let request = Request::from_parts(parts, body);
+    let answered = if request.version() == Version::HTTP_2 && !was_http1 {
+        forward::plain_http2(&worker, caller.target, request).await
     } else {
-        let mut sent = forward::plain(&worker, caller.target, request.map(Body::Incoming)).await;
+        let mut sent = forward::plain(&worker, caller.target, request).await;
         // A connection to the application that closed while it idled: nothing was sent, so a fresh one gets it.
         while let Err(failed) = &mut sent
             && failed.fault == Fault::UpstreamConnectionTermination
@@ -186,29 +198,44 @@ async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request
         }
         sent.map(|(answer, _)| answer).map_err(|failed| (failed.fault, failed.detail))
     };
-    record.source = caller.peer.party();
-    let answered = answered.map(|mut answer| {
-        // Only a sidecar says what went wrong on the way.
-        answer.headers_mut().remove(forward::FLAGS);
-        answer
-    });
-    let answer = answered.unwrap_or_else(|(fault, detail)| {
-        record.fault = Some(fault);
-        tracing::debug!(caller = %caller.id, detail, "the application did not answer");
-        explain(
-            fault,
-            record.said(Head::authority),
-            &format!("the application beside {} does not answer: {detail}", worker.shared.config.common.name),
-        )
-    });
-    record.code = answer.status().as_u16();
-    finish_with(&worker, began, record, answer, None)
+    match answered {
+        Ok(mut answer) => {
+            // Only a sidecar says what went wrong on the way.
+            answer.headers_mut().remove(forward::FLAGS);
+            record.source = caller.peer.party();
+            record.code = answer.status().as_u16();
+            finish_with(&worker, Measured { began, received: counted }, record, answer, None)
+        }
+        Err(failed) => silent(&worker, &caller, began, record, failed),
+    }
 }
 
-async fn upgraded(caller: &Caller, mut request: Request<Incoming>) -> Result<Response<Body>, (Fault, String)> {
-    let failed = |error: String| (Fault::UpstreamConnectionFailure, error);
+/// The application gave no answer: ours in its place, with the flag of what went wrong.
+fn silent(
+    worker: &Rc<Worker>,
+    caller: &Caller,
+    began: Instant,
+    mut record: Record,
+    (fault, detail): (Fault, String),
+) -> Response<Body> {
+    tracing::debug!(caller = %caller.id, detail, "the application did not answer");
+    let said = format!("the application beside {} does not answer: {detail}", worker.shared.config.common.name);
+    let answer = explain(fault, record.said(Head::authority), &said);
+    record.source = caller.peer.party();
+    record.fault = Some(fault);
+    record.code = answer.status().as_u16();
+    finish_with(worker, Measured { began, received: None }, record, answer, None)
+}
+
+/// Asks the application on a connection of its own; with what becomes the client's bytes when it switches.
+async fn upgraded(
+    caller: &Caller,
+    mut request: Request<Incoming>,
+) -> Result<(hyper::upgrade::OnUpgrade, Response<Incoming>), String> {
     let client = hyper::upgrade::on(&mut request);
-    let application = TcpStream::connect(caller.target).await.map_err(|error| failed(error.to_string()))?;
-    let answer = crate::upgrade::send(application, request).await.map_err(|error| failed(error.to_string()))?;
-    Ok(crate::upgrade::switch(client, answer, None))
+    let application = TcpStream::connect(caller.target).await.map_err(|error| error.to_string())?;
+    let _ = application.set_nodelay(true);
+    let mut answer = upgrade::send(application, request).await.map_err(|error| error.to_string())?;
+    answer.headers_mut().remove(forward::FLAGS);
+    Ok((client, answer))
 }

@@ -2,7 +2,7 @@
 
 mod passthrough;
 
-use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
+use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -13,7 +13,7 @@ use isthmus_core::{
 };
 
 use crate::{
-    body::{Body, Watched},
+    body::{Body, Passed, Watched},
     forward::{self, FLAGS, Outcome, Steps, Target},
     snapshot::View,
     telemetry::{
@@ -40,21 +40,29 @@ struct Seen {
     head: Head,
     protocol: &'static str,
     received: u64,
-    began: Instant,
+    measured: Measured,
+}
+
+/// What an exchange is measured by.
+pub(crate) struct Measured {
+    pub(crate) began: Instant,
+    /// Counts the request's bytes where nobody said beforehand how many come.
+    pub(crate) received: Option<Rc<Cell<u64>>>,
 }
 
 impl Seen {
     fn of(request: &Request<Incoming>) -> Self {
         let headers = request.headers();
         let (protocol, received) = (head::protocol(headers), head::announced(headers));
-        Self { head: Head::of(request), protocol, received, began: Instant::now() }
+        let measured = Measured { began: Instant::now(), received: None };
+        Self { head: Head::of(request), protocol, received, measured }
     }
 
     /// The record of a request for `called`, so far without an answer.
-    fn record(self, worker: &Worker, called: &Arc<Called>, upstream: &Arc<str>) -> Record {
-        let parties = [Arc::clone(&worker.shared.own), unknown()];
+    fn record(self, worker: &Worker, called: &Arc<Called>, upstream: &Arc<str>) -> (Record, Measured) {
+        let parties = [Arc::clone(&worker.shared.own), nobody(worker)];
         let record = Record::new(Reporter::Source, parties, Arc::clone(called), Arc::clone(upstream));
-        record.request(self.head, self.protocol, self.received)
+        (record.request(self.head, self.protocol, self.received), self.measured)
     }
 }
 
@@ -64,7 +72,7 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 
 /// Serves one request of the application.
 pub(crate) async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, request: Request<Incoming>) -> Response<Body> {
-    let seen = Seen::of(&request);
+    let mut seen = Seen::of(&request);
     if let Entry::Plain(upstream) = &*entry {
         return passthrough::plain(&worker, seen, upstream, request).await;
     }
@@ -78,7 +86,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, request: Request
     if upgrade && request.version() != Version::HTTP_2 {
         return crate::upgrade::outbound(&worker, &view, scope, port, request).await;
     }
-    let routed = routed(&worker, &view, scope, port, request.map(Body::Incoming), &Steps::default()).await;
+    let (parts, body) = request.into_parts();
+    let (body, counted) = Body::of_request(body);
+    seen.measured.received = counted;
+    let request = Request::from_parts(parts, body);
+    let routed = routed(&worker, &view, scope, port, request, &Steps::default()).await;
     answer(&worker, seen, &view, routed)
 }
 
@@ -168,27 +180,16 @@ pub(crate) async fn routed(
 /// Makes the answer and sees to it that its end is recorded.
 fn answer(worker: &Rc<Worker>, seen: Seen, view: &Arc<View>, routed: Routed) -> Response<Body> {
     let Routed { outcome, route, destination } = routed;
-    let (view, began) = (destination.as_ref().unwrap_or(view), seen.began);
-    let record = Record { route, ..seen.record(worker, &view.called, &outcome.upstream) };
-    respond(worker, began, record, outcome)
-}
-
-thread_local! {
-    static UNKNOWN: Arc<Party> = Arc::default();
-}
-
-pub(crate) fn unknown() -> Arc<Party> {
-    UNKNOWN.with(Arc::clone)
+    let view = destination.as_ref().unwrap_or(view);
+    let (record, measured) = seen.record(worker, &view.called, &outcome.upstream);
+    respond(worker, measured, Record { route, ..record }, outcome)
 }
 
 /// The answer, or ours in its place; recorded when its last byte has passed.
-fn respond(worker: &Rc<Worker>, began: Instant, mut record: Record, outcome: Outcome) -> Response<Body> {
+fn respond(worker: &Rc<Worker>, measured: Measured, mut record: Record, outcome: Outcome) -> Response<Body> {
     let Outcome { answer, detail, peer, guard, .. } = outcome;
     if let Some(peer) = &peer {
         record.destination = peer.party();
-    } else {
-        // Nobody answered: the cluster that was asked is not known, ours asked.
-        record.destination = nobody(worker);
     }
     let response = match answer {
         Ok(response) => response,
@@ -198,11 +199,11 @@ fn respond(worker: &Rc<Worker>, began: Instant, mut record: Record, outcome: Out
         }
     };
     record.code = response.status().as_u16();
-    finish_with(worker, began, record, response, guard)
+    finish_with(worker, measured, record, response, guard)
 }
 
 /// Nobody answered; what is said of the destination is what the caller knows.
-fn nobody(worker: &Rc<Worker>) -> Arc<Party> {
+pub(crate) fn nobody(worker: &Worker) -> Arc<Party> {
     thread_local! {
         static NOBODY: std::cell::OnceCell<Arc<Party>> = const { std::cell::OnceCell::new() };
     }
@@ -218,7 +219,7 @@ fn nobody(worker: &Rc<Worker>) -> Arc<Party> {
 /// Records the exchange when the answer's last byte has passed.
 pub(crate) fn finish_with(
     worker: &Rc<Worker>,
-    began: Instant,
+    Measured { began, received: counted }: Measured,
     mut record: Record,
     response: Response<Body>,
     guard: Option<Box<dyn std::any::Any>>,
@@ -229,19 +230,24 @@ pub(crate) fn finish_with(
     response.map(|body| match body {
         Body::Incoming(body) if !hyper::body::Body::is_end_stream(&body) => {
             let worker = Rc::clone(worker);
-            let end = move |bytes: u64, whole: bool| {
-                record.sent = bytes;
+            let end = move |passed: Passed| {
+                record.sent = passed.bytes;
+                record.received = counted.map_or(record.received, |counted| counted.get());
                 record.duration = began.elapsed();
-                if !whole {
+                if let Some(status) = passed.grpc_status.filter(|_| record.protocol == "grpc") {
+                    record.grpc_status = status.to_str().unwrap_or_default().to_owned();
+                }
+                if !passed.whole {
                     record.fault.get_or_insert(Fault::DownstreamConnectionTermination);
                 }
                 worker.telemetry.borrow_mut().request(&record);
                 drop(guard);
             };
-            Body::Watched(Box::new(Watched { body, bytes: 0, end: Some(Box::new(end)) }))
+            Body::Watched(Watched::new(body, end))
         }
         body => {
             record.sent = hyper::body::Body::size_hint(&body).exact().unwrap_or_default();
+            record.received = counted.map_or(record.received, |counted| counted.get());
             record.duration = began.elapsed();
             worker.telemetry.borrow_mut().request(&record);
             body

@@ -34,6 +34,11 @@ impl Peer {
         Self { arrived, identity, assumed, party: OnceCell::new(), assumed_party: OnceCell::new() }
     }
 
+    /// Whether it has said who it is.
+    pub(crate) fn is_known(&self) -> bool {
+        self.arrived.as_ref().is_some_and(|arrived| arrived.get().is_some())
+    }
+
     /// For labels.
     pub(crate) fn party(&self) -> Arc<Party> {
         let said = || {

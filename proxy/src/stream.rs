@@ -1,17 +1,24 @@
 //! A connection of its own down the ladder: for opaque TCP, and for requests that upgrade.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use isthmus_core::{ladder::Place as Where, name::HostScope, retry::Fault};
 use isthmus_runtime::tls;
 use isthmus_wire::tunnel::Metadata;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     connect::Inner,
     detect::Rewound,
     forward::{Opening, Steps, Target},
-    outbound::unknown,
+    outbound::nobody,
     pool::{Peer, link::LinkKey},
     snapshot::View,
     telemetry::{Record, Reporter},
@@ -93,6 +100,89 @@ async fn remote(worker: &Rc<Worker>, opening: &Opening, cluster: &str, inner: In
     Ok(Opened { stream: Box::new(stream), peer, upstream: accept.endpoint_id.into(), guard: None })
 }
 
+/// What was carried of a connection, however it ended.
+pub(crate) struct Carried {
+    /// Bytes of the client.
+    pub(crate) received: u64,
+    /// Bytes to the client.
+    pub(crate) sent: u64,
+    /// Whether both sides ended it well.
+    pub(crate) whole: bool,
+}
+
+/// Carries bytes both ways until both sides ended, or one broke; `moved` is called whenever something may have.
+pub(crate) async fn both_ways<A, B>(client: &mut A, server: &mut B, mut moved: impl FnMut()) -> Carried
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut counted = Counted { stream: client, read: 0, written: 0, moved: &mut moved };
+    let whole = tokio::io::copy_bidirectional(&mut counted, server).await.is_ok();
+    Carried { received: counted.read, sent: counted.written, whole }
+}
+
+/// A stream that counts; a copy that fails does not tell how far it came.
+struct Counted<'a, S> {
+    stream: &'a mut S,
+    read: u64,
+    written: u64,
+    moved: &'a mut dyn FnMut(),
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut *self.stream).poll_read(cx, buf);
+        self.read += (buf.filled().len() - before) as u64;
+        (self.moved)();
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.written += *written as u64;
+        }
+        (self.moved)();
+        polled
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Carries a connection and tells that it was opened once the peer has said who it is, at the latest when it ends: a
+/// connection is opened and closed under the same labels.
+pub(crate) async fn tell<A, B>(
+    worker: &Worker,
+    record: &mut Record,
+    peer: &Peer,
+    name: impl Fn(&mut Record),
+    client: &mut A,
+    server: &mut B,
+) -> Carried
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut told = false;
+    let mut tell = |known: bool| {
+        if known && !std::mem::replace(&mut told, known) {
+            name(record);
+            worker.telemetry.borrow().opened(record);
+        }
+    };
+    let carried = both_ways(client, server, || tell(peer.is_known())).await;
+    tell(true);
+    (record.received, record.sent) = (carried.received, carried.sent);
+    carried
+}
+
 /// Carries opaque bytes to a service and records the connection.
 pub(crate) async fn carry<S>(worker: Rc<Worker>, view: Arc<View>, called: HostScope, port: u16, client: Rewound<S>)
 where
@@ -113,14 +203,11 @@ where
         }
         Ok(Opened { mut stream, peer, upstream, guard }) => {
             record.upstream = upstream;
-            record.destination = peer.party();
-            worker.telemetry.borrow().opened(&record);
-            if let Ok((received, sent)) = tokio::io::copy_bidirectional(&mut client, &mut stream).await {
-                (record.received, record.sent) = (received, sent);
-            } else {
+            let told = |record: &mut Record| record.destination = peer.party();
+            let carried = tell(&worker, &mut record, &peer, told, &mut client, &mut stream).await;
+            if !carried.whole {
                 record.fault = Some(Fault::UpstreamConnectionTermination);
             }
-            record.destination = peer.party();
             drop(guard);
         }
     }
@@ -130,6 +217,6 @@ where
 
 /// A connection's record, before anything is known of its end.
 pub(crate) fn record(worker: &Worker, view: &View) -> Record {
-    let parties = [Arc::clone(&worker.shared.own), unknown()];
+    let parties = [Arc::clone(&worker.shared.own), nobody(worker)];
     Record::new(Reporter::Source, parties, Arc::clone(&view.called), Arc::clone(&worker.shared.none))
 }

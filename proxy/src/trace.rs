@@ -76,7 +76,8 @@ async fn trace(worker: &Rc<Worker>, question: &Question) -> Vec<Hop> {
         return hops;
     };
     hops.push(Hop::new("name", question.host.clone(), address(worker, &view)).took(began));
-    hops.push(policy(&view, scope));
+    let looked = Instant::now();
+    hops.push(policy(&view, scope).took(looked));
     let uri = format!("http://{}:{}{}", question.host, question.port, question.path);
     let request =
         match Request::get(&uri).header("host", format!("{}:{}", question.host, question.port)).body(Body::empty()) {
@@ -114,9 +115,12 @@ fn policy(view: &View, called: HostScope) -> Hop {
     let tiers = ladder.map_or(&[][..], Ladder::tiers);
     let told = tiers.iter().enumerate().map(|(index, tier)| {
         let part = ladder.map_or(0.0, |ladder| ladder.part(index));
-        format!("{} {:.0} % ({} of {} usable, {:?})", tier.place, part * 100.0, tier.usable, tier.total, tier.standing)
+        let standing = serde_json::to_value(tier.standing).unwrap_or_default();
+        let standing = standing.as_str().unwrap_or_default();
+        format!("{} {:.0} % ({} of {} usable, {standing})", tier.place, part * 100.0, tier.usable, tier.total)
     });
     let told: Vec<_> = told.collect();
-    let hop = Hop::new("ladder", format!("{} tiers", tiers.len()), told.join("; "));
+    let noun = if tiers.len() == 1 { "tier" } else { "tiers" };
+    let hop = Hop::new("ladder", format!("{} {noun}", tiers.len()), told.join("; "));
     if tiers.iter().any(|tier| tier.usable > 0) { hop } else { hop.failed("no endpoint is usable anywhere") }
 }

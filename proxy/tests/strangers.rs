@@ -137,7 +137,11 @@ async fn http2_attacks_on_the_explicit_and_the_inbound_port_cost_neither_memory_
 async fn status(to: SocketAddr, bytes: &[u8]) -> String {
     let (mut from, mut out) = TcpStream::connect(to).await.unwrap().into_split();
     let bytes = bytes.to_vec();
-    let writing = tokio::spawn(async move { drop(out.write_all(&bytes).await) });
+    // The half to write to stays open until the answer is read: who hangs up gets none.
+    let writing = tokio::spawn(async move {
+        let _ = out.write_all(&bytes).await;
+        out
+    });
     let mut answer = vec![0; 64];
     let read = tokio::time::timeout(support::LIMIT, from.read(&mut answer)).await.expect("an answer or an end");
     writing.abort();

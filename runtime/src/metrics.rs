@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use prometheus::{self, Error, Registry};
 use prometheus::{
-    Encoder, Gauge, Opts, TextEncoder,
+    Counter, Encoder, Gauge, Opts, TextEncoder,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -48,7 +48,7 @@ pub fn render(registry: &Registry) -> Vec<u8> {
 
 /// The standard `process_*` metrics, read from `/proc/self` at each scrape.
 struct Process {
-    cpu: Gauge,
+    cpu: Counter,
     memory: Gauge,
     files: Gauge,
     threads: Gauge,
@@ -60,7 +60,7 @@ impl Process {
         let start = Gauge::new("process_start_time_seconds", "Unix time at which the process began.")?;
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         Ok(Self {
-            cpu: Gauge::new("process_cpu_seconds_total", "User and system CPU time of the process.")?,
+            cpu: Counter::new("process_cpu_seconds_total", "User and system CPU time of the process.")?,
             memory: Gauge::new("process_resident_memory_bytes", "Resident memory.")?,
             files: Gauge::new("process_open_fds", "Open file descriptors.")?,
             threads: Gauge::new("process_threads", "Threads.")?,
@@ -68,13 +68,14 @@ impl Process {
         })
     }
 
-    fn all(&self) -> [&Gauge; 5] {
+    fn all(&self) -> [&dyn Collector; 5] {
         [&self.cpu, &self.memory, &self.files, &self.threads, &self.start]
     }
 
     fn read(&self) {
         if let Some(fields) = Stat::read() {
-            self.cpu.set(fields.ticks / rustix::param::clock_ticks_per_second() as f64);
+            let seconds = fields.ticks / rustix::param::clock_ticks_per_second() as f64;
+            self.cpu.inc_by((seconds - self.cpu.get()).max(0.0));
             self.threads.set(fields.threads);
             self.memory.set(fields.pages * rustix::param::page_size() as f64);
         }
@@ -104,11 +105,11 @@ impl Stat {
 
 impl Collector for Process {
     fn desc(&self) -> Vec<&Desc> {
-        self.all().into_iter().flat_map(Collector::desc).collect()
+        self.all().into_iter().flat_map(|one| one.desc()).collect()
     }
     fn collect(&self) -> Vec<MetricFamily> {
         self.read();
-        self.all().into_iter().flat_map(Collector::collect).collect()
+        self.all().into_iter().flat_map(|one| one.collect()).collect()
     }
 }
 

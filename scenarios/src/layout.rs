@@ -76,7 +76,9 @@ fn write_examples(cluster: &ClusterPlan, dir: &Path) -> Result<()> {
     for example in EXAMPLES.iter().filter(|example| example.app.is_none_or(has)) {
         let path = dir.join(example.file);
         if !path.exists() {
-            fs::write(&path, example.text).with_context(|| format!("cannot write {}", path.display()))?;
+            // Whole or not at all: what is there stays, so half a file would stay too.
+            let written = isthmus_runtime::disk::write_atomic(&path, example.text.as_bytes());
+            written.with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
     Ok(())

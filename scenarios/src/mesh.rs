@@ -2,7 +2,7 @@
 //! token, and a request that crosses clusters as the proof.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +19,7 @@ use crate::{
     operator,
     plan::{
         ClusterPlan, Plan, Role,
-        roles::{ADMIN_PORT, EXPLICIT_PORT},
+        roles::{self, ADMIN_PORT, EXPLICIT_PORT},
     },
     state::{Found, Held, StateDir},
     status::Status,
@@ -86,7 +86,7 @@ impl Mesh {
             self.progress.lock().step = Some(text);
         };
         let Some((first, others)) = self.plan.clusters.split_first() else { bail!("a mesh without clusters") };
-        step(format!("{} processes of {} clusters started", self.plan.processes().len(), self.plan.clusters.len()));
+        step(format!("{} processes of {} started", self.plan.processes().len(), self.plan.size()));
         if !self.is_joined(first).await? {
             operator::bootstrap(member(first)).await?;
             step(format!("{} bootstrapped the mesh", first.name));
@@ -186,12 +186,15 @@ pub fn control(cluster: &ClusterPlan) -> SocketAddr {
 /// Every process would say so by itself, but one line before anything is spawned is clearer than forty in logs.
 fn addresses_are_free(plan: &Plan) -> Result<()> {
     for process in plan.processes() {
-        let port = if process.role == Role::App { crate::plan::roles::APPLICATION_PORT } else { ADMIN_PORT };
-        let address = SocketAddr::new(process.address, port);
-        if let Err(reason) = TcpListener::bind(address) {
+        let (tcp, udp) = roles::ports(process.role);
+        let at = |port: &u16| SocketAddr::new(process.address, *port);
+        let tcp = tcp.iter().map(|port| (at(port), "TCP", TcpListener::bind(at(port)).err()));
+        let udp = udp.iter().map(|port| (at(port), "UDP", UdpSocket::bind(at(port)).err()));
+        let taken = tcp.chain(udp).find_map(|(address, kind, taken)| Some((address, kind, taken?)));
+        if let Some((address, kind, reason)) = taken {
             bail!(
-                "{address}, which {} of {} needs, is not free ({reason}); another mesh may be up in another state \
-                 directory: end it with `isthmus down --state-dir DIR`, or raise this one at other addresses with \
+                "{address} ({kind}), which {} of {} needs, is not free ({reason}); another program or another mesh has \
+                 it: end that one (a mesh: `isthmus down --state-dir DIR`), or raise this one at other addresses with \
                  --first-number",
                 process.name,
                 process.cluster

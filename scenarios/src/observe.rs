@@ -57,7 +57,7 @@ impl Observer {
 async fn look_at(cluster: &ClusterPlan, mut processes: Vec<ProcessStatus>) -> (ClusterStatus, f64) {
     let ready = join_all(processes.iter().map(ready));
     let requests = join_all(processes.iter().filter(|p| p.role == Role::Proxy && is_running(p)).map(requests));
-    let (ready, requests, links) = tokio::join!(ready, requests, links(cluster));
+    let (ready, requests, links, refused) = tokio::join!(ready, requests, links(cluster), refused(cluster));
     for (process, ready) in processes.iter_mut().zip(ready) {
         process.ready = ready;
     }
@@ -67,6 +67,7 @@ async fn look_at(cluster: &ClusterPlan, mut processes: Vec<ProcessStatus>) -> (C
         processes,
         requests_per_second: 0.0,
         links,
+        refused,
     };
     (status, requests.iter().sum())
 }
@@ -97,10 +98,31 @@ fn sent(metrics: &str) -> f64 {
     metrics.lines().filter(source).filter_map(count).sum()
 }
 
+/// A list of what the cluster's control knows; empty when it does not answer.
+async fn known(cluster: &ClusterPlan, path: &str) -> Vec<Value> {
+    let Some(answer) = get(SocketAddr::new(cluster.addresses().control(), ADMIN_PORT), path).await else {
+        return Vec::new();
+    };
+    serde_json::from_slice(&answer.body).unwrap_or_default()
+}
+
+async fn refused(cluster: &ClusterPlan) -> Vec<String> {
+    let files = known(cluster, "/api/config").await;
+    let faults = files.iter().filter_map(|file| file.get("errors")?.as_array()).flatten();
+    faults.map(fault).collect()
+}
+
+/// `file:line: field: reason`, without what is not known.
+fn fault(fault: &Value) -> String {
+    let line = fault.get("line").and_then(Value::as_u64).filter(|line| *line > 0);
+    let line = line.map_or_else(String::new, |line| format!(":{line}"));
+    let field = Some(text(fault, "field")).filter(|field| !field.is_empty());
+    let field = field.map_or_else(String::new, |field| format!("{field}: "));
+    format!("{}{line}: {field}{}", text(fault, "file"), text(fault, "reason"))
+}
+
 async fn links(cluster: &ClusterPlan) -> Vec<Link> {
-    let control = SocketAddr::new(cluster.addresses().control(), ADMIN_PORT);
-    let Some(answer) = get(control, "/api/clusters").await else { return Vec::new() };
-    let Ok(Value::Array(clusters)) = serde_json::from_slice(&answer.body) else { return Vec::new() };
+    let clusters = known(cluster, "/api/clusters").await;
     let others = clusters.iter().filter(|other| text(other, "name") != cluster.name.as_str());
     others.map(link).collect()
 }
@@ -130,6 +152,14 @@ async fn get(to: SocketAddr, path: &str) -> Option<admin::Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_is_one_line_without_what_is_not_known() {
+        let whole = serde_json::json!({"file": "a.yaml", "line": 9, "field": "spec.ports", "reason": "not a list"});
+        assert_eq!(fault(&whole), "a.yaml:9: spec.ports: not a list");
+        let file = serde_json::json!({"file": "a.yaml", "line": 0, "field": "", "reason": "too large"});
+        assert_eq!(fault(&file), "a.yaml: too large");
+    }
 
     #[test]
     fn only_what_a_sidecar_sent_itself_counts() {

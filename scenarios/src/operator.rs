@@ -1,4 +1,4 @@
-//! What an operator asks of a federation member: `bootstrap`, `token create`, `join`. The commands of these names and
+//! What an operator asks of a federation member: `bootstrap`, `token create`, `join`, `cluster eject` and `operators`. The commands of these names and
 //! `up` call the very same functions.
 
 use std::{net::SocketAddr, time::Duration};
@@ -44,6 +44,37 @@ pub async fn join(member: SocketAddr, token: &str) -> Result<Value> {
     admin::send(member, "/join", &json!({ "token": token }), JOIN_LIMIT)
         .await
         .with_context(|| format!("the member at {member} did not join"))
+}
+
+/// Puts a cluster out of the mesh, in the name of the member's cluster.
+///
+/// # Errors
+/// When the member does not answer, its cluster is no operator, the other is no member, or there is no quorum.
+pub async fn eject(member: SocketAddr, cluster: &str) -> Result<Value> {
+    admin::send(member, "/eject", &json!({ "cluster": cluster }), JOIN_LIMIT)
+        .await
+        .with_context(|| format!("the member at {member} did not eject {cluster}"))
+}
+
+/// Names the operators of the mesh, all of them.
+///
+/// # Errors
+/// As [`eject`].
+pub async fn name_operators(member: SocketAddr, clusters: &[&str]) -> Result<Value> {
+    admin::send(member, "/operators", &json!({ "clusters": clusters }), JOIN_LIMIT)
+        .await
+        .with_context(|| format!("the member at {member} named no operators"))
+}
+
+/// Who operates the mesh, as a member knows it.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn operators(member: SocketAddr) -> Result<Vec<String>> {
+    let standing = standing(member).await?;
+    let members = standing.get("members").and_then(Value::as_array).cloned().unwrap_or_default();
+    let operates = members.iter().filter(|one| one.get("operator") == Some(&Value::Bool(true)));
+    Ok(operates.filter_map(|one| one.get("cluster")?.as_str().map(str::to_owned)).collect())
 }
 
 /// How a member stands.

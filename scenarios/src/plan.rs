@@ -202,6 +202,22 @@ impl Plan {
         self.clusters.iter().find(|cluster| cluster.name.as_str() == name)
     }
 
+    /// A cluster by the name that somebody typed.
+    ///
+    /// # Errors
+    /// When there is none, with the names there are.
+    pub fn named(&self, name: &str) -> anyhow::Result<&ClusterPlan> {
+        let names = || self.clusters.iter().map(|cluster| cluster.name.as_str()).collect::<Vec<_>>().join(", ");
+        self.cluster(name).ok_or_else(|| anyhow::anyhow!("no cluster {name} in this mesh; there are {}", names()))
+    }
+
+    /// How many clusters it has, in words.
+    #[must_use]
+    pub fn size(&self) -> String {
+        let noun = if self.clusters.len() == 1 { "cluster" } else { "clusters" };
+        format!("{} {noun}", self.clusters.len())
+    }
+
     /// All processes, every cluster's control first.
     #[must_use]
     pub fn processes(&self) -> Vec<Process> {

@@ -17,8 +17,6 @@ use crate::{mesh::Mesh, state::StateDir};
 
 /// The longest question, bytes.
 const LONGEST: u64 = 64 * 1024;
-/// The longest path of a Unix socket (`sockaddr_un`), bytes.
-const LONGEST_PATH: usize = 107;
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,12 +45,9 @@ pub enum Question {
 /// Listens in the mesh's state directory.
 ///
 /// # Errors
-/// When the path is too long or not to be written.
+/// When the path is not to be written.
 pub fn listen(state: &StateDir) -> Result<UnixListener> {
     let path = state.socket();
-    if path.as_os_str().len() > LONGEST_PATH {
-        bail!("{} is too long for a socket; choose a --state-dir with a shorter path", path.display());
-    }
     // Whoever holds the state directory's lock is the only one: a socket here is an earlier run's.
     let _ = std::fs::remove_file(&path);
     UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))

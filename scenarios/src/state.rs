@@ -14,10 +14,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use isthmus_core::name::ClusterName;
+use isthmus_runtime::disk::write_atomic;
+use serde_json::{Value, json};
 
 use crate::plan::Plan;
+
+/// What `mesh.json` and the files beside it are like; it grows when an earlier release's cannot be gone on from.
+const FORMAT: u64 = 1;
+/// The longest path of a Unix socket (`sockaddr_un`), bytes.
+const LONGEST_SOCKET: usize = 107;
 
 /// Where a mesh's state is.
 #[derive(Clone, Debug)]
@@ -109,11 +116,20 @@ impl StateDir {
     /// Takes the directory for this process, creating it when it is not there.
     ///
     /// # Errors
-    /// When another process holds it, or it cannot be written.
+    /// When another process holds it, it holds something else than a mesh, or it cannot be written.
     pub fn hold(&self) -> Result<Held> {
+        if self.socket().as_os_str().len() > LONGEST_SOCKET {
+            bail!("{} is too long for a socket; choose a --state-dir with a shorter path", self.socket().display());
+        }
         fs::create_dir_all(&self.0)
             .with_context(|| format!("cannot create the state directory {}", self.0.display()))?;
         let path = self.0.join("lock");
+        if !path.exists() && fs::read_dir(&self.0).is_ok_and(|mut found| found.next().is_some()) {
+            bail!(
+                "{} is not empty, and no mesh was ever raised in it; name a new or an empty directory with --state-dir",
+                self.0.display()
+            );
+        }
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.as_mut().map_err(|e| anyhow::anyhow!("cannot write {}: {e}", path.display()))?;
         if rustix::fs::flock(&*file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -136,40 +152,55 @@ impl StateDir {
     /// # Errors
     /// When the directory holds another mesh: its keys and members would not fit.
     pub fn settle(&self, plan: &Plan) -> Result<Found> {
-        let path = self.0.join("mesh.json");
-        let found = match fs::read(&path) {
-            Ok(bytes) => {
-                let earlier = serde_json::from_slice::<Plan>(&bytes).ok().map(|earlier| earlier.clusters);
-                if earlier.as_ref() != Some(&plan.clusters) {
-                    bail!(
-                        "{} holds another mesh ({}), left by an earlier run; remove the directory, or raise this one \
-                         with another --state-dir",
-                        self.0.display(),
-                        earlier.map_or("unreadable".into(), |clusters| format!("{} clusters", clusters.len()))
-                    );
-                }
-                Found::Earlier
-            }
-            Err(_) => Found::Fresh,
+        let found = match self.earlier()? {
+            Some(earlier) if earlier.clusters != plan.clusters => bail!(
+                "{} holds another mesh ({} from {}), left by an earlier run; raise that one again, remove \
+                 the directory, or raise this one with another --state-dir",
+                self.0.display(),
+                earlier.size(),
+                earlier.clusters.first().map_or_else(String::new, |first| first.addresses().control().to_string())
+            ),
+            Some(_) => Found::Earlier,
+            None => Found::Fresh,
         };
-        fs::write(&path, serde_json::to_vec_pretty(plan)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let path = self.0.join("mesh.json");
+        let text = serde_json::to_vec_pretty(&json!({ "format": FORMAT, "plan": plan }))?;
+        write_atomic(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(found)
+    }
+
+    /// The plan an earlier run left; `None`: none was ever raised here.
+    fn earlier(&self) -> Result<Option<Plan>> {
+        let path = self.0.join("mesh.json");
+        let Ok(bytes) = fs::read(&path) else { return Ok(None) };
+        let damaged = || {
+            anyhow!(
+                "{} is cut or changed, so the mesh in its directory is not known; remove the directory, or name \
+                 another one with --state-dir",
+                path.display()
+            )
+        };
+        let mut kept = serde_json::from_slice::<Value>(&bytes).map_err(|_| damaged())?;
+        if kept.get("format").and_then(Value::as_u64) != Some(FORMAT) {
+            bail!(
+                "{} was left by another release of isthmus; go on from it with that one, remove the directory, or name \
+                 another one with --state-dir",
+                self.0.display()
+            );
+        }
+        let plan = kept.get_mut("plan").map(Value::take).unwrap_or_default();
+        serde_json::from_value(plan).map(Some).map_err(|_| damaged())
     }
 
     /// The plan the mesh here was raised by.
     ///
     /// # Errors
-    /// When no mesh was ever raised here.
+    /// When no mesh was ever raised here, or by another release.
     pub fn plan(&self) -> Result<Plan> {
-        let path = self.0.join("mesh.json");
-        let bytes = fs::read(&path).map_err(|_| {
-            anyhow::anyhow!(
-                "no mesh in {}; raise one with `isthmus up`, or name its directory with --state-dir",
-                self.0.display()
-            )
-        })?;
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged; remove it", path.display()))
+        self.earlier()?.with_context(|| {
+            let dir = self.0.display();
+            format!("no mesh in {dir}; raise one with `isthmus up`, or name its directory with --state-dir")
+        })
     }
 }
 
@@ -198,7 +229,35 @@ mod tests {
         assert_eq!(state.settle(&plan).unwrap(), Found::Fresh);
         assert_eq!(state.settle(&plan).unwrap(), Found::Earlier);
         let refused = state.settle(&bookinfo::plan(2, 1).unwrap()).unwrap_err().to_string();
-        assert!(refused.contains("another mesh (3 clusters)"), "{refused}");
+        assert!(refused.contains("another mesh (3 clusters from 127.1.1.1)"), "{refused}");
         assert_eq!(state.plan().unwrap(), plan);
+    }
+
+    #[test]
+    fn what_is_cut_foreign_or_of_another_release_is_left_alone_with_one_line_that_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::at(&dir.path().join("mesh")).unwrap();
+        let plan = bookinfo::plan(1, 1).unwrap();
+        drop(state.hold().unwrap());
+        state.settle(&plan).unwrap();
+        let path = state.path().join("mesh.json");
+        let whole = fs::read_to_string(&path).unwrap();
+        let refused = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let refused = state.settle(&plan).unwrap_err().to_string();
+            assert!(!refused.contains('\n'), "{refused}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text, "it is left as it is");
+            assert_eq!(state.plan().unwrap_err().to_string(), refused);
+            refused
+        };
+        assert!(refused(&whole[..whole.len() / 2]).contains("is cut or changed"));
+        assert!(refused("").contains("is cut or changed"));
+        assert!(refused(&whole.replace("\"number\"", "\"nmber\"")).contains("is cut or changed"));
+        assert!(refused(&whole.replace("\"format\": 1", "\"format\": 2")).contains("another release"));
+        assert!(refused("{\"mesh\": \"mesh.local\"}").contains("another release"));
+        let foreign = StateDir::at(dir.path()).unwrap().hold().unwrap_err().to_string();
+        assert!(foreign.contains("is not empty, and no mesh was ever raised in it"), "{foreign}");
+        let long = StateDir::at(&dir.path().join("a".repeat(120))).unwrap().hold().unwrap_err().to_string();
+        assert!(long.contains("is too long for a socket"), "{long}");
     }
 }

@@ -26,6 +26,17 @@ pub struct Status {
     pub clusters: Vec<ClusterStatus>,
 }
 
+impl Status {
+    /// Whether every cluster has seen every other one; right after the first answer some have not.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let others = self.clusters.len().saturating_sub(1);
+        self.clusters.iter().all(|one| {
+            one.links.len() == others && one.links.iter().all(|link| link.rtt_us > 0 && link.standing != "unknown")
+        })
+    }
+}
+
 /// A cluster as it is now.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClusterStatus {
@@ -39,6 +50,9 @@ pub struct ClusterStatus {
     pub requests_per_second: f64,
     /// How it sees the others.
     pub links: Vec<Link>,
+    /// What is refused of its configuration: file, line, field and reason.
+    #[serde(default)]
+    pub refused: Vec<String>,
 }
 
 /// A process as it is now.

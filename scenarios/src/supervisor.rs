@@ -243,6 +243,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_killed_from_outside_has_no_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let supervisor = start(dir.path(), "echo all is well; kill -9 $$");
+        let Event::Died { reason, .. } = supervisor.events().recv().await.unwrap();
+        assert_eq!(reason, "signal: 9 (SIGKILL)");
+        supervisor.stop().await;
+    }
+
+    #[tokio::test]
     async fn what_was_killed_stays_down_until_it_is_started_and_stop_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let supervisor = start(dir.path(), "exec sleep 1000");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use isthmus_core::{
     consent,
     model::{Endpoint, Endpoints, Resource, Service, Standing},
+    name::ClusterName,
 };
 
 use super::Desk;
@@ -109,12 +110,18 @@ impl Desk {
         let service = endpoints.service.to_string();
         let local = endpoints.local.iter().map(|endpoint| local_row(&service, self.setting.cluster.as_str(), endpoint));
         let groups = endpoints.remote.iter().flat_map(|(cluster, groups)| groups.iter().map(move |one| (cluster, one)));
+        let region_of = |cluster: &ClusterName| {
+            self.resources().find_map(|resource| match resource {
+                Resource::Cluster(known) if known.name == *cluster => Some(known.region.clone()),
+                _ => None,
+            })
+        };
         let remote = groups.map(|(cluster, group)| EndpointRow {
             service: service.clone(),
             cluster: cluster.to_string(),
             endpoint: format!("{} of {}", group.usable, group.total),
             address: String::new(),
-            locality: group.zone.clone(),
+            locality: format!("{}/{}", region_of(cluster).unwrap_or_default(), group.zone),
             state: if group.usable > 0 { "usable" } else { "none" }.into(),
             labels: group.labels.clone(),
             identities: group.identities.iter().map(ToString::to_string).collect(),

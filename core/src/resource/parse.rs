@@ -117,7 +117,8 @@ impl Document<'_> {
         parsed.map_err(|error| {
             let line = error.location().map_or(0, |location| location.line().saturating_sub(1));
             let field = if field == "." { "" } else { &field };
-            self.error(line, field, plain(&error.without_snippet().to_string()))
+            let written = self.text.lines().nth(usize::try_from(line).unwrap_or(usize::MAX)).unwrap_or_default();
+            self.error(line, field, worded(&plain(&error.without_snippet().to_string()), written))
         })
     }
 
@@ -133,6 +134,21 @@ fn plain(reason: &str) -> String {
     let text = first.get(..end).unwrap_or(first);
     let begin = text.strip_prefix("line ").and_then(|rest| rest.split_once(": ")).map_or(text, |(_, rest)| rest);
     begin.trim().to_owned()
+}
+
+/// The parser names Rust's types where a number or a truth is not one; people get what they wrote and what would fit.
+fn worded(reason: &str, written: &str) -> String {
+    let fits = match reason.strip_prefix("invalid ") {
+        Some("u8") => "a whole number from 0 to 255",
+        Some("u16") => "a whole number from 0 to 65535",
+        Some("u32" | "u64" | "usize") => "a whole number, 0 or more",
+        Some("i8" | "i16" | "i32" | "i64") => "a whole number",
+        Some("f32" | "f64") => "a number",
+        Some("bool" | "boolean") => "true or false",
+        _ => return reason.to_owned(),
+    };
+    let written = written.trim().trim_start_matches("- ");
+    format!("{written:?} is not {fits}")
 }
 
 #[cfg(test)]
@@ -161,6 +177,7 @@ mod tests {
         let error = results[1].clone().unwrap_err();
         assert_eq!((error.file.as_str(), error.field.as_str()), ("a.yaml", "spec.ports[0].port"), "{error}");
         assert_eq!(error.line, 10 + 8, "{error}");
+        assert_eq!(error.reason, "\"port: eighty\" is not a whole number from 0 to 65535");
     }
 
     #[test]

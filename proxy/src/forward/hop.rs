@@ -61,6 +61,11 @@ impl Steps {
         }
     }
 
+    /// Whether somebody asked for them.
+    pub(crate) fn are_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// All of them, in order.
     pub(crate) fn into_hops(self) -> Vec<Hop> {
         self.0.map(RefCell::into_inner).unwrap_or_default()

@@ -62,6 +62,7 @@ async fn over_link(
     target.steps.add(|| gateway_hop(cluster, &link).took(began));
     tried.remote.push(Arc::clone(&link.vital));
     let using = link.enter();
+    let asked = target.steps.are_kept().then(Instant::now);
     http2::to_absolute_form(&mut request, target);
     let mut path = link.path.clone();
     let sending = link.sender.borrow_mut().try_send_request(request);
@@ -75,7 +76,10 @@ async fn over_link(
             Err(Failed::path_lost(format!("the path to {cluster} was lost while an answer was due")))
         }
     };
-    target.steps.add(|| endpoint_hop(&link).ended(sent.as_ref().err().map(|failed| failed.detail.as_str())));
+    target.steps.add(|| {
+        let hop = endpoint_hop(&link).took(asked.unwrap_or(began));
+        hop.ended(sent.as_ref().err().map(|failed| failed.detail.as_str()))
+    });
     if !sent.as_ref().is_err_and(|failed| failed.path_lost) {
         let resting = || target.view.remotes.resting(cluster);
         target.judge(&link.vital, tier.usable as usize, resting, &sent);
@@ -100,6 +104,7 @@ fn gateway_hop(cluster: &ClusterName, link: &Link) -> Hop {
         format!("{} → {}", accept.local_gateway, accept.gateway),
         format!("{cluster} by tunnel {}, round trip {rtt:?}", accept.tunnel),
     )
+    .by(&accept.gateway_identity)
 }
 
 fn endpoint_hop(link: &Link) -> Hop {

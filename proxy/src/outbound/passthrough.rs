@@ -37,9 +37,8 @@ pub(super) async fn elsewhere(
     if host.ends_with(".svc.clusterset.local") || host.ends_with(".svc.cluster.local") || host.is_empty() {
         let detail = format!("no service of this name is known in cluster {}", worker.shared.config.common.cluster);
         let outcome = Routed::failed(Fault::NoRouteFound, detail).outcome;
-        let (began, shared) = (seen.began, &worker.shared);
-        let record = seen.record(worker, &shared.passthrough, &shared.none);
-        return respond(worker, began, record, outcome);
+        let (record, measured) = seen.record(worker, &worker.shared.passthrough, &worker.shared.none);
+        return respond(worker, measured, record, outcome);
     }
     let resolved = tokio::net::lookup_host((host.as_str(), port.unwrap_or(80))).await;
     let address = match resolved.map(|mut addresses| addresses.next()) {
@@ -52,14 +51,14 @@ pub(super) async fn elsewhere(
 
 /// Through, to this address.
 pub(super) async fn plain(worker: &Rc<Worker>, seen: Seen, to: &Plain, request: Request<Incoming>) -> Response<Body> {
-    let began = seen.began;
-    let record = Record { mutual_tls: false, ..seen.record(worker, &worker.shared.passthrough, &to.name) };
+    let (record, measured) = seen.record(worker, &worker.shared.passthrough, &to.name);
     let outcome = match forward::plain(worker, to.address, request.map(Body::Incoming)).await {
-        Ok((answer, peer)) => {
+        Ok((answer, _)) => {
+            // Nobody of the mesh, who could say what it is.
             let upstream = Arc::clone(&to.name);
-            Outcome { answer: Ok(answer), detail: String::new(), peer: Some(peer), upstream, guard: None }
+            Outcome { answer: Ok(answer), detail: String::new(), peer: None, upstream, guard: None }
         }
         Err(failed) => Routed::failed(failed.fault, failed.detail).outcome,
     };
-    respond(worker, began, record, outcome)
+    respond(worker, measured, Record { mutual_tls: false, ..record }, outcome)
 }

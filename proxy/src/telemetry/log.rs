@@ -101,10 +101,8 @@ impl Tried {
         });
         match written {
             Ok(()) if self.lost > 0 => {
-                tracing::info!(
-                    lost = std::mem::take(&mut self.lost),
-                    "the access log is written again; lines are lost"
-                );
+                let lost = std::mem::take(&mut self.lost);
+                tracing::info!(lost, "the access log is written again; lines are lost");
             }
             Ok(()) => {}
             Err((error, some)) => {
@@ -136,12 +134,17 @@ fn dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
+/// When that began which ends now: a record is written at its end.
+fn start(now: SystemTime, duration: Duration) -> String {
+    timestamp(now.checked_sub(duration).unwrap_or(now))
+}
+
 /// Envoy's default format (Envoy documentation, "Default Format String").
 fn text(r: &Record) -> String {
     let clean = |text: &str| text.replace(['"', '\n', '\r'], "_");
     format!(
         "[{}] \"{} {} {}\" {} {} {} {} {} {} \"{}\" \"{}\" \"{}\" \"{}\" \"{}\"\n",
-        timestamp(SystemTime::now()),
+        start(SystemTime::now(), r.duration),
         dash(r.said(Head::method)),
         clean(dash(r.said(Head::path))),
         dash(r.said(|head| head.version())),
@@ -161,7 +164,7 @@ fn text(r: &Record) -> String {
 
 fn json(r: &Record) -> String {
     let line = serde_json::json!({
-        "start_time": timestamp(SystemTime::now()),
+        "start_time": start(SystemTime::now(), r.duration),
         "reporter": r.reporter.word(),
         "method": r.said(Head::method), "path": r.said(Head::path), "protocol": dash(r.said(|head| head.version())),
         "response_code": r.code, "response_flags": r.flag(),
@@ -236,5 +239,6 @@ mod tests {
         assert_eq!(timestamp(at(0, 7)), "1970-01-01T00:00:00.007Z");
         assert_eq!(timestamp(at(951_827_696, 0)), "2000-02-29T12:34:56.000Z");
         assert_eq!(timestamp(at(1_795_478_400, 0)), "2026-11-24T00:00:00.000Z");
+        assert_eq!(start(at(10, 0), Duration::from_millis(2_500)), "1970-01-01T00:00:07.500Z", "when it began");
     }
 }

@@ -6,7 +6,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use hickory_proto::op::ResponseCode;
+use hickory_proto::{
+    op::ResponseCode,
+    rr::{RData, Record, rdata::SOA},
+};
 use hickory_resolver::{
     TokioResolver,
     net::{DnsError, NetError},
@@ -89,14 +92,20 @@ impl Server {
         let Ok(_place) = self.elsewhere.try_acquire() else { return Said::code(ResponseCode::ServFail) };
         match resolver.lookup(asked.name().clone(), asked.kind()).await {
             Ok(found) => Said { records: found.answers().to_vec(), ..Said::code(ResponseCode::NoError) },
-            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Said::code(none.response_code),
-            Err(_) => Said::code(ResponseCode::ServFail),
+            Err(error) => absence(&error),
         }
     }
 
     fn bytes(&self, asked: &Asked, said: Said, udp: bool) -> Vec<u8> {
         asked.answer(said, self.resolver.is_some(), udp).unwrap_or_default()
     }
+}
+
+/// What the resolver did not find, with the record that says how long that may be remembered (RFC 2308).
+fn absence(error: &NetError) -> Said {
+    let NetError::Dns(DnsError::NoRecordsFound(none)) = error else { return Said::code(ResponseCode::ServFail) };
+    let record = |soa: &Record<SOA>| Record::from_rdata(soa.name.clone(), soa.ttl, RData::SOA(soa.data.clone()));
+    Said { authority: none.soa.as_deref().map(record).into_iter().collect(), ..Said::code(none.response_code) }
 }
 
 async fn by_udp(server: Arc<Server>, socket: Arc<UdpSocket>) {
@@ -256,5 +265,17 @@ mod tests {
         }
         assert_eq!(by_udp(at_udp, NAME).await.0, ResponseCode::ServFail);
         assert_eq!(by_tcp(at_tcp, NAME).await.0, ResponseCode::ServFail);
+    }
+
+    #[test]
+    fn an_absence_elsewhere_keeps_the_record_that_says_how_long_it_may_be_remembered() {
+        let name = Name::from_str("nobody.example.").unwrap();
+        let query = hickory_proto::op::Query::query(name.clone(), RecordType::A);
+        let mut none = hickory_resolver::net::NoRecords::new(query, ResponseCode::NXDomain);
+        let soa = SOA::new(name.clone(), name.clone(), 1, 2, 3, 4, 5);
+        none.soa = Some(Box::new(Record::from_rdata(name, 60, soa)));
+        let said = absence(&NetError::Dns(DnsError::NoRecordsFound(none)));
+        assert_eq!((said.code, said.authority.len()), (ResponseCode::NXDomain, 1));
+        assert_eq!(absence(&NetError::Timeout).code, ResponseCode::ServFail);
     }
 }

@@ -104,11 +104,7 @@ impl Cache {
                     Ok(Err(error)) if !std::mem::replace(&mut failing, true) => {
                         tracing::warn!(%error, "the configuration is in force but not kept: a restart needs control");
                     }
-                    Ok(Ok(())) => {
-                        if std::mem::take(&mut failing) {
-                            tracing::info!("the configuration is kept again");
-                        }
-                    }
+                    Ok(Ok(())) if std::mem::take(&mut failing) => tracing::info!("the configuration is kept again"),
                     _ => {}
                 }
             }

@@ -26,8 +26,22 @@ pub const ADMIN_PORT: u16 = 15000;
 pub const METRICS_PORT: u16 = 15020;
 /// Readiness.
 pub const HEALTH_PORT: u16 = 15021;
+/// Inner connections.
+pub const INBOUND_PORT: u16 = 15006;
 /// Where the demo's applications listen.
 pub const APPLICATION_PORT: u16 = 9080;
+
+/// Where a role listens on its address: TCP and UDP. The first is the one that it binds first.
+#[must_use]
+pub fn ports(role: Role) -> (&'static [u16], &'static [u16]) {
+    match role {
+        Role::Control => (&[ADMIN_PORT, METRICS_PORT, HEALTH_PORT, CONTROL_PORT, DNS_PORT], &[DNS_PORT]),
+        Role::Federation => (&[ADMIN_PORT, METRICS_PORT, HEALTH_PORT, MEMBER_PORT], &[]),
+        Role::Gateway => (&[ADMIN_PORT, METRICS_PORT, HEALTH_PORT, TUNNEL_PORT, LOCAL_GATEWAY_PORT], &[TUNNEL_PORT]),
+        Role::Proxy => (&[ADMIN_PORT, METRICS_PORT, HEALTH_PORT, INBOUND_PORT, EXPLICIT_PORT, DNS_PORT], &[DNS_PORT]),
+        Role::App => (&[APPLICATION_PORT], &[]),
+    }
+}
 
 impl Plan {
     /// The configuration of a process; `None` when it is not of this plan.

@@ -26,6 +26,9 @@ const RECOVERED: Duration = Duration::from_secs(10);
 /// What a process gets to end when asked; `down` must not take longer than a person waits.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How the end of a process reads that somebody killed.
+const KILLED: &str = "signal: 9 (SIGKILL)";
+
 /// How processes are spawned.
 pub(super) struct Spawn {
     pub(super) binary: PathBuf,
@@ -56,6 +59,8 @@ pub(super) async fn keep(spawn: Arc<Spawn>, slot: Arc<Slot>, events: broadcast::
         let begun = Instant::now();
         let reason = match spawn.spawn(&slot.process) {
             Ok(child) => match run(child, &slot, &mut wanted).await {
+                // Whoever is killed had no part in it: what it said last is no reason.
+                Some(exit) if exit == KILLED => exit,
                 Some(exit) => format!("{exit}{}", last_words(&spawn.log(&slot.process))),
                 None => continue,
             },

@@ -156,13 +156,29 @@ async fn connect(proxy: SocketAddr) -> anyhow::Result<SendRequest<Empty<Bytes>>>
     Ok(sender)
 }
 
+/// GETs through a sidecar's explicit proxy, one after the other, on a connection that is kept.
+pub struct Client {
+    proxy: SocketAddr,
+    idle: Idle,
+}
+
+impl Client {
+    pub fn new(proxy: SocketAddr) -> Self {
+        Self { proxy, idle: Idle::default() }
+    }
+
+    pub async fn get(&self, url: &str) -> anyhow::Result<Sample> {
+        let target = Target { proxy: self.proxy, url: url.into(), rate: 1 };
+        let begun = Instant::now();
+        let mut sample = tokio::time::timeout(Duration::from_secs(20), one(&target, &self.idle)).await??;
+        sample.took = begun.elapsed();
+        Ok(sample)
+    }
+}
+
 /// One GET through a sidecar's explicit proxy.
 pub async fn get(proxy: SocketAddr, url: &str) -> anyhow::Result<Sample> {
-    let target = Target { proxy, url: url.into(), rate: 1 };
-    let begun = Instant::now();
-    let mut sample = tokio::time::timeout(Duration::from_secs(20), one(&target, &Idle::default())).await??;
-    sample.took = begun.elapsed();
-    Ok(sample)
+    Client::new(proxy).get(url).await
 }
 
 /// How many samples each key has.

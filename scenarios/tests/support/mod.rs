@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod load;
+pub mod prometheus;
 
 use std::{
     future::Future,
@@ -16,7 +17,7 @@ use std::{
 use isthmus_scenarios::{
     admin,
     mesh::{self, Mesh},
-    plan::{ClusterPlan, bookinfo},
+    plan::{ClusterPlan, Plan, bookinfo},
     state::StateDir,
 };
 use serde_json::Value;
@@ -39,7 +40,7 @@ fn build() -> PathBuf {
     profile.join("isthmus")
 }
 
-/// A raised mesh of three clusters.
+/// A raised mesh.
 pub struct Raised {
     pub mesh: Arc<Mesh>,
     pub folder: tempfile::TempDir,
@@ -48,8 +49,12 @@ pub struct Raised {
 impl Raised {
     /// Clusters numbered from `first_number` in the address plan; tests that run side by side take different ones.
     pub async fn up(first_number: u8) -> Self {
+        Self::up_as(bookinfo::plan(3, first_number).expect("the demo's plan")).await
+    }
+
+    /// As it is planned.
+    pub async fn up_as(plan: Plan) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the mesh");
-        let plan = bookinfo::plan(3, first_number).expect("the demo's plan");
         let state = StateDir::at(folder.path()).expect("a state directory");
         let (mesh, _) = Mesh::spawn(plan, state, binary()).expect("the mesh begins");
         let raised = Self { mesh, folder };
@@ -76,6 +81,32 @@ impl Raised {
 
     pub fn member(&self, cluster: &str) -> SocketAddr {
         mesh::member(self.cluster(cluster))
+    }
+
+    /// Where a cluster's `curl` finds a service: its address and its first port, as the cluster's DNS has them.
+    pub async fn service_address(&self, cluster: &str, service: &str) -> SocketAddr {
+        let names = admin::read(self.control(cluster), "/api/dns").await.expect("control answers");
+        let host = format!("{service}.bookinfo.svc.clusterset.local");
+        let named = names.as_array().and_then(|all| all.iter().find(|one| one["name"] == host.as_str()));
+        let found = named.unwrap_or_else(|| panic!("{cluster} has no {host}: {names}"));
+        let address = found["addresses"][0].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        SocketAddr::new(address, u16::try_from(found["ports"][0].as_u64().expect("a port")).expect("a port"))
+    }
+
+    /// The metrics of a process: of `control`, `federation`, `gateway`, or a workload's sidecar.
+    pub async fn metrics(&self, cluster: &str, process: &str) -> String {
+        let plan = self.cluster(cluster);
+        let at = plan.addresses();
+        let address = match process {
+            "control" => at.control(),
+            "federation" => at.federation(),
+            "gateway" => at.gateway(),
+            workload => plan.address_of(plan.workload(workload).unwrap_or_else(|| panic!("no {workload}"))),
+        };
+        let request = http::Request::get("/metrics").header("host", "x").body(Default::default()).expect("a request");
+        let scrape = admin::exchange(SocketAddr::new(address, 15020), request, Duration::from_secs(20)).await;
+        let scraped = scrape.unwrap_or_else(|error| panic!("{process} of {cluster} is not scraped: {error:#}"));
+        String::from_utf8(scraped.body.to_vec()).expect("metrics are text")
     }
 
     /// How `from` sees `of`: one object of control's `/api/clusters`.

@@ -1,0 +1,80 @@
+//! Writes: any member takes one and finds the leader, wherever it is.
+
+use std::time::Duration;
+
+use isthmus_wire::federation::ProposeAnswer;
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::time::Instant;
+
+use super::Member;
+use crate::{
+    config::WRITE_LIMIT,
+    error::Refusal,
+    state::{Answer, Command},
+};
+
+/// Between two tries of a write.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+enum Tried {
+    Done(Answer),
+    NoLeader,
+}
+
+impl Member {
+    /// Proposes a command, wherever the leader is.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the state machine's own, or that there is no quorum.
+    pub async fn write(&self, command: Command) -> Result<(), Refusal> {
+        let until = Instant::now() + WRITE_LIMIT;
+        while Instant::now() < until {
+            let left = until - Instant::now();
+            match tokio::time::timeout(left, self.try_write(command.clone(), left)).await {
+                Ok(Tried::Done(Answer::Done)) => return Ok(()),
+                Ok(Tried::Done(Answer::Refused(reason))) => {
+                    return Err(Refusal::new(reason, "look at `isthmus clusters` for the members as they are"));
+                }
+                Ok(Tried::NoLeader) => tokio::time::sleep(TRY_AGAIN).await,
+                Err(_) => break,
+            }
+        }
+        Err(self.no_quorum())
+    }
+
+    async fn try_write(&self, command: Command, limit: Duration) -> Tried {
+        let Some(raft) = self.raft() else { return Tried::NoLeader };
+        match raft.client_write(command.clone()).await {
+            Ok(written) => Tried::Done(written.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                let Some(leader) = to.leader_node.filter(|node| node.cluster != self.cluster()) else {
+                    return Tried::NoLeader;
+                };
+                let bytes = serde_json::to_vec(&command).unwrap_or_default();
+                match self.sessions.propose(&leader.cluster, bytes, limit).await {
+                    Ok(ProposeAnswer { error, .. }) if error.is_empty() => Tried::Done(Answer::Done),
+                    Ok(ProposeAnswer { error, leader, .. }) if leader.is_empty() => Tried::Done(Answer::Refused(error)),
+                    _ => Tried::NoLeader,
+                }
+            }
+            Err(_) => Tried::NoLeader,
+        }
+    }
+
+    fn no_quorum(&self) -> Refusal {
+        let standing = self.standing();
+        let reachable = |cluster: &&String| *cluster == self.cluster() || self.sessions.has(cluster);
+        let (here, away): (Vec<_>, Vec<_>) = standing.voters.iter().partition(|cluster| reachable(cluster));
+        let away: Vec<_> = away.into_iter().map(String::as_str).collect();
+        Refusal::new(
+            format!(
+                "no quorum: {} of {} voters can be reached from {} ({} cannot)",
+                here.len(),
+                standing.voters.len(),
+                self.cluster(),
+                if away.is_empty() { "none of the others".to_owned() } else { away.join(", ") },
+            ),
+            "traffic goes on and endpoints still flow; bring a voter back, then write again",
+        )
+    }
+}
