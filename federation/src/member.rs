@@ -27,7 +27,7 @@ use crate::{
         network::Network,
     },
     session::Sessions,
-    state::{Blob, Change, Command, Deed, State},
+    state::{Blob, Change, Command, Deed, State, version},
     view::{Heard, View},
 };
 
@@ -185,9 +185,14 @@ impl Member {
         let heard = self.view.hear(&statement);
         if heard == Heard::Applied {
             self.sessions.broadcast(&statement);
-            if statement.key != "lease" {
-                let key = (statement.cluster.clone(), statement.key.clone());
-                self.pending.lock().insert(key, statement);
+        }
+        // What is stale here may still be missing in the log: another member relayed it back to one that began anew.
+        let missing = || self.machine().is_some_and(|machine| !machine.look(|state| state.has(&statement)));
+        if heard != Heard::Forged && statement.key != "lease" && missing() {
+            let mut pending = self.pending.lock();
+            let place = (statement.cluster.clone(), statement.key.clone());
+            if pending.get(&place).is_none_or(|waiting| version(waiting) < version(&statement)) {
+                pending.insert(place, statement);
             }
         }
         heard

@@ -115,6 +115,12 @@ impl State {
         self.said.values().flat_map(said::Said::in_force).filter_map(said::decode)
     }
 
+    /// Whether the log has a statement, or something newer under its key.
+    #[must_use]
+    pub fn has(&self, statement: &SignedStatement) -> bool {
+        self.said.get(&statement.cluster).is_some_and(|said| said.has(statement))
+    }
+
     /// What a newcomer must hear: the beginning of each epoch, all that is in force, and the ends that older statements
     /// must not pass.
     pub fn all_said(&self) -> impl Iterator<Item = SignedStatement> + '_ {

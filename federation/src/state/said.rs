@@ -54,6 +54,11 @@ impl Said {
         self.book.offer(key, version, epoch::Said::Value(last))
     }
 
+    /// Whether this, or something newer, is known under its key.
+    pub(super) fn has(&self, statement: &SignedStatement) -> bool {
+        self.book.version(&statement.key).is_some_and(|held| held >= version(statement))
+    }
+
     /// All that is kept, the epoch's beginning first.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Blob> {
         self.epoch.iter().chain(self.book.iter().map(|(_, _, last)| last.blob()))

@@ -17,7 +17,7 @@ use isthmus_federation::{
         machine::{Machine, News},
         network::{Network as Calls, answer},
     },
-    state::{Answer, Change, Command},
+    state::{Answer, Change, Command, version},
     view::{Heard, View},
 };
 use isthmus_wire::{
@@ -163,7 +163,12 @@ impl Member {
                     self.place.network.post(self.cluster(), &record.cluster, delta);
                 }
             }
-            self.pending.lock().insert(statement.key.clone(), statement.clone());
+        }
+        if !self.machine.look(|state| state.has(statement)) {
+            let mut pending = self.pending.lock();
+            if pending.get(&statement.key).is_none_or(|waiting| version(waiting) < version(statement)) {
+                pending.insert(statement.key.clone(), statement.clone());
+            }
         }
     }
 

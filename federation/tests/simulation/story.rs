@@ -12,6 +12,7 @@ use crate::{
     control::{self, Mirror},
     faults::{self, Troubles},
     liar,
+    member::Member,
     network::{CALM, Ear},
     plant::Plant,
     types::{millis, now, panicked, spawn},
@@ -145,10 +146,12 @@ fn together(world: &World, mirrors: &[Arc<Mutex<Mirror>>]) -> bool {
     let members: Vec<_> = belonging.iter().filter_map(|at| Some((*at, world.member(*at)?))).collect();
     let Some((_, first)) = members.first() else { return false };
     let state = first.machine.look(Clone::clone);
+    let applied = |member: &Member| member.metrics().last_applied;
     faults::settled(world)
         && members.len() == belonging.len()
         && members.iter().all(|(at, member)| {
             member.is_up()
+                && applied(member) == applied(first)
                 && member.pending.lock().is_empty()
                 && member.machine.look(|other| *other == state)
                 && mirrors[*at].lock().revision == member.view.revision()
