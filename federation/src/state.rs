@@ -115,10 +115,12 @@ impl State {
         self.said.values().flat_map(said::Said::in_force).filter_map(said::decode)
     }
 
-    /// Whether the log has a statement, or something newer under its key.
+    /// Whether the log has a statement, or something newer of the same cluster under its key: a cluster that was
+    /// reinstalled, and whose member still catches up, has said nothing here yet.
     #[must_use]
     pub fn has(&self, statement: &SignedStatement) -> bool {
-        self.said.get(&statement.cluster).is_some_and(|said| said.has(statement))
+        let said = self.said.get(&statement.cluster).filter(|said| said.has(statement));
+        said.is_some() && self.verified(statement).is_some()
     }
 
     /// What a newcomer must hear: the beginning of each epoch, all that is in force, and the ends that older statements

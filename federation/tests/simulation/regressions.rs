@@ -44,6 +44,16 @@ fn a_member_that_catches_up_does_not_believe_a_cluster_s_older_key() {
     hold(&[10, 29, 78]);
 }
 
+#[test]
+fn what_others_brought_back_to_a_member_that_began_anew_still_goes_into_the_log() {
+    hold(&[1552, 1969]);
+}
+
+#[test]
+fn what_a_reinstalled_cluster_says_while_its_member_catches_up_goes_into_the_log() {
+    hold(&[1070]);
+}
+
 fn open(disk: &Disk) -> Log {
     let database = redb::Builder::new().create_with_backend(disk.open("log.redb")).unwrap();
     Log::on(database, Path::new("log.redb")).unwrap()

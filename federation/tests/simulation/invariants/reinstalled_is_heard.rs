@@ -22,7 +22,11 @@ impl Invariant for ReinstalledIsHeard {
             let held: Vec<SignedStatement> = member.state.statements().collect();
             for last in *said {
                 if !held.contains(last) || !member.view.statements.contains(last) {
-                    return Err(format!("{} does not hold what {} says last", member.cluster, last.cluster));
+                    let SignedStatement { cluster, key, epoch, number, .. } = last;
+                    return Err(format!(
+                        "{} does not hold {cluster}/{key} {epoch}.{number}, said last",
+                        member.cluster
+                    ));
                 }
                 let of = |all: &[SignedStatement]| all.iter().filter(|one| one.cluster == last.cluster).count();
                 if of(&held) != of(said) {
