@@ -1,6 +1,6 @@
 //! Why a member does not begin, or refuses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a member does not begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// The system does not let a file of its state be used; what is in it is not at fault.
+    #[error("{} cannot be used: {source}; nothing in it is lost: make room, or give access, and begin again", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// A file of its own.
     #[error(transparent)]
@@ -41,6 +49,17 @@ pub enum Error {
     /// A metric could not be registered.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
+}
+
+impl Error {
+    /// What redb says of a file: the system's word, or its content's fault.
+    pub(crate) fn of_file(path: &Path, error: impl Into<redb::Error>) -> Self {
+        let path = path.to_owned();
+        match error.into() {
+            redb::Error::Io(source) if source.raw_os_error().is_some() => Self::Refused { path, source },
+            error => Self::Damaged { path, reason: error.to_string() },
+        }
+    }
 }
 
 /// Why a write, a join or a token is refused, with what to do about it.

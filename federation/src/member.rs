@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Version of the file that says which member this is.
-const DISK_VERSION: u32 = 1;
+const DISK_VERSION: u32 = 2;
 
 /// Who this member is, fixed when it bootstrapped or joined.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -237,21 +237,34 @@ impl Member {
         }
     }
 
+    /// Who votes, by Raft id and cluster.
+    fn voters(&self) -> Vec<(u64, String)> {
+        let Some(raft) = self.raft() else { return vec![] };
+        let metrics = metrics_of(raft);
+        let membership = metrics.membership_config.membership();
+        let cluster = |id: u64| membership.get_node(&id).map(|node| node.cluster.clone()).unwrap_or_default();
+        membership.voter_ids().map(|id| (id, cluster(id))).collect()
+    }
+
+    /// Whether there is a session with the member of this Raft id: a cluster that came back has another id than before.
+    fn reaches(&self, id: u64, cluster: &str) -> bool {
+        let is_now = self.view.members().iter().any(|record| record.cluster == cluster && record.raft_id == id);
+        is_now && (cluster == self.cluster() || self.sessions.has(cluster))
+    }
+
     /// How the federation stands, as this member sees it.
     #[must_use]
     pub fn standing(&self) -> Standing {
         let Some(raft) = self.raft() else { return Standing::default() };
-        let metrics = metrics_of(raft);
-        let names: BTreeMap<u64, String> =
-            metrics.membership_config.membership().nodes().map(|(id, node)| (*id, node.cluster.clone())).collect();
-        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let name = |id: &u64| names.get(id).cloned().unwrap_or_default();
-        let reachable = voters.iter().map(&name).filter(|one| one == self.cluster() || self.sessions.has(one)).count();
+        let (metrics, voters) = (metrics_of(raft), self.voters());
+        let membership = metrics.membership_config.membership();
+        let cluster = |id: u64| membership.get_node(&id).map(|node| node.cluster.clone()).unwrap_or_default();
+        let reachable = voters.iter().filter(|(id, cluster)| self.reaches(*id, cluster)).count();
         Standing {
-            leader: metrics.current_leader.as_ref().map(&name).unwrap_or_default(),
+            leader: metrics.current_leader.map(cluster).unwrap_or_default(),
             term: metrics.current_term,
-            voters: voters.iter().map(&name).collect(),
-            learners: names.iter().filter(|(id, _)| !voters.contains(id)).map(|(_, name)| name.clone()).collect(),
+            voters: voters.iter().map(|(_, cluster)| cluster.clone()).collect(),
+            learners: membership.learner_ids().map(cluster).collect(),
             quorum: metrics.current_leader.is_some() && reachable * 2 > voters.len(),
             applied: metrics.last_applied.map_or(0, |id| id.index),
             sessions: self.sessions.clusters(),

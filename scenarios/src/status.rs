@@ -27,12 +27,13 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether every cluster has seen every other one; right after the first answer some have not.
+    /// Whether every cluster sees every other one as it is; right after the first answer some have not heard of another's
+    /// member yet.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let others = self.clusters.len().saturating_sub(1);
         self.clusters.iter().all(|one| {
-            one.links.len() == others && one.links.iter().all(|link| link.rtt_us > 0 && link.standing != "unknown")
+            one.links.len() == others && one.links.iter().all(|link| link.rtt_us > 0 && link.standing == "alive")
         })
     }
 }

@@ -62,15 +62,14 @@ impl Member {
     }
 
     fn no_quorum(&self) -> Refusal {
-        let standing = self.standing();
-        let reachable = |cluster: &&String| *cluster == self.cluster() || self.sessions.has(cluster);
-        let (here, away): (Vec<_>, Vec<_>) = standing.voters.iter().partition(|cluster| reachable(cluster));
-        let away: Vec<_> = away.into_iter().map(String::as_str).collect();
+        let voters = self.voters();
+        let (here, away): (Vec<_>, Vec<_>) = voters.iter().partition(|(id, cluster)| self.reaches(*id, cluster));
+        let away: Vec<_> = away.into_iter().map(|(_, cluster)| cluster.as_str()).collect();
         Refusal::new(
             format!(
                 "no quorum: {} of {} voters can be reached from {} ({} cannot)",
                 here.len(),
-                standing.voters.len(),
+                voters.len(),
                 self.cluster(),
                 if away.is_empty() { "none of the others".to_owned() } else { away.join(", ") },
             ),

@@ -17,7 +17,7 @@ use crate::error::Error;
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// The format of what is in the tables.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// The log.
 #[derive(Clone)]
@@ -29,16 +29,15 @@ fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error 
 
 /// Opens a redb file, or says in one line what is wrong with it.
 pub(crate) fn open(path: &Path) -> Result<Database, Error> {
-    let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| damaged(error.to_string()))?;
+        std::fs::create_dir_all(folder).map_err(|source| Error::Refused { path: path.to_owned(), source })?;
     }
     // redb may panic on files that are cut short in unlucky places; a member says so and does not start.
     let opened = std::panic::catch_unwind(|| Database::create(path));
     match opened {
         Ok(Ok(database)) => Ok(database),
-        Ok(Err(error)) => Err(damaged(error.to_string())),
-        Err(_) => Err(damaged("its content is not consistent".into())),
+        Ok(Err(error)) => Err(Error::of_file(path, error)),
+        Err(_) => Err(Error::Damaged { path: path.to_owned(), reason: "its content is not consistent".into() }),
     }
 }
 
@@ -46,12 +45,12 @@ impl Log {
     /// Opens the log: a `fresh` one may be missing, one that was written before may not.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when the file is cut, foreign or of another version.
+    /// [`Error::Damaged`] when the file is cut, foreign or of another version, [`Error::Refused`] when the system does not
+    /// let it be used.
     pub fn open(path: &Path, fresh: bool) -> Result<Self, Error> {
-        let damaged =
-            |error: &dyn std::fmt::Display| Error::Damaged { path: path.to_owned(), reason: error.to_string() };
         if !fresh && std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
-            return Err(damaged(&"it is missing or empty, but this member voted and wrote with it before"));
+            let reason = "it is missing or empty, but this member voted and wrote with it before".into();
+            return Err(Error::Damaged { path: path.to_owned(), reason });
         }
         Self::on(open(path)?, path)
     }
@@ -59,26 +58,28 @@ impl Log {
     /// The log in an open database; `path` is what a person is told of it.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when it is of another version.
+    /// As [`Log::open`].
     pub fn on(database: Database, path: &Path) -> Result<Self, Error> {
-        let damaged =
-            |error: &dyn std::fmt::Display| Error::Damaged { path: path.to_owned(), reason: error.to_string() };
         let log = Self(Arc::new(database));
-        let transaction = log.0.begin_write().map_err(|error| damaged(&error))?;
-        {
-            transaction.open_table(LOG).map_err(|error| damaged(&error))?;
-            let mut meta = transaction.open_table(META).map_err(|error| damaged(&error))?;
-            let found = meta.get("version").map_err(|error| damaged(&error))?.map(|value| value.value().to_vec());
-            match found {
-                None => {
-                    meta.insert("version", VERSION.as_bytes()).map_err(|error| damaged(&error))?;
-                }
-                Some(found) if found == VERSION.as_bytes() => {}
-                Some(_) => return Err(damaged(&"it is of another release")),
-            }
+        match log.version() {
+            Ok(version) if version == VERSION.as_bytes() => Ok(log),
+            Ok(_) => Err(Error::Damaged { path: path.to_owned(), reason: "it is of another release".into() }),
+            Err(error) => Err(Error::of_file(path, error)),
         }
-        transaction.commit().map_err(|error| damaged(&error))?;
-        Ok(log)
+    }
+
+    /// The format of what is in it; a new one gets ours.
+    fn version(&self) -> Result<Vec<u8>, redb::Error> {
+        let transaction = self.0.begin_write()?;
+        transaction.open_table(LOG)?;
+        let mut meta = transaction.open_table(META)?;
+        let found = meta.get("version")?.map(|value| value.value().to_vec());
+        if found.is_none() {
+            meta.insert("version", VERSION.as_bytes())?;
+        }
+        drop(meta);
+        transaction.commit()?;
+        Ok(found.unwrap_or_else(|| VERSION.as_bytes().to_vec()))
     }
 
     fn meta<T: DeserializeOwned>(&self, key: &str) -> io::Result<Option<T>> {

@@ -132,6 +132,7 @@ pub async fn a_full_disk_costs_no_committed_write_and_no_request(ground: &Ground
     eventually("the member with the full disk ends with the reason", PATIENCE, || async {
         let told = ground.process(&full, "federation").last_exit.unwrap_or_default();
         anyhow::ensure!(told.contains("full") || told.contains("File too large"), "{told}");
+        assert!(!told.contains("damaged"), "nothing is to be moved away for want of room: {told}");
         Ok(())
     })
     .await;
