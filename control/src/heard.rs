@@ -4,97 +4,29 @@
 //! entry, and the highest version wins whichever way it came. An ejected cluster says nothing any more. A member that
 //! is itself in no mesh (reinstalled, not joined yet) cannot empty what is known.
 
+mod check;
+mod world;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use isthmus_core::{
-    consent,
     epoch::{Book, Outcome, Said},
-    name::{ClusterName, MeshDomain, TrustDomain},
+    name::{ClusterName, MeshDomain},
     statement::{Content, Version},
 };
 use isthmus_wire::{
     federation::{MemberRecord, SignedStatement, Snapshot, WatchEvent, watch_event::Event},
-    signing::{verify_record, verify_statement},
+    signing::verify_record,
 };
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    check::{NotTaken, check},
+    world::{Member, World},
+};
 use crate::{metrics::Metrics, speaker::version_of, voice::Found};
-
-/// A cluster's place in the federation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its trust domain.
-    pub trust_domain: TrustDomain,
-    /// Roots at its joining, DER.
-    pub roots: Vec<Vec<u8>>,
-    /// Its federation key.
-    pub key: Vec<u8>,
-    /// Where its member is reached.
-    pub addresses: Vec<String>,
-    /// Whether others let it decide for them.
-    pub operator: bool,
-}
-
-/// What the other clusters say now; ejected ones and the own one left out.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct World {
-    /// By cluster.
-    pub members: BTreeMap<ClusterName, Member>,
-    /// Who operates the mesh, the own cluster too where it does.
-    pub operators: Vec<ClusterName>,
-    /// What each says, by key.
-    pub contents: BTreeMap<ClusterName, BTreeMap<String, Arc<Content>>>,
-}
-
-impl World {
-    /// Whose policies and verbs bind another cluster, itself first.
-    #[must_use]
-    pub fn bound_by(&self, cluster: &ClusterName) -> Vec<ClusterName> {
-        let said = self.contents.get(cluster).into_iter().flat_map(|contents| contents.values());
-        consent::binding(cluster, consent::listed(said.map(AsRef::as_ref)), &self.operators)
-    }
-}
-
-/// Why a statement is not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum NotTaken {
-    /// The cluster's name is none.
-    #[error(transparent)]
-    Name(#[from] isthmus_core::name::InvalidName),
-    /// It is said in another mesh.
-    #[error("statement {key:?} of cluster {cluster:?} is said in mesh {mesh:?}, not in this one")]
-    Mesh {
-        /// Its key.
-        key: String,
-        /// Its cluster.
-        cluster: String,
-        /// Its mesh.
-        mesh: String,
-    },
-    /// Nobody of that name is a member.
-    #[error("statement {key:?} is said for cluster {cluster}, which is no member of this mesh (or was ejected)")]
-    Stranger {
-        /// Its key.
-        key: String,
-        /// Its cluster.
-        cluster: ClusterName,
-    },
-    /// The signature does not fit.
-    #[error(transparent)]
-    Forged(#[from] isthmus_wire::signing::Forged),
-    /// It is signed, and yet says nothing this build understands.
-    #[error("statement {key:?} of cluster {cluster}: {reason}")]
-    Malformed {
-        /// Its key.
-        key: String,
-        /// Its cluster.
-        cluster: ClusterName,
-        /// What is wrong.
-        reason: String,
-    },
-}
 
 /// What an event did.
 #[derive(Debug, Default)]
@@ -328,31 +260,6 @@ impl Heard {
         let after = Version { number: version.number.saturating_add(1), ..version };
         book.offer(key, after, Said::Gone) == Outcome::Applied
     }
-}
-
-/// Verifies a statement against a key and reads it.
-///
-/// # Errors
-/// [`NotTaken`], but never a stranger.
-pub fn check(mesh: &MeshDomain, statement: &SignedStatement, key: &[u8]) -> Result<Content, NotTaken> {
-    let cluster: ClusterName = statement.cluster.parse()?;
-    if statement.mesh != mesh.as_str() {
-        let (key, mesh) = (statement.key.clone(), statement.mesh.clone());
-        return Err(NotTaken::Mesh { key, cluster: cluster.to_string(), mesh });
-    }
-    verify_statement(statement, key)?;
-    let malformed =
-        |reason: String| NotTaken::Malformed { key: statement.key.clone(), cluster: cluster.clone(), reason };
-    let content: Content = serde_json::from_slice(&statement.content).map_err(|error| malformed(error.to_string()))?;
-    if content.key() != statement.key {
-        return Err(malformed(format!("it says {:?}", content.key())));
-    }
-    if let Content::Bundle(bundle) = &content
-        && bundle.trust_domain != cluster.trust_domain(mesh)
-    {
-        return Err(malformed(format!("it gives roots for {}, a trust domain of another", bundle.trust_domain)));
-    }
-    Ok(content)
 }
 
 fn decode<M: prost::Message + Default>(texts: &[String]) -> Vec<M> {
