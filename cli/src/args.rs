@@ -80,6 +80,9 @@ pub struct Up {
     /// How many clusters.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub clusters: u8,
+    /// A witness beside them: control and member alone. Two clusters and a witness have three votes.
+    #[arg(long)]
+    pub witness: bool,
     /// Leave it running in the background once it answers.
     #[arg(long)]
     pub detach: bool,
@@ -102,6 +105,13 @@ pub enum Cluster {
     Start(Processes),
     /// Put a cluster out of the mesh. Its key never comes in again; only an operator's cluster may say so.
     Eject {
+        /// The cluster.
+        cluster: ClusterName,
+        #[command(flatten)]
+        member: Member,
+    },
+    /// Give the only vote of a mesh of two clusters to this one.
+    Vote {
         /// The cluster.
         cluster: ClusterName,
         #[command(flatten)]

@@ -17,7 +17,7 @@ pub fn hints(plan: &Plan, state: &StateDir) -> String {
     let Some(first) = plan.clusters.first() else { return String::new() };
     let client = first.client().map_or_else(String::new, |client| first.address_of(client).to_string());
     let dns = first.addresses().control();
-    let last = plan.clusters.last().map_or("", |cluster| cluster.name.as_str());
+    let last = plan.clusters.iter().rfind(|cluster| !cluster.is_witness()).map_or("", |cluster| cluster.name.as_str());
     let called = if plan.clusters.iter().any(|one| one.workload("details").is_some()) { "details" } else { "reviews" };
     let service = "bookinfo.svc.clusterset.local";
     format!(

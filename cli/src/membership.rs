@@ -37,6 +37,13 @@ pub async fn eject(state: &StateDir, cluster: &ClusterName, member: &Member) -> 
     Ok(())
 }
 
+/// Gives the only vote of a mesh of two clusters to this one.
+pub async fn move_vote(state: &StateDir, cluster: &ClusterName, member: &Member) -> Result<()> {
+    operator::move_vote(address(state, member, None)?, cluster.as_str()).await?;
+    out::line(format_args!("{cluster} has the vote"));
+    Ok(())
+}
+
 /// Names the operators of the mesh, or prints them.
 pub async fn operators(state: &StateDir, clusters: &[ClusterName], member: &Member) -> Result<()> {
     let member = address(state, member, None)?;

@@ -88,18 +88,19 @@ fn cluster_lines(cluster: &ClusterStatus) -> String {
 /// Control, member and gateway, each with its mark, and how many sidecars are ready.
 fn roles(cluster: &ClusterStatus) -> String {
     let mark = |role: Role| {
-        let process = cluster.processes.iter().find(|process| process.role == role);
+        let process = cluster.processes.iter().find(|process| process.role == role)?;
         let mark = match process {
-            Some(process) if process.state != ProcessState::Running => "✗",
-            Some(process) if process.ready == Some(true) => "✓",
+            process if process.state != ProcessState::Running => "✗",
+            process if process.ready == Some(true) => "✓",
             _ => "…",
         };
-        format!("{mark} {}", role.subcommand())
+        Some(format!("{mark} {}", role.subcommand()))
     };
     let sidecars = cluster.processes.iter().filter(|process| process.role == Role::Proxy).collect::<Vec<_>>();
     let ready = sidecars.iter().filter(|process| process.ready == Some(true)).count();
-    let marks = [Role::Control, Role::Federation, Role::Gateway].map(mark).join("  ");
-    format!("{marks}  {ready}/{} sidecars", sidecars.len())
+    let marks = [Role::Control, Role::Federation, Role::Gateway].into_iter().filter_map(mark).collect::<Vec<_>>();
+    let marks = marks.join("  ");
+    if sidecars.is_empty() { marks } else { format!("{marks}  {ready}/{} sidecars", sidecars.len()) }
 }
 
 fn link_line(link: &Link) -> String {

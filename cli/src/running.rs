@@ -58,6 +58,7 @@ pub async fn status(state: &StateDir, output: Output) -> Result<()> {
 pub async fn cluster(state: &StateDir, command: Cluster) -> Result<()> {
     let (question, verb, key) = match command {
         Cluster::Eject { cluster, member } => return membership::eject(state, &cluster, &member).await,
+        Cluster::Vote { cluster, member } => return membership::move_vote(state, &cluster, &member).await,
         Cluster::Operators { clusters, member } => return membership::operators(state, &clusters, &member).await,
         Cluster::Kill(p) => (Question::Kill { cluster: p.cluster, only: p.only }, "killed", "killed"),
         Cluster::Start(p) => (Question::Start { cluster: p.cluster, only: p.only }, "started", "started"),

@@ -234,7 +234,11 @@ impl Decider {
             lease_age_ms: lease.map(|lease| now.saturating_sub(lease.heard_at)),
             lease_by: lease.and_then(|lease| lease.way).map(|way| way.word().to_owned()).unwrap_or_default(),
             paths,
-            why: observed.map(|observed| observed.judge.decision().why.to_owned()).unwrap_or_default(),
+            why: match observed {
+                _ if cluster.gateways.is_empty() => "it names no gateway: nothing there can be reached".into(),
+                Some(observed) => observed.judge.decision().why.to_owned(),
+                None => String::new(),
+            },
             since_seconds: observed.map_or(0, |observed| observed.since_seconds(now)),
             gateways: cluster.gateways.clone(),
             trust_domain: cluster.trust_domain.to_string(),

@@ -30,7 +30,7 @@ mod tests {
         let mesh = [east.clone()];
         assert_eq!(binding(&west, None, &mesh), [west.clone(), east.clone()]);
         assert_eq!(binding(&west, Some(std::slice::from_ref(&eu)), &mesh), [west.clone(), eu]);
-        assert_eq!(binding(&west, Some(&[]), &mesh), [west.clone()], "nobody else");
-        assert_eq!(binding(&east, None, &mesh), [east.clone()]);
+        assert_eq!(binding(&west, Some(&[]), &mesh), vec![west], "nobody else");
+        assert_eq!(binding(&east, None, &mesh), vec![east.clone()]);
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator asks of a member on its admin port: bootstrap, join, tokens, status, eject, operators.
+//! What an operator asks of a member on its admin port: bootstrap, join, tokens, status, eject, operators, vote.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ fn an_hour() -> u64 {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Eject {
+struct Named {
     cluster: String,
 }
 
@@ -73,6 +73,7 @@ pub fn routes(later: Later) -> Router {
         .route("/tokens", post(tokens))
         .route("/eject", post(eject))
         .route("/operators", post(operators))
+        .route("/vote", post(vote))
         .route("/status", get(status))
         .with_state(later)
 }
@@ -95,7 +96,7 @@ async fn tokens(State(later): State<Later>, Json(asked): Json<NewToken>) -> Resu
     Ok(Json(json!({ "token": token, "cluster": asked.cluster, "ttl_seconds": asked.ttl_seconds })))
 }
 
-async fn eject(State(later): State<Later>, Json(asked): Json<Eject>) -> Result<Json<Value>, Refusal> {
+async fn eject(State(later): State<Later>, Json(asked): Json<Named>) -> Result<Json<Value>, Refusal> {
     let member = there(&later).await?;
     let held = member.look(|state| state.member(&asked.cluster).map(|held| held.federation_key.clone()))?;
     let unknown = || Refusal::new(format!("{} is no member of this mesh", asked.cluster), "see `isthmus clusters`");
@@ -109,6 +110,12 @@ async fn operators(State(later): State<Later>, Json(asked): Json<Operators>) -> 
     let generation = member.look(crate::state::State::next_generation)?;
     member.act(Deed::Operators { clusters: asked.clusters.clone(), generation }).await?;
     Ok(Json(json!({ "operators": asked.clusters })))
+}
+
+async fn vote(State(later): State<Later>, Json(asked): Json<Named>) -> Result<Json<Value>, Refusal> {
+    let member = there(&later).await?;
+    member.move_vote(&asked.cluster).await?;
+    Ok(Json(json!({ "votes": asked.cluster })))
 }
 
 async fn status(State(later): State<Later>) -> Result<Json<Value>, Refusal> {

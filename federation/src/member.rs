@@ -2,6 +2,7 @@
 
 mod conversing;
 pub(crate) mod keeper;
+mod moving;
 mod writing;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};

@@ -66,6 +66,16 @@ pub async fn name_operators(member: SocketAddr, clusters: &[&str]) -> Result<Val
         .with_context(|| format!("the member at {member} named no operators"))
 }
 
+/// Gives the only vote of a mesh of two clusters to the other one; asks the member that has it.
+///
+/// # Errors
+/// When the member does not answer, has not the only vote, or cannot reach the other one.
+pub async fn move_vote(member: SocketAddr, cluster: &str) -> Result<Value> {
+    admin::send(member, "/vote", &json!({ "cluster": cluster }), JOIN_LIMIT)
+        .await
+        .with_context(|| format!("the member at {member} did not give its vote to {cluster}"))
+}
+
 /// Who operates the mesh, as a member knows it.
 ///
 /// # Errors

@@ -162,6 +162,12 @@ impl ClusterPlan {
         exact.or_else(|| self.workloads.iter().find(|workload| workload.name.starts_with(name)))
     }
 
+    /// Whether it is a witness: control and member alone, so that the members of two clusters are three.
+    #[must_use]
+    pub fn is_witness(&self) -> bool {
+        self.workloads.is_empty()
+    }
+
     /// The workload that only has a sidecar.
     #[must_use]
     pub fn client(&self) -> Option<&WorkloadPlan> {
@@ -176,8 +182,10 @@ impl ClusterPlan {
         let mut all = vec![
             process("control".into(), Role::Control, at.control()),
             process("federation".into(), Role::Federation, at.federation()),
-            process("gateway".into(), Role::Gateway, at.gateway()),
         ];
+        if !self.is_witness() {
+            all.push(process("gateway".into(), Role::Gateway, at.gateway()));
+        }
         for workload in &self.workloads {
             let address = self.address_of(workload);
             if workload.app.is_some() {

@@ -31,10 +31,10 @@ impl Status {
     /// member yet.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let others = self.clusters.len().saturating_sub(1);
-        self.clusters.iter().all(|one| {
-            one.links.len() == others && one.links.iter().all(|link| link.rtt_us > 0 && link.standing == "alive")
-        })
+        // A witness has no gateway: nothing there could be reached.
+        let places: Vec<_> = self.clusters.iter().filter(|one| one.has_gateway()).collect();
+        let is_seen = |link: &&Link| link.rtt_us > 0 && link.standing == "alive";
+        places.iter().all(|one| one.links.iter().filter(is_seen).count() + 1 == places.len())
     }
 }
 
@@ -54,6 +54,12 @@ pub struct ClusterStatus {
     /// What is refused of its configuration: file, line, field and reason.
     #[serde(default)]
     pub refused: Vec<String>,
+}
+
+impl ClusterStatus {
+    fn has_gateway(&self) -> bool {
+        self.processes.iter().any(|process| process.role == Role::Gateway)
+    }
 }
 
 /// A process as it is now.

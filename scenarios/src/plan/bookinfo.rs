@@ -14,6 +14,8 @@ pub const MOST_CLUSTERS: u8 = 9;
 /// Names of the clusters, each in the region of its name.
 const NAMES: [&str; MOST_CLUSTERS as usize] =
     ["us-east", "us-west", "eu-west", "eu-north", "ap-south", "ap-east", "sa-east", "af-south", "me-central"];
+/// Name of the witness.
+const WITNESS: &str = "witness";
 const ZONES: [&str; 2] = ["a", "b"];
 
 /// `(application, version, zone)` of the first three clusters' workloads; every cluster has a `curl` beside them.
@@ -37,6 +39,17 @@ pub fn plan(clusters: u8, first_number: u8) -> Result<Plan, InvalidName> {
         .map(|(index, name)| cluster(name, index, first_number))
         .collect::<Result<_, _>>()?;
     Ok(Plan { mesh: MESH_DOMAIN.parse()?, clusters, tuning: Tuning::default() })
+}
+
+/// A witness for the plan: a cluster of control and member alone, which votes and does nothing else.
+///
+/// # Errors
+/// As [`plan`].
+pub fn with_witness(mut plan: Plan) -> Result<Plan, InvalidName> {
+    let number = plan.clusters.last().map_or(1, |last| last.number.saturating_add(1));
+    let (name, region, zones) = (WITNESS.parse()?, WITNESS.to_owned(), vec![WITNESS.to_owned()]);
+    plan.clusters.push(ClusterPlan { name, number, region, zones, workloads: vec![] });
+    Ok(plan)
 }
 
 fn cluster(name: &str, index: usize, first_number: u8) -> Result<ClusterPlan, InvalidName> {

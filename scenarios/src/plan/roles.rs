@@ -98,14 +98,20 @@ impl Writer<'_> {
     }
 
     fn control(&self, process: &Process) -> Value {
+        let (gateways, advertised) = match self.cluster.is_witness() {
+            true => (vec![], vec![]),
+            false => {
+                (vec![self.gateway_address(LOCAL_GATEWAY_PORT)], vec![self.gateway_address(TUNNEL_PORT).to_string()])
+            }
+        };
         let dns_for = self.cluster.client().map(|client| self.cluster.address_of(client));
         let mut config = json!({
             "common": self.own(process),
             "config_dir": self.state.config(&self.cluster.name),
             "federation_key": self.state.federation_key(&self.cluster.name),
             "member": self.member_address(),
-            "gateways": [self.gateway_address(LOCAL_GATEWAY_PORT)],
-            "advertise_gateways": [self.gateway_address(TUNNEL_PORT).to_string()],
+            "gateways": gateways,
+            "advertise_gateways": advertised,
             "dns_for": dns_for,
             "zones": self.cluster.zones,
         });
@@ -117,10 +123,15 @@ impl Writer<'_> {
 
     fn federation(&self, process: &Process) -> Value {
         let tuning = &self.plan.tuning;
+        // A witness has no gateway to pass connections through.
+        let reached = match self.cluster.is_witness() {
+            true => self.member_address(),
+            false => self.gateway_address(TUNNEL_PORT),
+        };
         json!({
             "common": self.own(process),
             "federation_key": self.state.federation_key(&self.cluster.name),
-            "advertise": [self.gateway_address(TUNNEL_PORT).to_string()],
+            "advertise": [reached.to_string()],
             "timing": {
                 "heartbeat_ms": tuning.heartbeat_ms,
                 "election_min_ms": tuning.election_ms.0,

@@ -1,0 +1,35 @@
+//! The only vote of a mesh of two clusters, moved to the other one (DESIGN.md decision 14). Where three or five vote there
+//! is nothing to move: the leader keeps that number itself.
+
+use std::collections::BTreeSet;
+
+use super::{Member, metrics_of};
+use crate::error::Refusal;
+
+impl Member {
+    /// Gives the only vote to the member of `cluster`; only the member that has it can.
+    ///
+    /// # Errors
+    /// When more than one votes, another member leads, or the other one is no member or cannot be reached.
+    pub(crate) async fn move_vote(&self, cluster: &str) -> Result<(), Refusal> {
+        let none = || Refusal::new("this member is of no mesh yet", "bootstrap it, or join it with a token");
+        let raft = self.raft().ok_or_else(none)?;
+        let voters = self.voters();
+        let [(_, holder)] = voters.as_slice() else {
+            let error = format!("{} members vote, and the leader keeps that number", voters.len());
+            return Err(Refusal::new(error, "a vote is moved only where one alone votes: in a mesh of two clusters"));
+        };
+        if holder != self.cluster() {
+            return Err(Refusal::new(format!("{holder} has the vote"), format!("ask its member: --at {holder}")));
+        }
+        let metrics = metrics_of(raft);
+        let mut nodes = metrics.membership_config.membership().nodes();
+        let to = nodes.find(|(id, node)| node.cluster == cluster && self.reaches(**id, cluster));
+        let (to, _) = to.ok_or_else(|| {
+            let error = format!("{cluster} is no member that can be reached from {holder}");
+            Refusal::new(error, "see `isthmus clusters`, and bring its member up")
+        })?;
+        let moved = raft.change_membership(BTreeSet::from([*to]), true).await;
+        moved.map(drop).map_err(|error| Refusal::new(format!("the vote did not move: {error}"), "try again"))
+    }
+}

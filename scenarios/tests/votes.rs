@@ -1,0 +1,69 @@
+//! Who votes in a mesh of two clusters: one of them, which can be chosen; or both and a witness, and then none of the
+//! three is missed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails says so by a panic"
+)]
+
+mod support;
+
+use std::{net::SocketAddr, time::Duration};
+
+use isthmus_scenarios::{operator, plan::bookinfo};
+use support::{Raised, eventually, load::get, url};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn until_these_vote(member: SocketAddr, wanted: &[&str]) {
+    eventually(&format!("{wanted:?} vote"), PATIENCE, || async {
+        let standing = operator::standing(member).await?;
+        let mut voters: Vec<_> =
+            standing["voters"].as_array().into_iter().flatten().filter_map(|v| v.as_str()).collect();
+        voters.sort_unstable();
+        anyhow::ensure!(voters == wanted && standing["quorum"] == true, "{standing}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_vote_of_two_clusters_moves_and_with_a_witness_none_of_three_is_missed() {
+    let plan = bookinfo::plan(2, 150).expect("the demo's plan");
+    let mesh = Raised::up_as(bookinfo::with_witness(plan).expect("a name")).await;
+    let [east, west] = ["us-east", "us-west"].map(|cluster| mesh.member(cluster));
+    until_these_vote(west, &["us-east", "us-west", "witness"]).await;
+    let refused = operator::move_vote(east, "us-west").await.expect_err("three vote");
+    assert!(format!("{refused:#}").contains("3 members vote"), "{refused:#}");
+    mesh.kill("us-east", &["federation"]).await;
+    eventually("two of three take a write", PATIENCE, || async {
+        operator::create_token(west, "ap-south", HOUR).await.map(drop)
+    })
+    .await;
+    mesh.start("us-east", &["federation"]);
+    until_these_vote(east, &["us-east", "us-west", "witness"]).await;
+    // Only us-east, which bootstrapped the mesh, may put one out; without the witness one alone votes.
+    operator::eject(east, "witness").await.expect("the witness goes");
+    eventually("one votes", PATIENCE, || async {
+        let standing = operator::standing(east).await?;
+        anyhow::ensure!(standing["voters"].as_array().is_some_and(|voters| voters.len() == 1), "{standing}");
+        Ok(())
+    })
+    .await;
+    let holder = operator::standing(east).await.unwrap()["voters"][0].as_str().unwrap().to_owned();
+    let other = if holder == "us-east" { "us-west" } else { "us-east" };
+    let refused = operator::move_vote(mesh.member(other), other).await.expect_err("it has no vote to give");
+    assert!(format!("{refused:#}").contains(&format!("{holder} has the vote")), "{refused:#}");
+    operator::move_vote(mesh.member(&holder), other).await.expect("the vote moves");
+    until_these_vote(mesh.member(other), &[other]).await;
+    mesh.kill(&holder, &["federation"]).await;
+    // Tokens are made where the mesh was joined: the one that votes needs nobody else.
+    operator::create_token(mesh.member(other), "ap-north", HOUR).await.expect("it votes alone");
+    let got = get(mesh.curl("us-east"), &url("details", "/details/0")).await.expect("details answer");
+    assert_eq!(got.status, 200, "{got:?}");
+    mesh.mesh.supervisor.stop().await;
+}
