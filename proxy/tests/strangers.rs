@@ -31,6 +31,8 @@ const URL: &str = "http://details.bookinfo.svc.clusterset.local:9080/x";
 /// What an attack may say, and what it may cost in memory, bytes.
 const SAID: usize = 3 << 20;
 const COST: usize = 24 << 20;
+/// What memory costs is the whole process's: one test at a time has it.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A client and a server of one cluster, each an application's sidecar.
 struct Ground {
@@ -113,11 +115,13 @@ async fn while_served(ground: &Ground, name: &str, attack: impl Future<Output = 
         }
     }
     ground.serves().await.unwrap_or_else(|reason| panic!("after {name}: {reason}"));
-    assert!(most.max(resident()) - before < COST, "{name}: {} bytes more", most - before);
+    let most = most.max(resident());
+    assert!(most - before < COST, "{name}: {} bytes more", most - before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http2_attacks_on_the_explicit_and_the_inbound_port_cost_neither_memory_nor_anybody_elses_requests() {
+    let _alone = ALONE.lock().await;
     let ground = Ground::new(100).await;
     for attack in attacks() {
         let name = format!("{} on 15080", attack.name);
@@ -151,6 +155,7 @@ async fn status(to: SocketAddr, bytes: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn header_floods_and_oversized_headers_get_431_and_bytes_that_are_no_http_get_400() {
+    let _alone = ALONE.lock().await;
     let ground = Ground::new(101).await;
     let head = |headers: &str| format!("GET {URL} HTTP/1.1\r\nhost: x\r\n{headers}\r\n").into_bytes();
     let flood = head(&"x-flood: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(100_000));
@@ -179,6 +184,7 @@ async fn header_floods_and_oversized_headers_get_431_and_bytes_that_are_no_http_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_open_connections_by_the_hundred_on_every_port_disturb_nobody() {
+    let _alone = ALONE.lock().await;
     let ground = Ground::new(102).await;
     let service = SocketAddr::new("127.102.11.16".parse().unwrap(), PORT);
     let config = tls::anonymous_client_config(ground.east.ca.trust_roots(), tls::Accept::Any, &[b"isthmus-h2/1"]);
@@ -208,6 +214,7 @@ async fn half_open_connections_by_the_hundred_on_every_port_disturb_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inside_a_good_handshake_what_is_no_metadata_record_ends_the_connection() {
+    let _alone = ALONE.lock().await;
     let ground = Ground::new(103).await;
     let too_long = [frame::MAGIC, 7, 0xff, 0xff];
     let wrong_kind = frame::encode(Kind::Notice, &Metadata::default()).unwrap();
