@@ -18,7 +18,7 @@ use crate::{
     observe::Observer,
     operator,
     plan::{
-        ClusterPlan, Plan, Role,
+        ClusterPlan, Plan, Process, Role,
         roles::{self, ADMIN_PORT, EXPLICIT_PORT},
     },
     state::{Found, Held, StateDir},
@@ -34,6 +34,8 @@ const SMALL_PROOF: &str = "http://reviews.bookinfo.svc.clusterset.local:9080/rev
 const START_LIMIT: Duration = Duration::from_secs(90);
 /// How long a token of `up` may be redeemed.
 const TOKEN_TTL: Duration = Duration::from_secs(3600);
+/// Processes of an earlier run that were killed let go of their ports a moment after they are gone from sight.
+const LETS_GO: Duration = Duration::from_millis(500);
 /// Between two tries while something starts.
 const TRY_AGAIN: Duration = Duration::from_millis(25);
 
@@ -185,13 +187,9 @@ pub fn control(cluster: &ClusterPlan) -> SocketAddr {
 
 /// Every process would say so by itself, but one line before anything is spawned is clearer than forty in logs.
 fn addresses_are_free(plan: &Plan) -> Result<()> {
-    for process in plan.processes() {
-        let (tcp, udp) = roles::ports(process.role);
-        let at = |port: &u16| SocketAddr::new(process.address, *port);
-        let tcp = tcp.iter().map(|port| (at(port), "TCP", TcpListener::bind(at(port)).err()));
-        let udp = udp.iter().map(|port| (at(port), "UDP", UdpSocket::bind(at(port)).err()));
-        let taken = tcp.chain(udp).find_map(|(address, kind, taken)| Some((address, kind, taken?)));
-        if let Some((address, kind, reason)) = taken {
+    let until = Instant::now() + LETS_GO;
+    while let Some((process, address, kind, reason)) = taken(plan) {
+        if Instant::now() > until {
             bail!(
                 "{address} ({kind}), which {} of {} needs, is not free ({reason}); another program or another mesh has \
                  it: end that one (a mesh: `isthmus down --state-dir DIR`), or raise this one at other addresses with \
@@ -200,6 +198,20 @@ fn addresses_are_free(plan: &Plan) -> Result<()> {
                 process.cluster
             );
         }
+        std::thread::sleep(TRY_AGAIN);
     }
     Ok(())
+}
+
+/// The first address of the plan that something else holds, and for which process it is meant.
+fn taken(plan: &Plan) -> Option<(Process, SocketAddr, &'static str, std::io::Error)> {
+    plan.processes().into_iter().find_map(|process| {
+        let (tcp, udp) = roles::ports(process.role);
+        let at = |port: &u16| SocketAddr::new(process.address, *port);
+        let tcp = tcp.iter().map(|port| (at(port), "TCP", TcpListener::bind(at(port)).err()));
+        let udp = udp.iter().map(|port| (at(port), "UDP", UdpSocket::bind(at(port)).err()));
+        let (address, kind, reason) =
+            tcp.chain(udp).find_map(|(address, kind, taken)| Some((address, kind, taken?)))?;
+        Some((process, address, kind, reason))
+    })
 }
