@@ -84,15 +84,25 @@ async fn names_resolve(mesh: &Raised) {
 }
 
 async fn trace_names_every_hop(mesh: &Raised) {
-    let ran = Command::new(binary())
-        .args(["trace", "curl@us-east", "details.bookinfo/details/0", "--state-dir"])
-        .arg(mesh.folder.path())
-        .output()
-        .expect("the binary runs");
-    let told = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let trace = || {
+        let ran = Command::new(binary())
+            .args(["trace", "curl@us-east", "details.bookinfo/details/0", "--state-dir"])
+            .arg(mesh.folder.path())
+            .output()
+            .expect("the binary runs");
+        [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned())
+    };
+    // A mesh that is just raised has answered before the feed told how the clusters stand.
+    eventually("the sidecar knows how us-west stands", PATIENCE, || async {
+        let [told, _] = trace();
+        anyhow::ensure!(told.contains("usable, alive)"), "{told}");
+        Ok(())
+    })
+    .await;
+    let [told, err] = trace();
     let hop = |name: &str| {
         let found = told.lines().find(|line| line.starts_with(name));
-        found.unwrap_or_else(|| panic!("no {name} in:\n{told}{}", String::from_utf8_lossy(&ran.stderr)))
+        found.unwrap_or_else(|| panic!("no {name} in:\n{told}{err}"))
     };
     assert!(hop("sidecar").contains("spiffe://us-east.mesh.local/ns/bookinfo/sa/bookinfo-curl"), "{told}");
     assert!(hop("name").contains("details.bookinfo.svc.clusterset.local"), "{told}");
