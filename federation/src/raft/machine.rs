@@ -157,6 +157,7 @@ impl<C: Types> RaftStateMachine<C> for Machine {
         while let Some((entry, responder)) = entries.try_next().await? {
             let mut applied = self.applied.write();
             applied.last = Some(entry.log_id);
+            let known = applied.state.deeds().len();
             let (answer, changes) = match entry.payload {
                 EntryPayload::Blank => (Answer::Done, vec![]),
                 EntryPayload::Normal(command) => applied.state.apply(command),
@@ -165,7 +166,8 @@ impl<C: Types> RaftStateMachine<C> for Machine {
                     (Answer::Done, vec![])
                 }
             };
-            if !changes.is_empty() {
+            // Statements, which are most of the log, add nothing to the membership's history.
+            if applied.state.deeds().len() > known {
                 applied.state.agrees_with(&self.beginning).map_err(not_ours)?;
             }
             drop(applied);
