@@ -93,14 +93,20 @@ impl Raised {
         SocketAddr::new(address, u16::try_from(found["ports"][0].as_u64().expect("a port")).expect("a port"))
     }
 
-    /// The metrics of a process: of `control`, `federation`, `gateway`, or a workload's sidecar.
+    /// The address of a gateway process.
+    pub fn gateway(&self, cluster: &str, process: &str) -> std::net::IpAddr {
+        let found = self.cluster(cluster).gateways().find(|(name, _)| name == process);
+        found.unwrap_or_else(|| panic!("{cluster} has no {process}")).1
+    }
+
+    /// The metrics of a process: of `control`, `federation`, `gateway`, `gateway-2`, or a workload's sidecar.
     pub async fn metrics(&self, cluster: &str, process: &str) -> String {
         let plan = self.cluster(cluster);
         let at = plan.addresses();
         let address = match process {
             "control" => at.control(),
             "federation" => at.federation(),
-            "gateway" => at.gateway(),
+            gateway if gateway.starts_with("gateway") => self.gateway(cluster, gateway),
             workload => plan.address_of(plan.workload(workload).unwrap_or_else(|| panic!("no {workload}"))),
         };
         let request = http::Request::get("/metrics").header("host", "x").body(Default::default()).expect("a request");
