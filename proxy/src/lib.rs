@@ -69,7 +69,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub fn run(config: Config) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::io("cannot begin"))?;
     let outcome = runtime.block_on(async {
-        let drain = Drain::from_signals().map_err(Error::io("cannot listen for signals"))?;
+        let drain = Drain::from_signals(GRACE).map_err(Error::io("cannot listen for signals"))?;
         serve(config, drain).await
     });
     runtime.shutdown_background();
