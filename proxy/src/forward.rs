@@ -82,6 +82,8 @@ struct Tried {
     local: Vec<usize>,
     /// Of other clusters.
     remote: Vec<Arc<Vital>>,
+    /// Gateways of other clusters that it was lost with on the way.
+    lost: Vec<String>,
 }
 
 /// What came of it.
@@ -209,11 +211,12 @@ impl Walk {
     ) -> Option<Outcome> {
         let tier = ladder.tiers().get(index)?;
         let mut tried = Tried::default();
-        let most = match tier.place {
+        let mut left = match tier.place {
             Place::Remote(_) => 2,
             _ => tier.endpoints.len().clamp(1, 3),
         };
-        for _ in 0..most {
+        while left > 0 {
+            left -= 1;
             let request = self.request.take()?;
             self.tries += 1;
             match exchange(worker, target, tier, &mut tried, request, self.replay.is_some()).await {
@@ -223,6 +226,8 @@ impl Walk {
                 },
                 Err(mut failed) => {
                     self.sent += u32::from(failed.sent);
+                    // The endpoints of the tier had no part in it, and there may be another way to them.
+                    left += usize::from(failed.path_lost);
                     worker.telemetry.borrow().metrics.retries.with_label_values(&[failed.fault.flag()]).inc();
                     if !self.go_on(target, &mut failed) {
                         return Some(Outcome::failed(failed.fault, failed.detail));
