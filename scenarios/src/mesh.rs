@@ -179,7 +179,7 @@ impl Mesh {
     }
 
     /// Whether a process runs and says that it is ready; an application says nothing, so it is when it runs.
-    async fn is_ready(&self, cluster: &ClusterName, name: &str) -> bool {
+    pub async fn is_ready(&self, cluster: &ClusterName, name: &str) -> bool {
         let processes = self.supervisor.processes();
         let Some(process) = processes.iter().find(|one| one.cluster == *cluster && one.name == name) else {
             return false;

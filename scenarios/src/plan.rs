@@ -40,6 +40,8 @@ pub struct Tuning {
     pub election_ms: (u64, u64),
     /// Life of leaves, seconds; `None`: the CA's default.
     pub leaf_ttl_seconds: Option<u64>,
+    /// How long streams live on at a gateway that drains, seconds; `None`: the gateway's default.
+    pub gateway_drain_seconds: Option<u32>,
     /// Log level of every role.
     pub log: String,
 }
@@ -47,7 +49,13 @@ pub struct Tuning {
 impl Default for Tuning {
     /// DESIGN.md decision 14 has a raised mesh elect in 0.6 to 1.2 s.
     fn default() -> Self {
-        Self { heartbeat_ms: 150, election_ms: (600, 1200), leaf_ttl_seconds: None, log: LOG.into() }
+        Self {
+            heartbeat_ms: 150,
+            election_ms: (600, 1200),
+            leaf_ttl_seconds: None,
+            gateway_drain_seconds: None,
+            log: LOG.into(),
+        }
     }
 }
 

@@ -134,11 +134,15 @@ impl Writer<'_> {
     }
 
     fn gateway(&self, process: &Process) -> Value {
-        json!({
+        let mut config = json!({
             "common": self.own(process),
             "control": self.control_address(),
             "member": self.member_address(),
-        })
+        });
+        if let (Some(seconds), Some(config)) = (self.plan.tuning.gateway_drain_seconds, config.as_object_mut()) {
+            config.insert("drain_deadline_seconds".into(), seconds.into());
+        }
+        config
     }
 
     fn proxy(&self, process: &Process, workload: &WorkloadPlan) -> Value {

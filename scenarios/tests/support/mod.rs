@@ -148,9 +148,25 @@ impl Raised {
         self.mesh.supervisor.kill(name, &only).await.expect("the processes are there to be killed");
     }
 
+    /// Lets a process drain and begin again; returns once it is ready.
+    pub async fn restart(&self, cluster: &str, process: &str) {
+        let name = &self.cluster(cluster).name;
+        self.mesh.restart(name, &[process.to_owned()]).await.expect("it drains and begins again");
+    }
+
     pub fn start(&self, cluster: &str, only: &[&str]) {
         let only: Vec<_> = only.iter().map(ToString::to_string).collect();
         self.mesh.supervisor.revive(&self.cluster(cluster).name, &only).expect("what was killed starts again");
+    }
+
+    /// Waits until a process runs and says that it is ready.
+    pub async fn wait_ready(&self, cluster: &str, process: &str) {
+        let name = &self.cluster(cluster).name;
+        eventually(&format!("{process} of {cluster} is ready"), Duration::from_secs(30), || async {
+            anyhow::ensure!(self.mesh.is_ready(name, process).await, "not yet");
+            Ok(())
+        })
+        .await;
     }
 
     /// Where a cluster's configuration files are.
