@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use isthmus_core::name::ClusterName;
 use isthmus_scenarios::state::StateDir;
 
+/// Gateways of a cluster that `up` raises at most: a third shows nothing that two do not.
+const MOST_GATEWAYS: i64 = 2;
+
 /// One service mesh over many clusters, without handing any cluster the keys of another.
 #[derive(Debug, Parser)]
 #[command(name = "isthmus", version, max_term_width = 120, disable_help_subcommand = true)]
@@ -83,6 +86,9 @@ pub struct Up {
     /// A witness beside them: control and member alone. Two clusters and a witness have three votes.
     #[arg(long)]
     pub witness: bool,
+    /// How many gateways a cluster has. With two, one can die or be upgraded and no request is lost.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MOST_GATEWAYS))]
+    pub gateways: u8,
     /// Leave it running in the background once it answers.
     #[arg(long)]
     pub detach: bool,
@@ -103,6 +109,9 @@ pub enum Cluster {
     Kill(Processes),
     /// Start what `cluster kill` killed.
     Start(Processes),
+    /// Restart a cluster's processes one after the other, as for an upgrade: each is asked to drain (SIGTERM), and the
+    /// next one's turn comes when it is ready again.
+    Restart(Processes),
     /// Put a cluster out of the mesh. Its key never comes in again; only an operator's cluster may say so.
     Eject {
         /// The cluster.
@@ -130,7 +139,7 @@ pub enum Cluster {
 pub struct Processes {
     /// The cluster.
     pub cluster: ClusterName,
-    /// Only these: control, federation, gateway or a workload; may be repeated.
+    /// Only these: control, federation, gateway, gateway-2 or a workload; may be repeated.
     #[arg(long, value_name = "PROCESS")]
     pub only: Vec<String>,
 }

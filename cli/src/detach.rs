@@ -65,6 +65,7 @@ fn spawn(state: &StateDir, up: &Up, log: &Path) -> Result<Child> {
         .arg(state.path())
         .args(["up", "--background", "--plain"])
         .args(["--clusters", &up.clusters.to_string(), "--first-number", &up.first_number.to_string()])
+        .args(["--gateways", &up.gateways.to_string()])
         .args(up.witness.then_some("--witness"))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

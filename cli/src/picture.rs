@@ -85,20 +85,20 @@ fn cluster_lines(cluster: &ClusterStatus) -> String {
     text
 }
 
-/// Control, member and gateway, each with its mark, and how many sidecars are ready.
+/// Control, member and gateways, each with its mark, and how many sidecars are ready.
 fn roles(cluster: &ClusterStatus) -> String {
-    let mark = |role: Role| {
-        let process = cluster.processes.iter().find(|process| process.role == role)?;
+    let mark = |process: &ProcessStatus| {
         let mark = match process {
             process if process.state != ProcessState::Running => "✗",
             process if process.ready == Some(true) => "✓",
             _ => "…",
         };
-        Some(format!("{mark} {}", role.subcommand()))
+        format!("{mark} {}", process.name)
     };
+    let own = cluster.processes.iter().filter(|process| !matches!(process.role, Role::Proxy | Role::App));
     let sidecars = cluster.processes.iter().filter(|process| process.role == Role::Proxy).collect::<Vec<_>>();
     let ready = sidecars.iter().filter(|process| process.ready == Some(true)).count();
-    let marks = [Role::Control, Role::Federation, Role::Gateway].into_iter().filter_map(mark).collect::<Vec<_>>();
+    let marks = own.map(mark).collect::<Vec<_>>();
     let marks = marks.join("  ");
     if sidecars.is_empty() { marks } else { format!("{marks}  {ready}/{} sidecars", sidecars.len()) }
 }

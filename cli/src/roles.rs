@@ -1,9 +1,13 @@
 //! The roles: each is a library, run here with its configuration file until it drains.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
-use isthmus_runtime::{config::load_yaml, drain::Drain, logs};
+use isthmus_runtime::{
+    config::load_yaml,
+    drain::{Drain, GRACE},
+    logs,
+};
 use isthmus_scenarios::parent;
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
@@ -34,7 +38,8 @@ pub fn run(role: Role) -> Result<()> {
             let config = load::<isthmus_gateway::Config>(&file.config)?;
             logged("gateway", config.common.log.as_deref())?;
             let runtime = Builder::new_multi_thread().worker_threads(GATEWAY_WORKERS).enable_all().build()?;
-            serve(runtime, async |drain| Ok(isthmus_gateway::run(config, drain).await?))
+            let deadline = config.drain_deadline();
+            serve_within(runtime, deadline, async |drain| Ok(isthmus_gateway::run(config, drain).await?))
         }
         Role::Proxy(file) => {
             let config = load::<isthmus_proxy::Config>(&file.config)?;
@@ -63,7 +68,12 @@ fn one_thread() -> Result<Runtime> {
 }
 
 fn serve(runtime: Runtime, role: impl AsyncFnOnce(Drain) -> Result<()>) -> Result<()> {
-    let outcome = runtime.block_on(async { role(Drain::from_signals()?).await });
+    serve_within(runtime, GRACE, role)
+}
+
+/// What runs may take so long to finish once the role drains.
+fn serve_within(runtime: Runtime, grace: Duration, role: impl AsyncFnOnce(Drain) -> Result<()>) -> Result<()> {
+    let outcome = runtime.block_on(async { role(Drain::from_signals(grace)?).await });
     // What still runs on blocking threads must not hold the process.
     runtime.shutdown_background();
     outcome

@@ -61,11 +61,16 @@ pub async fn cluster(state: &StateDir, command: Cluster) -> Result<()> {
         Cluster::Vote { cluster, member } => return membership::move_vote(state, &cluster, &member).await,
         Cluster::Operators { clusters, member } => return membership::operators(state, &clusters, &member).await,
         Cluster::Kill(p) => (Question::Kill { cluster: p.cluster, only: p.only }, "killed", "killed"),
+        Cluster::Restart(p) => (Question::Restart { cluster: p.cluster, only: p.only }, "restarted", "restarted"),
         Cluster::Start(p) => (Question::Start { cluster: p.cluster, only: p.only }, "started", "started"),
     };
     let answer = socket::ask(state, &question).await?;
     let count = answer.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let (Question::Kill { cluster, .. } | Question::Start { cluster, .. }) = question else { return Ok(()) };
+    let (Question::Kill { cluster, .. } | Question::Start { cluster, .. } | Question::Restart { cluster, .. }) =
+        question
+    else {
+        return Ok(());
+    };
     if count == 0 {
         bail!("nothing of {cluster} was killed before, so there is nothing to start");
     }

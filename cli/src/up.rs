@@ -31,6 +31,7 @@ const REDRAW: Duration = Duration::from_secs(1);
 /// One line: what hinders the mesh, why, and what to do.
 pub fn run(state: &StateDir, up: &Up) -> Result<()> {
     let plan = bookinfo::plan(up.clusters, up.first_number)?;
+    let plan = bookinfo::with_gateways(plan, up.gateways);
     let plan = if up.witness { bookinfo::with_witness(plan)? } else { plan };
     if up.detach && !up.background {
         return crate::block_on(detach(state, up));

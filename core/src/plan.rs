@@ -1,8 +1,8 @@
 //! The address plan of meshes on one machine: a pure function from a cluster's number to all its addresses
 //! (DESIGN.md decision 23).
 //!
-//! Cluster C has 127.C.0.0/16. Its control is 127.C.1.1, its federation member 127.C.2.1, its gateway 127.C.3.1, its
-//! workloads 127.C.11.1, 127.C.12.1 and so on. A workload's services, as its own sidecar listens for them, have its
+//! Cluster C has 127.C.0.0/16. Its control is 127.C.1.1, its federation member 127.C.2.1, its gateways 127.C.3.1, 127.C.3.2
+//! and so on, its workloads 127.C.11.1, 127.C.12.1 and so on. A workload's services, as its own sidecar listens for them, have its
 //! address with a last octet of 16 to 254.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,7 +24,11 @@ impl LoopbackCluster {
     }
 
     const fn host(self, third: u8) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(127, self.0, third, 1))
+        self.at(third, 1)
+    }
+
+    const fn at(self, third: u8, fourth: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, self.0, third, fourth))
     }
 
     /// Control.
@@ -39,10 +43,16 @@ impl LoopbackCluster {
         self.host(2)
     }
 
-    /// The gateway.
+    /// The first gateway.
     #[must_use]
     pub const fn gateway(self) -> IpAddr {
-        self.host(3)
+        self.gateway_at(1)
+    }
+
+    /// The gateway at this place, from 1.
+    #[must_use]
+    pub const fn gateway_at(self, place: u8) -> IpAddr {
+        self.at(3, place)
     }
 
     /// The workload at this place, from 1; places beyond 245 share the last address.
@@ -76,5 +86,12 @@ mod tests {
         assert_eq!(service_address(workload, 16), Some(Ipv4Addr::new(127, 2, 11, 16)));
         assert_eq!(service_address(workload, 1), None);
         assert_eq!(service_address("10.0.0.1".parse().unwrap(), 16), None);
+    }
+
+    #[test]
+    fn gateways_of_a_cluster_lie_beside_each_other() {
+        let at = LoopbackCluster::new(7);
+        assert_eq!([1, 2].map(|place| at.gateway_at(place).to_string()), ["127.7.3.1", "127.7.3.2"]);
+        assert_eq!(at.gateway(), at.gateway_at(1));
     }
 }

@@ -1,6 +1,6 @@
 //! What a gateway is told.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use isthmus_runtime::config::Common;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,25 @@ pub struct Config {
     /// Whether packets are handed to the kernel in batches (GSO); off where what is below mangles them.
     #[serde(default = "offload")]
     pub segmentation_offload: bool,
+    /// Seconds from the beginning of a drain until streams that are still open are closed.
+    #[serde(default = "drain_deadline_seconds")]
+    pub drain_deadline_seconds: u32,
+}
+
+/// Kubernetes kills a pod 30 s after it was asked to end, unless told otherwise: the rest is left to close what is open
+/// and to say how much that was.
+pub const DRAIN_DEADLINE_SECONDS: u32 = 25;
+
+fn drain_deadline_seconds() -> u32 {
+    DRAIN_DEADLINE_SECONDS
+}
+
+impl Config {
+    /// Streams of opaque bytes live so long once the drain began.
+    #[must_use]
+    pub fn drain_deadline(&self) -> Duration {
+        Duration::from_secs(self.drain_deadline_seconds.into())
+    }
 }
 
 /// On: it halves the cost of bulk, and quinn stops using it by itself where the kernel refuses.

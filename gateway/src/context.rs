@@ -1,13 +1,22 @@
 //! What every part of a gateway shares.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use isthmus_core::name::ClusterName;
 use isthmus_runtime::{drain::Drain, identity::Identity, places::Places};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::{links::Links, metrics::Metrics, open::Open, table::Table, tunnel::endpoint::Setup};
+use crate::{
+    links::Links,
+    metrics::Metrics,
+    open::Open,
+    table::Table,
+    tunnel::{Tunnel, endpoint::Setup},
+};
 
 /// Who a gateway is, what it runs on and what it counts. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,6 +39,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// When it ends.
     pub drain: Drain,
+    /// Whether it takes no new streams any more: only some time after it said that it drains.
+    pub shut: Arc<AtomicBool>,
     /// How tunnels are set up.
     pub setup: Setup,
     /// Its QUIC endpoint.
@@ -38,6 +49,23 @@ pub struct Context {
     pub leases: mpsc::Sender<Bytes>,
     /// What is taken at most.
     pub limits: Limits,
+}
+
+impl Context {
+    /// Whether new streams are refused, because it drains and everybody has had time to hear it.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Relaxed)
+    }
+
+    /// A stream of a tunnel broke; where the peer's drain closed it, that is counted here, where somebody still asks.
+    pub fn broke(&self, tunnel: &Tunnel, error: &std::io::Error) {
+        if tunnel.was_drained() {
+            let labels = [tunnel.label.direction(), tunnel.label.cluster.as_str()];
+            self.metrics.closed_at_drain.with_label_values(&labels).inc();
+        }
+        tracing::debug!(tunnel = tunnel.label.id, %error, "a stream broke");
+    }
 }
 
 /// Bounds on what strangers and peers can make a gateway hold. A stranger has a place, which it may have to leave for

@@ -1,7 +1,7 @@
 //! The cluster's edge: tunnels to other clusters' gateways, and nothing else it need not do.
 //!
 //! A sidecar connects to its local gateway (15444/tcp) and sends a signed header with its ClientHello behind it. The
-//! gateway checks the pass ([`local`]), picks a tunnel to the wished cluster ([`links`]), and sends header and bytes on
+//! gateway checks the pass ([`local`]), picks a tunnel to the wished cluster ([`links`], [`opening`]), and sends header and bytes on
 //! a stream of its own. The gateway there checks that the service is exported for the sender's cluster, picks an
 //! endpoint, dials it and answers ([`remote`]); from then on both carry bytes that neither can read ([`pipe`]).
 //!
@@ -11,7 +11,7 @@
 //! | [`path`], [`pick`], [`alpn`], [`congestion`] | decisions, without a socket |
 //! | [`table`], [`open`] | what is in force; what is open |
 //! | [`tunnel`], [`links`] | tunnels, dialled and taken; how each path stands |
-//! | [`local`], [`notices`] | sidecars of the own cluster |
+//! | [`local`], [`opening`], [`notices`] | sidecars of the own cluster |
 //! | [`remote`] | streams of other clusters |
 //! | [`edge`] | 15443/tcp |
 //! | [`reporting`] | what control learns |
@@ -29,6 +29,7 @@ pub mod local;
 pub mod metrics;
 pub mod notices;
 pub mod open;
+pub mod opening;
 pub mod path;
 pub mod pick;
 pub mod pipe;

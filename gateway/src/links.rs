@@ -38,8 +38,17 @@ pub struct Detail {
     pub tunnels: u32,
 }
 
-/// Views by cluster, as sidecars are told.
-pub type Views = Arc<BTreeMap<ClusterName, View>>;
+/// What sidecars are told of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// How the path to it stands.
+    pub view: View,
+    /// How each tunnel of it is that this gateway dialled, by its id: what leads over one shares its fate.
+    pub tunnels: BTreeMap<String, Seen>,
+}
+
+/// All of it, by cluster.
+pub type Views = Arc<BTreeMap<ClusterName, Told>>;
 
 #[derive(Debug)]
 struct Peer {
@@ -121,12 +130,19 @@ impl Links {
         self.0.nudge.notified().await;
     }
 
-    /// The tunnel for a new stream: usable, the fewest streams, ties at random.
+    /// The tunnel for a new stream: usable and none of those it was `tried` on; one that is not doubted, of a gateway that
+    /// was not tried, with the fewest streams; ties at random.
     #[must_use]
-    pub fn pick(&self, cluster: &ClusterName, now: Instant) -> Option<Arc<Tunnel>> {
+    pub fn pick(&self, cluster: &ClusterName, tried: &[Arc<Tunnel>], now: Instant) -> Option<Arc<Tunnel>> {
         let peers = self.0.peers.lock();
-        let usable = peers.get(cluster)?.tunnels.iter().filter(|tunnel| tunnel.seen(now) == Seen::Up);
-        usable.min_by_key(|tunnel| (tunnel.streams(), fastrand::u32(..))).cloned()
+        let fresh = |tunnel: &Tunnel| !tried.iter().any(|one| std::ptr::eq(&**one, tunnel));
+        let all = peers.get(cluster)?.tunnels.iter();
+        let usable = all.filter(|tunnel| tunnel.seen(now) == Seen::Up && fresh(tunnel));
+        let key = |tunnel: &&Arc<Tunnel>| {
+            let same = tried.iter().any(|one| one.peer == tunnel.peer);
+            (tunnel.is_doubted(), same, tunnel.streams(), fastrand::u32(..))
+        };
+        usable.min_by_key(key).cloned()
     }
 
     /// Judges every path by what is known at `now` and tells whoever listens what changed.
@@ -134,9 +150,10 @@ impl Links {
         let mut peers = self.0.peers.lock();
         let mut views = BTreeMap::new();
         for (name, peer) in peers.iter_mut() {
+            peer.tunnels.iter().for_each(|tunnel| tunnel.listen(now));
             peer.path.judge(peer.tunnels.iter().map(|tunnel| tunnel.seen(now)), now);
             if peer.path.is_settled() {
-                views.insert(name.clone(), View { state: peer.path.state(), rtt_us: peer.rtt_us() });
+                views.insert(name.clone(), peer.told(now));
             }
         }
         // Told under the lock, so that an older judgement never overtakes a newer one.
@@ -179,6 +196,11 @@ impl Links {
 }
 
 impl Peer {
+    fn told(&self, now: Instant) -> Told {
+        let tunnels = self.tunnels.iter().map(|tunnel| (tunnel.label.id.clone(), tunnel.seen(now))).collect();
+        Told { view: View { state: self.path.state(), rtt_us: self.rtt_us() }, tunnels }
+    }
+
     fn rtt_us(&self) -> u64 {
         let best = self.tunnels.iter().map(|tunnel| tunnel.rtt().as_micros()).min().unwrap_or(0);
         u64::try_from(best).unwrap_or(u64::MAX)
@@ -198,10 +220,11 @@ impl Peer {
     }
 }
 
-fn is_news(told: &BTreeMap<ClusterName, View>, now: &BTreeMap<ClusterName, View>) -> bool {
-    let moved = |before: &View, after: &View| {
-        let off = before.rtt_us.abs_diff(after.rtt_us);
-        before.state != after.state || (off >= RTT_MOVED_US && off >= before.rtt_us / RTT_MOVED)
+fn is_news(told: &BTreeMap<ClusterName, Told>, now: &BTreeMap<ClusterName, Told>) -> bool {
+    let moved = |before: &Told, after: &Told| {
+        let off = before.view.rtt_us.abs_diff(after.view.rtt_us);
+        let far = off >= RTT_MOVED_US && off >= before.view.rtt_us / RTT_MOVED;
+        far || before.view.state != after.view.state || before.tunnels != after.tunnels
     };
     told.len() != now.len() || now.iter().any(|(name, view)| told.get(name).is_none_or(|before| moved(before, view)))
 }

@@ -7,6 +7,8 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeV
 pub struct Metrics {
     /// Streams begun, by direction (out, in), cluster and outcome (accepted, or the reason of the refusal).
     pub streams: IntCounterVec,
+    /// Streams that a drain's deadline closed, this gateway's or its peer's, by direction and cluster.
+    pub closed_at_drain: IntCounterVec,
     /// Streams open now, by direction and cluster.
     pub open: IntGaugeVec,
     /// Bytes carried, by direction of the stream, cluster and way (sent, received) over the tunnel.
@@ -40,6 +42,11 @@ impl Metrics {
         let subscribers = IntGauge::new("isthmus_gateway_notice_subscribers", "Sidecars that hear notices")?;
         let metrics = Self {
             streams: counters("streams_total", "Streams begun", &["direction", "cluster", "outcome"])?,
+            closed_at_drain: counters(
+                "streams_closed_at_drain_total",
+                "Streams closed because a gateway's drain came to its deadline",
+                &["direction", "cluster"],
+            )?,
             open: gauges("streams_open", "Streams open", &["direction", "cluster"])?,
             bytes: counters("bytes_total", "Bytes of streams over tunnels", &["direction", "cluster", "way"])?,
             answer_seconds: HistogramVec::new(answer, &["cluster"])?,
@@ -51,7 +58,7 @@ impl Metrics {
             incoming: counters("incoming_tunnels_total", "Tunnels that peers dialled", &["outcome"])?,
             subscribers,
         };
-        let counters = [&metrics.streams, &metrics.bytes, &metrics.dials, &metrics.edge];
+        let counters = [&metrics.streams, &metrics.closed_at_drain, &metrics.bytes, &metrics.dials, &metrics.edge];
         for counter in counters.into_iter().chain([&metrics.turned_away, &metrics.incoming]) {
             registry.register(Box::new(counter.clone()))?;
         }

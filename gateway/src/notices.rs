@@ -13,8 +13,8 @@ use tokio::{
 
 use crate::{
     context::Context,
-    links::{View, Views},
-    path::State,
+    links::{Told, View, Views},
+    path::{Seen, State},
 };
 
 /// Tells until either side closes.
@@ -57,21 +57,46 @@ fn news(told: &Views, now: &Views, own: Option<bool>) -> Vec<Notice> {
     let mut notices = Vec::new();
     if let Some(draining) = own {
         let state = if draining { notice::State::Draining } else { notice::State::Up };
-        notices.push(Notice { cluster: String::new(), state: state.into(), rtt_us: 0 });
+        notices.push(Notice { cluster: String::new(), state: state.into(), rtt_us: 0, tunnel: String::new() });
     }
-    let changed = now.iter().filter(|(name, view)| told.get(*name) != Some(*view));
-    notices.extend(changed.map(|(name, view)| notice(name, *view)));
+    for (name, after) in now.iter() {
+        let before = told.get(name);
+        if before.map(|before| before.view) != Some(after.view) {
+            notices.push(of_path(name, after.view));
+        }
+        notices.extend(of_tunnels(name, before, after));
+    }
     let gone = told.keys().filter(|name| !now.contains_key(*name));
-    notices.extend(gone.map(|name| notice(name, View { state: State::Lost, rtt_us: 0 })));
+    notices.extend(gone.map(|name| of_path(name, View { state: State::Lost, rtt_us: 0 })));
     notices
 }
 
-fn notice(cluster: &ClusterName, view: View) -> Notice {
+fn of_path(cluster: &ClusterName, view: View) -> Notice {
     let state = match view.state {
         State::Up => notice::State::Up,
         State::Draining => notice::State::Draining,
         State::Suspect => notice::State::Suspect,
         State::Lost => notice::State::Lost,
     };
-    Notice { cluster: cluster.to_string(), state: state.into(), rtt_us: view.rtt_us }
+    Notice { cluster: cluster.to_string(), state: state.into(), rtt_us: view.rtt_us, tunnel: String::new() }
+}
+
+/// Tunnels that changed, came or went.
+fn of_tunnels(cluster: &ClusterName, before: Option<&Told>, after: &Told) -> Vec<Notice> {
+    let say = |tunnel: &String, state: notice::State| Notice {
+        cluster: cluster.to_string(),
+        state: state.into(),
+        rtt_us: 0,
+        tunnel: tunnel.clone(),
+    };
+    let before = before.map(|before| &before.tunnels);
+    let was = |tunnel: &String| before.and_then(|before| before.get(tunnel)).copied();
+    let changed = after.tunnels.iter().filter(|(tunnel, seen)| was(tunnel) != Some(**seen));
+    let changed = changed.map(|(tunnel, seen)| match seen {
+        Seen::Up => say(tunnel, notice::State::Up),
+        Seen::Draining => say(tunnel, notice::State::Draining),
+        Seen::Suspect => say(tunnel, notice::State::Suspect),
+    });
+    let gone = before.into_iter().flatten().filter(|(tunnel, _)| !after.tunnels.contains_key(*tunnel));
+    changed.chain(gone.map(|(tunnel, _)| say(tunnel, notice::State::Lost))).collect()
 }

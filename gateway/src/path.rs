@@ -53,13 +53,23 @@ pub struct Pulse {
     due: VecDeque<(u64, Instant)>,
     next: u64,
     trips: VecDeque<Duration>,
+    wire: Wire,
+}
+
+/// What the transport sent and received. It acknowledges everything: that nothing comes while something is sent is known
+/// sooner than by the next probe, and of every tunnel that is in use.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wire {
+    sent: u64,
+    received: u64,
+    unanswered: Option<Instant>,
 }
 
 impl Pulse {
     /// Of a tunnel that came up at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { heard: now, due: VecDeque::new(), next: 0, trips: VecDeque::with_capacity(TRIPS) }
+        Self { heard: now, due: VecDeque::new(), next: 0, trips: VecDeque::with_capacity(TRIPS), wire: Wire::default() }
     }
 
     /// A probe is sent at `now`; its sequence number.
@@ -105,11 +115,23 @@ impl Pulse {
         now.saturating_duration_since(self.heard)
     }
 
+    /// Packets that the transport has sent and received in all, at `now`.
+    pub fn carried(&mut self, sent: u64, received: u64, now: Instant) {
+        if received != self.wire.received {
+            self.wire.unanswered = None;
+        } else if sent != self.wire.sent {
+            self.wire.unanswered.get_or_insert(now);
+        }
+        (self.wire.sent, self.wire.received) = (sent, received);
+    }
+
     /// Whether an answer is overdue.
     #[must_use]
     pub fn is_suspect(&self, now: Instant, rtt: Duration) -> bool {
         let limit = SUSPECT_AFTER.max(rtt * SUSPECT_TRIPS);
-        self.due.front().is_some_and(|(_, sent)| now.saturating_duration_since(self.heard.max(*sent)) >= limit)
+        let probe = self.due.front().map(|(_, sent)| self.heard.max(*sent));
+        let overdue = |since: Instant| now.saturating_duration_since(since) >= limit;
+        probe.is_some_and(overdue) || self.wire.unanswered.is_some_and(overdue)
     }
 }
 
@@ -195,6 +217,21 @@ mod tests {
         let (first, second) = (pulse.probe(start + 900 * MS), pulse.probe(start + 901 * MS));
         pulse.answered(second, start + 902 * MS);
         assert_eq!(pulse.answered(first, start + 903 * MS), None, "a later answer settles the earlier probe");
+    }
+
+    #[test]
+    fn a_tunnel_in_use_is_suspect_when_packets_go_and_none_come() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        pulse.carried(10, 10, start);
+        pulse.carried(12, 10, start + 50 * MS);
+        pulse.carried(20, 10, start + 500 * MS);
+        assert!(!pulse.is_suspect(start + 549 * MS, MS));
+        assert!(pulse.is_suspect(start + 550 * MS, MS), "since the first that nobody answered");
+        pulse.carried(20, 11, start + 560 * MS);
+        assert!(!pulse.is_suspect(start + 5_000 * MS, MS), "anything that comes answers");
+        pulse.carried(20, 11, start + 9_000 * MS);
+        assert!(!pulse.is_suspect(start + 9_999 * MS, MS), "nothing was sent, nothing is due");
     }
 
     #[test]

@@ -39,6 +39,8 @@ const MAX_TRIES: usize = 4;
 pub async fn serve(context: Context, tunnel: Arc<Tunnel>, (mut send, mut receive): (SendStream, RecvStream)) {
     let cluster = tunnel.label.cluster.clone();
     let count = |outcome: &str| context.metrics.streams.with_label_values(&["in", cluster.as_str(), outcome]).inc();
+    // It counts from here: a gateway that drains waits for it.
+    let _stream = tunnel.stream();
     let mut buffer = BytesMut::new();
     let first = framed::first(&mut receive, &mut buffer).await.map_err(|error| error.to_string());
     let header = first.and_then(|frame| frame::decode(Kind::Header, frame).map_err(|error| error.to_string()));
@@ -69,20 +71,26 @@ pub async fn serve(context: Context, tunnel: Arc<Tunnel>, (mut send, mut receive
     say(&mut send, answer::Answer::Accept(accept)).await;
     let open = context.metrics.open.with_label_values(&["in", cluster.as_str()]);
     open.inc();
-    carry(&tunnel, tcp, send, receive, buffer).await;
+    carry(&context, &tunnel, tcp, send, receive, buffer).await;
     open.dec();
     drop(guard);
 }
 
-async fn carry(tunnel: &Tunnel, mut tcp: TcpStream, send: SendStream, receive: RecvStream, first: BytesMut) {
-    let _stream = tunnel.stream();
+async fn carry(
+    context: &Context,
+    tunnel: &Tunnel,
+    mut tcp: TcpStream,
+    send: SendStream,
+    receive: RecvStream,
+    first: BytesMut,
+) {
     tunnel.carried.received.fetch_add(first.len() as u64, Ordering::Relaxed);
     if tcp.write_all(&first).await.is_err() {
         return pipe::abort(tcp, send, receive);
     }
     // Here the tunnel's side is the client's: what comes off the tunnel is received, as everywhere.
     if let Err(error) = pipe::run(tcp, send, receive, &tunnel.carried).await {
-        tracing::debug!(tunnel = tunnel.label.id, %error, "a stream broke");
+        context.broke(tunnel, &error);
     }
 }
 
@@ -131,7 +139,7 @@ async fn connect(context: &Context, tunnel: &Tunnel, header: &Header) -> Result<
 }
 
 fn admit(context: &Context, tunnel: &Tunnel, header: &Header) -> Result<ServiceName, Refuse> {
-    if context.drain.is_draining() {
+    if context.is_shut() {
         return Err(refuse(Reason::Draining, "this gateway drains"));
     }
     let forbidden = |detail: String| refuse(Reason::Forbidden, &detail);

@@ -1,7 +1,9 @@
 //! The role: its sockets, its tasks, and their end.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -35,8 +37,11 @@ use crate::{
 const LEASES: usize = 64;
 /// Streams that are still open at a drain are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Sidecars and peers have so long to hear that this gateway drains, even when nothing is open.
+/// Peers have so long to hear that this gateway has ended.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// New streams are still taken so long after it was said that this gateway drains: a sidecar in another cluster hears it
+/// by two hops, and what it sends meanwhile must not meet a closed door.
+pub const SAID_FIRST: Duration = Duration::from_millis(500);
 
 /// Where a gateway listens; port 0: any free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +108,7 @@ impl Gateway {
                 open: Open::default(),
                 metrics,
                 drain,
+                shut: Arc::default(),
                 setup,
                 endpoint,
                 leases: heard,
@@ -124,6 +130,7 @@ impl Gateway {
             () = async { tokio::join!(dial::keep_all(of()), follow_trust(of())); std::future::pending().await } => {}
             () = finished(&context) => {}
         }
+        count_rest(&context);
         context.endpoint.close(code::DRAINED, b"the gateway ends");
         let _ = tokio::time::timeout(FAREWELL, context.endpoint.wait_idle()).await;
     }
@@ -137,11 +144,13 @@ async fn follow_trust(context: Context) {
     }
 }
 
-/// Ends when a drain has begun and nothing is open any more, or everything has to end.
+/// Ends when a drain has begun and nothing is open any more, or everything has to end. Everybody hears of the drain by
+/// their notices and control streams when it begins; the door is shut only then.
 async fn finished(context: &Context) {
     context.drain.draining().await;
     let quiet = async {
-        tokio::time::sleep(FAREWELL).await;
+        tokio::time::sleep(SAID_FIRST).await;
+        context.shut.store(true, Ordering::Relaxed);
         while context.links.tunnels().iter().any(|tunnel| tunnel.streams() > 0) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -149,6 +158,29 @@ async fn finished(context: &Context) {
     tokio::select! {
         () = quiet => {}
         () = context.drain.closed() => {}
+    }
+}
+
+/// Counts what the end closes. What is inside a stream a gateway cannot see: a request that takes long, a WebSocket and
+/// opaque TCP are all one stream each.
+fn count_rest(context: &Context) {
+    let mut left = BTreeMap::<(&str, String), usize>::new();
+    for tunnel in context.links.tunnels().iter().filter(|tunnel| tunnel.streams() > 0) {
+        *left.entry((tunnel.label.direction(), tunnel.label.cluster.to_string())).or_default() += tunnel.streams();
+    }
+    for ((direction, cluster), streams) in &left {
+        let closed = context.metrics.closed_at_drain.with_label_values(&[*direction, cluster.as_str()]);
+        closed.inc_by(u64::try_from(*streams).unwrap_or(u64::MAX));
+    }
+    let of = |way: &str| left.iter().filter(|((direction, _), _)| *direction == way).map(|(_, count)| count).sum();
+    let (out, into): (usize, usize) = (of("out"), of("in"));
+    if out + into > 0 {
+        tracing::warn!(
+            streams = out + into,
+            out,
+            r#in = into,
+            "the drain came to its end; streams still open are closed"
+        );
     }
 }
 
@@ -162,7 +194,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let registry = metrics::registry("gateway")?;
     let (metrics, readiness) = (Metrics::new(&registry)?, Readiness::new());
     let (identified, synced) = (readiness.needs("identity"), readiness.needs("feed"));
-    let links = std::sync::Arc::new(std::sync::OnceLock::<Links>::new());
+    let links = Arc::new(OnceLock::<Links>::new());
     let shown = links.clone();
     let rows = get(move || {
         let rows = shown.get().map(|links| links.rows(Instant::now())).unwrap_or_default();

@@ -14,7 +14,10 @@ pub mod dial;
 pub mod endpoint;
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -57,6 +60,14 @@ pub struct Label {
     pub dialled: bool,
 }
 
+impl Label {
+    /// Which way its streams begin, for metrics and people.
+    #[must_use]
+    pub fn direction(&self) -> &'static str {
+        if self.dialled { "out" } else { "in" }
+    }
+}
+
 /// One tunnel.
 #[derive(Debug)]
 pub struct Tunnel {
@@ -70,6 +81,8 @@ pub struct Tunnel {
     pub carried: Carried,
     streams: AtomicUsize,
     draining: AtomicBool,
+    /// Packets that had come when a stream got no answer; [`NO_DOUBT`]: none was left without.
+    doubted: AtomicU64,
     pulse: Mutex<Pulse>,
     loss: Mutex<Loss>,
     counted: Mutex<(u64, u64)>,
@@ -82,9 +95,12 @@ struct Loss {
     part: f64,
 }
 
+/// No stream was left without an answer.
+const NO_DOUBT: u64 = u64::MAX;
+
 /// A stream that counts as open on its tunnel.
 #[derive(Debug)]
-pub struct StreamGuard<'a>(&'a Tunnel);
+pub struct StreamGuard(Arc<Tunnel>);
 
 impl Tunnel {
     /// A tunnel that came up at `now`.
@@ -97,10 +113,35 @@ impl Tunnel {
             carried: Carried::default(),
             streams: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            doubted: AtomicU64::new(NO_DOUBT),
             pulse: Mutex::new(Pulse::new(now)),
             loss: Mutex::new(Loss::default()),
             counted: Mutex::default(),
         }
+    }
+
+    /// Takes what the transport sent and received until `now`.
+    pub fn listen(&self, now: Instant) {
+        let stats = self.connection.stats();
+        self.pulse.lock().carried(stats.udp_tx.datagrams, stats.udp_rx.datagrams, now);
+    }
+
+    /// Packets that came in all.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
+    /// A stream got no answer, and nothing else came either: until anything comes, others are better.
+    pub fn doubt(&self) {
+        self.doubted.store(self.received(), Ordering::Relaxed);
+    }
+
+    /// Whether nothing came since it was doubted.
+    #[must_use]
+    pub fn is_doubted(&self) -> bool {
+        let then = self.doubted.load(Ordering::Relaxed);
+        then != NO_DOUBT && then == self.received()
     }
 
     /// How it is.
@@ -136,15 +177,27 @@ impl Tunnel {
     }
 
     /// Counts a stream until the guard is dropped.
-    pub fn stream(&self) -> StreamGuard<'_> {
+    pub fn stream(self: &Arc<Self>) -> StreamGuard {
         self.streams.fetch_add(1, Ordering::Relaxed);
-        StreamGuard(self)
+        StreamGuard(self.clone())
     }
 
     /// Whether its peer said that it drains.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Its peer says that it drains.
+    pub fn drains(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its peer closed it because its drain came to its end.
+    #[must_use]
+    pub fn was_drained(&self) -> bool {
+        use quinn::ConnectionError::ApplicationClosed;
+        matches!(self.connection.close_reason(), Some(ApplicationClosed(why)) if why.error_code == code::DRAINED)
     }
 
     /// Closes it, unless it is closed already: the first reason stays.
@@ -169,7 +222,7 @@ impl Tunnel {
 
     /// Takes what was carried since the last time into `metrics`.
     pub fn count(&self, metrics: &Metrics) {
-        let direction = if self.label.dialled { "out" } else { "in" };
+        let direction = self.label.direction();
         let mut counted = self.counted.lock();
         let now = (self.carried.sent.load(Ordering::Relaxed), self.carried.received.load(Ordering::Relaxed));
         let news = [("sent", now.0.saturating_sub(counted.0)), ("received", now.1.saturating_sub(counted.1))];
@@ -193,7 +246,7 @@ impl Tunnel {
         Row {
             tunnel: self.label.id.clone(),
             cluster: self.label.cluster.to_string(),
-            direction: if self.label.dialled { "out" } else { "in" },
+            direction: self.label.direction(),
             gateway: self.peer.clone(),
             address: self.connection.remote_address().to_string(),
             state: match self.seen(now) {
@@ -215,7 +268,7 @@ impl Tunnel {
     }
 }
 
-impl Drop for StreamGuard<'_> {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
     }

@@ -64,6 +64,17 @@ pub(crate) enum ConnectError {
     NoGateway,
 }
 
+impl ConnectError {
+    /// Whether it is the local gateway that fails, so that another one may do better.
+    pub(crate) fn is_of_gateway(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(refuse) => matches!(refuse.reason(), Reason::Draining | Reason::NoTunnel),
+            _ => false,
+        }
+    }
+}
+
 fn reason_word(refuse: &Refuse) -> &'static str {
     refuse.reason().as_str_name()
 }
@@ -94,6 +105,8 @@ pub(crate) struct LinkTo<'a> {
     pub(crate) answer_within: Duration,
 }
 
+/// A local gateway takes a connection within so long, or another one is asked.
+const GATEWAY_LIMIT: Duration = Duration::from_millis(250);
 /// An accepted stream has so long to finish its handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(1);
 /// What stands for the configurations kept: groups of a mesh's services.
@@ -163,7 +176,8 @@ impl Connector {
         let port = u16::try_from(to.header.port).unwrap_or_default();
         let config = self.config(to.identities, to.inner);
         let opening = self.signed(&to.header).ok_or(ConnectError::NoGateway)?;
-        let stream = TcpStream::connect(to.gateway).await.map_err(unreachable)?;
+        let connecting = tokio::time::timeout(GATEWAY_LIMIT, TcpStream::connect(to.gateway));
+        let stream = connecting.await.map_err(io::Error::from).flatten().map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let (fronted, answered) = Fronted::new(stream, opening, Kind::Answer, accepted);
         let name = server_name(service, port).map_err(unreachable)?;

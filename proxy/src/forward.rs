@@ -85,6 +85,8 @@ struct Tried {
     local: Vec<usize>,
     /// Of other clusters.
     remote: Vec<Arc<Vital>>,
+    /// Gateways of other clusters that it was lost with on the way.
+    lost: Vec<String>,
 }
 
 /// What came of it.
@@ -211,11 +213,12 @@ impl Walk {
     async fn tier(&mut self, worker: &Rc<Worker>, target: &Target<'_>, rungs: &Rungs, index: usize) -> Option<Outcome> {
         let (tier, passage) = rungs.at(index)?;
         let mut tried = Tried::default();
-        let most = match tier.place {
+        let mut left = match tier.place {
             Place::Remote(_) => 2,
             _ => tier.endpoints.len().clamp(1, 3),
         };
-        for _ in 0..most {
+        while left > 0 {
+            left -= 1;
             let trying = match passage.enter(worker.number, target.deadline) {
                 Ok(trying) => trying,
                 Err(limit) => {
@@ -238,6 +241,8 @@ impl Walk {
                 },
                 Err(mut failed) => {
                     self.sent += u32::from(failed.sent);
+                    // The endpoints of the tier had no part in it, and there may be another way to them.
+                    left += usize::from(failed.path_lost);
                     worker.telemetry.borrow().metrics.retries.with_label_values(&[failed.fault.flag()]).inc();
                     if !self.go_on(target, &mut failed) {
                         return Some(Outcome::failed(failed.fault, failed.detail));

@@ -14,12 +14,13 @@ use isthmus_core::{
     name::{ServiceName, SpiffeId},
     retry::Fault,
 };
-use isthmus_runtime::{places::Places, tls};
+use isthmus_runtime::{drain::Drain, places::Places, tls};
 use isthmus_wire::{frame::Kind, tunnel::Metadata};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
+    SAID_FIRST,
     body::Body,
     connect::{Inner, parse_server_name},
     detect::Rewound,
@@ -136,16 +137,18 @@ async fn tcp(worker: Rc<Worker>, caller: Caller, mut stream: Fronted<TlsStream<T
 }
 
 async fn http(worker: Rc<Worker>, caller: Caller, stream: Fronted<TlsStream<TcpStream>>) {
-    let caller = Rc::new(caller);
+    let (caller, drain) = (Rc::new(caller), worker.shared.drain.clone());
     let service = service_fn(move |request| {
         let (worker, caller) = (Rc::clone(&worker), Rc::clone(&caller));
         async move { Ok::<_, std::convert::Infallible>(request_in(worker, caller, request).await) }
     });
-    serve_http(Rewound::fresh(stream), service).await;
+    serve_http(Rewound::fresh(stream), service, &drain).await;
 }
 
-/// HTTP/1.1 or HTTP/2 by the client's first bytes, with limits on what a stranger may make us keep.
-pub(crate) async fn serve_http<I, S>(stream: I, service: S)
+/// HTTP/1.1 or HTTP/2 by the client's first bytes, with limits on what a stranger may make us keep. A connection that a
+/// drain finds open ends with the requests on it, once others had time to hear of the drain; one that comes later is
+/// served as ever: who opens it has not heard yet.
+pub(crate) async fn serve_http<I, S>(stream: I, service: S, drain: &Drain)
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>> + 'static,
@@ -157,7 +160,23 @@ where
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limit).max_buf_size(MAX_HEADERS + 4096);
     builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS as u32).max_concurrent_streams(1000);
     builder.http2().initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);
-    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+    let ends = async {
+        if drain.is_draining() {
+            std::future::pending::<()>().await;
+        }
+        drain.draining().await;
+        tokio::time::sleep(SAID_FIRST).await;
+    };
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = ends => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "a connection ended");
     }
 }

@@ -19,6 +19,7 @@
 //! | `stream`, `upgrade` | opaque TCP, WebSocket |
 //! | `passage` | limits and what requests showed, by service and cluster |
 //! | `notices` | what gateways say of paths, as they say it |
+//! | `under_way` | what a drain waits for |
 //! | `telemetry` | one record an exchange: metric and access-log line |
 //! | `snapshot` | the picture all of it decides on; `feeding` brings it |
 
@@ -41,6 +42,7 @@ mod snapshot;
 mod stream;
 mod telemetry;
 mod trace;
+mod under_way;
 mod upgrade;
 mod vital;
 mod worker;
@@ -51,18 +53,27 @@ pub use config::{AccessLog, Config, Format, Listener};
 pub use error::Error;
 use isthmus_runtime::{admin::Admin, drain::Drain, enrolment, feed, metrics, readiness::Readiness};
 use isthmus_wire::tunnel::Metadata;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::broadcast::error::RecvError,
+};
 
 use crate::{
     connect::Connector,
     feeding::Dump,
+    notices::State,
     pool::{Http1Pool, link::Links},
     telemetry::{Metrics, Party, Telemetry, log::Log},
     worker::{Shared, Worker},
 };
 
-/// How long what is under way may take once the process drains.
+/// How long what is under way may take once the process drains; it ends as soon as nothing is.
 const GRACE: Duration = Duration::from_secs(5);
+/// Others have so long to hear that this workload drains, before idle connections are closed.
+const SAID_FIRST: Duration = Duration::from_millis(500);
+
+/// Inner connections over a gateway that drains are kept so long for requests to open others beside them.
+const RETIRE: Duration = Duration::from_secs(1);
 
 /// Runs a sidecar until SIGTERM or SIGINT, or until it is asked to drain on its admin port.
 ///
@@ -71,7 +82,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub fn run(config: Config) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::io("cannot begin"))?;
     let outcome = runtime.block_on(async {
-        let drain = Drain::from_signals().map_err(Error::io("cannot listen for signals"))?;
+        let drain = Drain::from_signals(GRACE).map_err(Error::io("cannot listen for signals"))?;
         serve(config, drain).await
     });
     runtime.shutdown_background();
@@ -101,7 +112,7 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
     let own = own_metadata(&config);
     let party = Party::new(own.clone(), Some(&identity.spiffe()));
     let connector = Connector::new(identity.clone(), &own);
-    let shared = Shared::new(config.clone(), connector, party);
+    let shared = Shared::new(config.clone(), connector, party, drain.clone());
     let hello = feed::Hello { role: feed::Role::Proxy, name: config.common.name.clone() };
     let cache = config.common.state_dir.join("feed");
     let (updates, reporter) = feed::subscribe(&identity, config.control, hello, cache, drain.clone());
@@ -111,10 +122,20 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
     tokio::spawn(notices::keep(Arc::clone(&shared), drain.clone()));
     tokio::spawn(dns::serve(Arc::clone(&shared), drain.clone()));
     let workers = workers(&shared, &metrics, &log, &drain, to_trace)?;
-    drain.closed().await;
+    tokio::select! {
+        () = drain.closed() => {}
+        () = done(&shared) => drain.trigger().close("nothing is under way any more"),
+    }
     drop(workers);
     ports.abort();
     Ok(())
+}
+
+/// Ends when the process drains, could say so, and nothing is under way.
+async fn done(shared: &Shared) {
+    shared.drain.draining().await;
+    tokio::time::sleep(SAID_FIRST).await;
+    shared.under_way.nothing().await;
 }
 
 type Workers = Vec<std::thread::JoinHandle<()>>;
@@ -160,7 +181,7 @@ fn work(worker: Rc<Worker>, drain: &Drain, traces: Option<trace::Requests>) -> R
             tokio::task::spawn_local(trace::serve(Rc::clone(&worker), traces));
         }
         tokio::task::spawn_local(sweep(Rc::clone(&worker)));
-        tokio::task::spawn_local(drop_lost_paths(Rc::clone(&worker)));
+        tokio::task::spawn_local(leave(Rc::clone(&worker)));
         listeners::run(Rc::clone(&worker), drain.clone()).await?;
         drain.closed().await;
         Ok(())
@@ -175,11 +196,29 @@ async fn sweep(worker: Rc<Worker>) {
     }
 }
 
-/// Inner connections over a path that was lost are not taken again when it is back: their far ends may be gone.
-async fn drop_lost_paths(worker: Rc<Worker>) {
-    let mut lost = worker.shared.notices.lost();
-    while let Ok((gateway, cluster)) = lost.recv().await {
-        worker.links.drop_path(gateway, &cluster);
+/// Inner connections over a way that is lost are let go of at once. Over one that drains they have [`RETIRE`] to be
+/// replaced by requests; then those that nobody uses end.
+async fn leave(worker: Rc<Worker>) {
+    let mut leaving = worker.shared.notices.leaving();
+    loop {
+        let state = match leaving.recv().await {
+            Ok(left) => {
+                worker.links.hear(&left);
+                left.state
+            }
+            Err(RecvError::Lagged(_)) => {
+                worker.links.look();
+                State::Draining
+            }
+            Err(RecvError::Closed) => return,
+        };
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            if state == State::Draining {
+                tokio::time::sleep(RETIRE).await;
+            }
+            worker.links.retire(state);
+        });
     }
 }
 

@@ -86,7 +86,11 @@ where
         loop {
             let (stream, _) = listen::accept(&listener).await;
             let _ = stream.set_nodelay(true);
-            tokio::task::spawn_local(serve(Rc::clone(&worker), stream));
+            let (entered, serving) = (worker.shared.under_way.enter(), serve(Rc::clone(&worker), stream));
+            tokio::task::spawn_local(async move {
+                serving.await;
+                drop(entered);
+            });
         }
     })
 }
@@ -96,6 +100,7 @@ async fn http<S>(worker: Rc<Worker>, entry: Rc<Entry>, stream: Rewound<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let drain = worker.shared.drain.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, entry) = (Rc::clone(&worker), Rc::clone(&entry));
         async move {
@@ -104,7 +109,7 @@ where
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
-    serve_http(stream, service).await;
+    serve_http(stream, service, &drain).await;
 }
 
 /// CONNECT: what comes inside is told apart like on a service's own address.
@@ -121,7 +126,9 @@ fn tunnel(worker: Rc<Worker>, mut request: Request<Incoming>) -> Response<Body> 
     }
     let client = hyper::upgrade::on(&mut request);
     let elsewhere = target.clone();
+    let entered = worker.shared.under_way.enter();
     tokio::task::spawn_local(async move {
+        let _entered = entered;
         let Ok(client) = client.await else { return };
         let client = TokioIo::new(client);
         match known {

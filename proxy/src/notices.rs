@@ -1,4 +1,5 @@
-//! What the local gateways say of the paths to other clusters, as it is said: suspect, lost, draining. They do not know
+//! What the local gateways say of themselves, of the paths to other clusters and of their tunnels, as it is said: suspect, lost,
+//! draining. They do not know
 //! which requests are safe; whoever holds the request does, and decides (DESIGN.md decision 16).
 
 use std::{
@@ -13,7 +14,7 @@ use isthmus_core::name::ClusterName;
 use isthmus_runtime::{backoff::Backoff, drain::Drain};
 use isthmus_wire::{
     frame::{self, Kind},
-    tunnel::{Notice, notice::State},
+    tunnel::{Notice, notice},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -24,67 +25,151 @@ use tokio::{
 
 use crate::worker::Shared;
 
+/// How something stands that inner connections lead over; the worst of several counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum State {
+    /// Until a gateway says otherwise it is worth a try.
+    #[default]
+    Up,
+    /// Nothing new goes there; what is under way may end.
+    Draining,
+    /// Nothing comes back from there.
+    Lost,
+}
+
 /// The path to a cluster by one gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Path {
-    /// New streams may go there.
-    pub(crate) usable: bool,
+    state: State,
     /// Smoothed round trip; zero: not known.
     pub(crate) rtt: Duration,
 }
 
-impl Default for Path {
-    /// Until a gateway says otherwise it is worth a try.
-    fn default() -> Self {
-        Self { usable: true, rtt: Duration::ZERO }
+/// What one inner connection leads over: a local gateway, its path to the cluster, and one tunnel of that.
+#[derive(Clone)]
+pub(crate) struct Way {
+    gateway: watch::Receiver<State>,
+    path: watch::Receiver<Path>,
+    tunnel: watch::Receiver<State>,
+}
+
+impl Way {
+    /// As it stands now.
+    pub(crate) fn state(&self) -> State {
+        let path = self.path.borrow().state;
+        path.max(*self.gateway.borrow()).max(*self.tunnel.borrow())
+    }
+
+    /// Ends when any part of it is lost.
+    pub(crate) async fn lost(&mut self) {
+        tokio::select! {
+            Ok(_) = self.gateway.wait_for(|state| *state == State::Lost) => {}
+            Ok(_) = self.path.wait_for(|path| path.state == State::Lost) => {}
+            Ok(_) = self.tunnel.wait_for(|state| *state == State::Lost) => {}
+            else => std::future::pending().await,
+        }
     }
 }
 
-type Key = (SocketAddr, ClusterName);
-
-/// All paths; shared by workers.
-pub(crate) struct Notices {
-    paths: Mutex<HashMap<Key, watch::Sender<Path>>>,
-    lost: broadcast::Sender<Key>,
+/// Inner connections that lead over what is gone or goes: all of a gateway, or those to a cluster or over a tunnel.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    /// Draining or lost.
+    pub(crate) state: State,
+    gateway: SocketAddr,
+    cluster: Option<ClusterName>,
+    tunnel: Option<String>,
 }
+
+impl Leaving {
+    /// Whether a connection by this gateway, to this cluster, over this tunnel, is meant.
+    pub(crate) fn means(&self, gateway: SocketAddr, cluster: &ClusterName, tunnel: &str) -> bool {
+        self.gateway == gateway
+            && self.cluster.as_ref().is_none_or(|meant| meant == cluster)
+            && self.tunnel.as_ref().is_none_or(|meant| meant == tunnel)
+    }
+}
+
+/// All that gateways said; shared by workers.
+pub(crate) struct Notices {
+    known: Mutex<Known>,
+    leaving: broadcast::Sender<Leaving>,
+}
+
+#[derive(Default)]
+struct Known {
+    gateways: HashMap<SocketAddr, watch::Sender<State>>,
+    paths: HashMap<(SocketAddr, ClusterName), watch::Sender<Path>>,
+    /// By the ids that gateways give them.
+    tunnels: HashMap<(SocketAddr, String), watch::Sender<State>>,
+}
+
+/// What left and no worker has heeded yet: every path of a large mesh at once.
+const UNHEEDED: usize = 1024;
 
 impl Default for Notices {
     fn default() -> Self {
-        Self { paths: Mutex::default(), lost: broadcast::channel(256).0 }
+        Self { known: Mutex::default(), leaving: broadcast::channel(UNHEEDED).0 }
     }
 }
 
 impl Notices {
-    /// The path by a gateway to a cluster, and its changes.
-    pub(crate) fn path(&self, gateway: SocketAddr, cluster: &ClusterName) -> watch::Receiver<Path> {
-        self.paths.lock().entry((gateway, cluster.clone())).or_default().subscribe()
-    }
-
-    /// Paths as they stop being usable.
-    pub(crate) fn lost(&self) -> broadcast::Receiver<Key> {
-        self.lost.subscribe()
-    }
-
-    fn set(&self, gateway: SocketAddr, cluster: &ClusterName, path: Path) {
-        if !path.usable {
-            let _ = self.lost.send((gateway, cluster.clone()));
+    /// What a connection by this gateway to this cluster over this tunnel leads over.
+    pub(crate) fn way(&self, gateway: SocketAddr, cluster: &ClusterName, tunnel: &str) -> Way {
+        let mut known = self.known.lock();
+        Way {
+            gateway: known.gateways.entry(gateway).or_default().subscribe(),
+            path: known.paths.entry((gateway, cluster.clone())).or_default().subscribe(),
+            tunnel: known.tunnels.entry((gateway, tunnel.to_owned())).or_default().subscribe(),
         }
-        self.paths.lock().entry((gateway, cluster.clone())).or_default().send_if_modified(|current| {
-            let changed = *current != path;
-            *current = path;
-            changed
-        });
     }
 
-    /// The gateway itself is gone or drains: none of its paths takes new streams; or it is back, and all are worth a try.
-    fn set_all(&self, gateway: SocketAddr, usable: bool) {
-        for (key, sender) in self.paths.lock().iter() {
-            if key.0 == gateway {
-                sender.send_modify(|path| path.usable = usable);
-                if !usable {
-                    let _ = self.lost.send(key.clone());
-                }
-            }
+    /// Whether new streams to the cluster may go by this gateway.
+    pub(crate) fn is_usable(&self, gateway: SocketAddr, cluster: &ClusterName) -> bool {
+        let known = self.known.lock();
+        let gateway_is_up = known.gateways.get(&gateway).is_none_or(|state| *state.borrow() == State::Up);
+        let path = known.paths.get(&(gateway, cluster.clone()));
+        gateway_is_up && path.is_none_or(|path| path.borrow().state == State::Up)
+    }
+
+    /// Smoothed round trip to the cluster by this gateway.
+    pub(crate) fn rtt(&self, gateway: SocketAddr, cluster: &ClusterName) -> Duration {
+        self.known.lock().paths.get(&(gateway, cluster.clone())).map_or(Duration::ZERO, |path| path.borrow().rtt)
+    }
+
+    /// What leaves, as it does.
+    pub(crate) fn leaving(&self) -> broadcast::Receiver<Leaving> {
+        self.leaving.subscribe()
+    }
+
+    fn set_gateway(&self, gateway: SocketAddr, state: State) {
+        self.known.lock().gateways.entry(gateway).or_default().send_replace(state);
+        self.tell(Leaving { state, gateway, cluster: None, tunnel: None });
+    }
+
+    fn set_path(&self, gateway: SocketAddr, cluster: &ClusterName, path: Path) {
+        self.known.lock().paths.entry((gateway, cluster.clone())).or_default().send_replace(path);
+        self.tell(Leaving { state: path.state, gateway, cluster: Some(cluster.clone()), tunnel: None });
+    }
+
+    fn set_tunnel(&self, gateway: SocketAddr, cluster: &ClusterName, tunnel: &str, state: State) {
+        let mut known = self.known.lock();
+        let key = (gateway, tunnel.to_owned());
+        let told = known.tunnels.entry(key.clone()).or_default();
+        told.send_replace(state);
+        // A tunnel that is gone and that nothing leads over is not remembered: its id may never come back.
+        if state == State::Lost && told.receiver_count() == 0 {
+            known.tunnels.remove(&key);
+        }
+        drop(known);
+        let tunnel = Some(tunnel.to_owned());
+        self.tell(Leaving { state, gateway, cluster: Some(cluster.clone()), tunnel });
+    }
+
+    fn tell(&self, leaving: Leaving) {
+        if leaving.state != State::Up {
+            // Without a worker there is nothing to be left.
+            let _ = self.leaving.send(leaving);
         }
     }
 }
@@ -123,7 +208,7 @@ async fn listen(shared: Arc<Shared>, gateway: SocketAddr) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     loop {
         let outcome = subscribe(&shared, gateway, &mut backoff).await;
-        shared.notices.set_all(gateway, false);
+        shared.notices.set_gateway(gateway, State::Lost);
         if let Err(error) = outcome {
             tracing::debug!(%gateway, %error, "no notices from the gateway");
         }
@@ -150,12 +235,20 @@ async fn subscribe(shared: &Shared, gateway: SocketAddr, backoff: &mut Backoff) 
 }
 
 fn heed(shared: &Shared, gateway: SocketAddr, notice: &Notice) {
-    let usable = notice.state() == State::Up;
+    let state = match notice.state() {
+        notice::State::Up => State::Up,
+        notice::State::Draining => State::Draining,
+        _ => State::Lost,
+    };
+    tracing::debug!(%gateway, cluster = notice.cluster, tunnel = notice.tunnel, state = ?notice.state(), "notice");
     if notice.cluster.is_empty() {
-        shared.notices.set_all(gateway, usable);
-    } else if let Ok(cluster) = notice.cluster.parse() {
-        let path = Path { usable, rtt: Duration::from_micros(notice.rtt_us) };
-        tracing::debug!(%gateway, %cluster, state = ?notice.state(), "notice");
-        shared.notices.set(gateway, &cluster, path);
+        return shared.notices.set_gateway(gateway, state);
+    }
+    let Ok(cluster) = notice.cluster.parse() else { return };
+    if notice.tunnel.is_empty() {
+        let path = Path { state, rtt: Duration::from_micros(notice.rtt_us) };
+        shared.notices.set_path(gateway, &cluster, path);
+    } else {
+        shared.notices.set_tunnel(gateway, &cluster, &notice.tunnel, state);
     }
 }

@@ -63,7 +63,12 @@ pub(crate) async fn open(worker: &Rc<Worker>, target: &Target<'_>, inner: Inner)
             Where::Remote(cluster) => {
                 let service = target.view.service.name.clone();
                 let key = LinkKey { service, port: target.port, subset: None, cluster: cluster.clone() };
-                remote(worker, &Opening::new(target, tier, &key, vec![]), cluster.as_str(), inner).await
+                let opening = Opening::new(target, tier, &key, vec![]);
+                match remote(worker, &opening, cluster.as_str(), inner).await {
+                    // Nothing was sent yet; the next one leads over another gateway, where there are several.
+                    Err(_) => remote(worker, &opening, cluster.as_str(), inner).await,
+                    opened => opened,
+                }
             }
             _ => local(worker, target, &tier.endpoints, inner).await,
         };

@@ -142,6 +142,7 @@ pub(crate) fn switch(
         return finish_with(worker, measured, record, answer.map(Body::Incoming), guard);
     }
     let (server, worker) = (hyper::upgrade::on(&mut answer), Rc::clone(worker));
+    let entered = worker.shared.under_way.enter();
     tokio::task::spawn_local(async move {
         if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
             let carried = stream::both_ways(&mut TokioIo::new(client), &mut TokioIo::new(server), || {}).await;
@@ -149,7 +150,7 @@ pub(crate) fn switch(
         }
         record.duration = began.elapsed();
         worker.telemetry.borrow_mut().request(&record);
-        drop(guard);
+        drop((guard, entered));
     });
     answer.map(|_| Body::empty())
 }

@@ -14,6 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use hyper::client::conn::http2::SendRequest;
 use isthmus_core::name::ClusterName;
+use isthmus_runtime::drain::Drain;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -25,6 +26,7 @@ use crate::{
     pool::{Http1Pool, Peer, Place, link::Links},
     snapshot::Snapshot,
     telemetry::{Called, Party, Telemetry},
+    under_way::UnderWay,
 };
 
 /// What requests to another cluster showed since the last report.
@@ -48,13 +50,17 @@ pub(crate) struct Shared {
     /// The service of what is for no service of the mesh.
     pub(crate) passthrough: Arc<Called>,
     pub(crate) evidence: Mutex<BTreeMap<ClusterName, Evidence>>,
+    /// When the process ends.
+    pub(crate) drain: Drain,
+    /// What it waits for then.
+    pub(crate) under_way: UnderWay,
     /// The edition of the picture in force.
     changed: watch::Sender<u64>,
     next_gateway: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, connector: Connector, own: Party) -> Arc<Self> {
+    pub(crate) fn new(config: Config, connector: Connector, own: Party, drain: Drain) -> Arc<Self> {
         Arc::new(Self {
             config,
             snapshot: ArcSwap::from_pointee(Snapshot::empty()),
@@ -64,6 +70,8 @@ impl Shared {
             none: "".into(),
             passthrough: Arc::new(Called::passthrough()),
             evidence: Mutex::default(),
+            drain,
+            under_way: UnderWay::default(),
             changed: watch::Sender::new(0),
             next_gateway: AtomicU64::new(0),
         })
@@ -81,14 +89,21 @@ impl Shared {
         self.changed.subscribe()
     }
 
-    /// A local gateway whose path to the cluster is usable, in turn; `None`: there is none.
-    pub(crate) fn gateway_to(&self, cluster: &ClusterName) -> Option<SocketAddr> {
+    /// A local gateway whose path to the cluster is usable, in turn, and not this one; `None`: there is none.
+    pub(crate) fn gateway_to(&self, cluster: &ClusterName, not: Option<SocketAddr>) -> Option<SocketAddr> {
         let snapshot = self.snapshot.load();
         let gateways = &snapshot.mesh.as_ref()?.gateways;
-        let usable: Vec<_> =
-            gateways.iter().filter(|gateway| self.notices.path(**gateway, cluster).borrow().usable).collect();
+        let others = gateways.iter().filter(|gateway| Some(**gateway) != not);
+        let usable: Vec<_> = others.filter(|gateway| self.notices.is_usable(**gateway, cluster)).collect();
         let turn = usize::try_from(self.next_gateway.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
         usable.get(turn.checked_rem(usable.len())?).map(|gateway| **gateway)
+    }
+
+    /// Whether a local gateway has a usable path to the cluster.
+    pub(crate) fn has_way(&self, cluster: &ClusterName) -> bool {
+        let snapshot = self.snapshot.load();
+        let mut gateways = snapshot.mesh.iter().flat_map(|mesh| &mesh.gateways);
+        gateways.any(|gateway| self.notices.is_usable(*gateway, cluster))
     }
 
     pub(crate) fn saw(&self, cluster: &ClusterName, add: impl FnOnce(&mut Evidence)) {

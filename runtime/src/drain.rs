@@ -1,7 +1,7 @@
 //! The end of a process: first *draining* (nothing new, what runs may finish), then *closed* (everything ends now).
 //!
 //! A [`Drain`] is cheap to clone and works across runtimes. The first SIGTERM or SIGINT drains, the second or the end
-//! of the grace period closes.
+//! of the grace period closes; a role whose work is done sooner ends sooner.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -46,11 +46,12 @@ impl Drain {
         (drain.trigger(), drain)
     }
 
-    /// A drain that SIGTERM and SIGINT trigger; must be called inside a Tokio runtime that lives as long as the role.
+    /// A drain that SIGTERM and SIGINT trigger, and that closes `grace` after it began; must be called inside a Tokio
+    /// runtime that lives as long as the role.
     ///
     /// # Errors
     /// When the system takes no signal handler.
-    pub fn from_signals() -> io::Result<Self> {
+    pub fn from_signals(grace: Duration) -> io::Result<Self> {
         let drain = Self::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let trigger = drain.trigger();
@@ -67,7 +68,7 @@ impl Drain {
                 }
             }
         });
-        drain.close_after(GRACE);
+        drain.close_after(grace);
         Ok(drain)
     }
 

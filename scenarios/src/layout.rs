@@ -48,7 +48,7 @@ fn enrol(plan: &Plan, cluster: &ClusterPlan, state: &StateDir, process: &Process
     let workload = process.name.strip_suffix(".sidecar").and_then(|name| cluster.workload(name));
     let (namespace, account, name) = match workload {
         Some(workload) => (workload.namespace.as_str(), workload.service_account.as_str(), workload.name.clone()),
-        None => (SYSTEM, process.role.subcommand(), format!("{}-{}", process.role.subcommand(), cluster.name)),
+        None => (SYSTEM, process.role.subcommand(), process.full_name()),
     };
     let ca_dir = state.role(&cluster.name, "control").join("ca");
     let asked = isthmus_ca::enrol::Asked {

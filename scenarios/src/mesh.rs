@@ -9,20 +9,21 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use isthmus_core::name::ClusterName;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::{
     admin, layout,
-    observe::Observer,
+    observe::{self, Observer},
     operator,
     plan::{
         ClusterPlan, Plan, Process, Role,
         roles::{self, ADMIN_PORT, EXPLICIT_PORT},
     },
     state::{Found, Held, StateDir},
-    status::Status,
+    status::{ProcessState, Status},
     supervisor::Supervisor,
 };
 
@@ -150,11 +151,40 @@ impl Mesh {
         }
     }
 
-    fn died(&self, cluster: &isthmus_core::name::ClusterName, role: Role) -> String {
+    fn died(&self, cluster: &ClusterName, role: Role) -> String {
         let of_role = |p: &&crate::status::ProcessStatus| p.cluster == *cluster && p.role == role;
         let processes = self.supervisor.processes();
         let exit = processes.iter().find(of_role).and_then(|process| process.last_exit.clone());
         exit.map_or_else(String::new, |exit| format!(" ({exit})"))
+    }
+
+    /// Restarts processes of a cluster one after the other, as for an upgrade: each drains first, and the next one's
+    /// turn comes when it is ready again. How many there were.
+    ///
+    /// # Errors
+    /// When there is no such process, one does not run, or is not ready again within a minute and a half.
+    pub async fn restart(&self, cluster: &ClusterName, only: &[String]) -> Result<usize> {
+        let names = self.supervisor.names(cluster, only)?;
+        for name in &names {
+            self.supervisor.restart(cluster, name).await?;
+            let until = Instant::now() + START_LIMIT;
+            while !self.is_ready(cluster, name).await {
+                if Instant::now() > until {
+                    bail!("{name} of {cluster} was restarted and is not ready; its log says why, see `isthmus status`");
+                }
+                sleep(TRY_AGAIN).await;
+            }
+        }
+        Ok(names.len())
+    }
+
+    /// Whether a process runs and says that it is ready; an application says nothing, so it is when it runs.
+    pub async fn is_ready(&self, cluster: &ClusterName, name: &str) -> bool {
+        let processes = self.supervisor.processes();
+        let Some(process) = processes.iter().find(|one| one.cluster == *cluster && one.name == name) else {
+            return false;
+        };
+        process.state == ProcessState::Running && observe::ready(process).await.unwrap_or(process.role == Role::App)
     }
 
     /// The mesh as it is now.

@@ -76,7 +76,8 @@ fn is_running(process: &ProcessStatus) -> bool {
     process.state == ProcessState::Running
 }
 
-async fn ready(process: &ProcessStatus) -> Option<bool> {
+/// Whether a process says that it is ready; `None`: it says nothing.
+pub(crate) async fn ready(process: &ProcessStatus) -> Option<bool> {
     if process.role == Role::App || !is_running(process) {
         return None;
     }

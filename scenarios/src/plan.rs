@@ -40,6 +40,8 @@ pub struct Tuning {
     pub election_ms: (u64, u64),
     /// Life of leaves, seconds; `None`: the CA's default.
     pub leaf_ttl_seconds: Option<u64>,
+    /// How long streams live on at a gateway that drains, seconds; `None`: the gateway's default.
+    pub gateway_drain_seconds: Option<u32>,
     /// Log level of every role.
     pub log: String,
 }
@@ -47,7 +49,13 @@ pub struct Tuning {
 impl Default for Tuning {
     /// DESIGN.md decision 14 has a raised mesh elect in 0.6 to 1.2 s.
     fn default() -> Self {
-        Self { heartbeat_ms: 150, election_ms: (600, 1200), leaf_ttl_seconds: None, log: LOG.into() }
+        Self {
+            heartbeat_ms: 150,
+            election_ms: (600, 1200),
+            leaf_ttl_seconds: None,
+            gateway_drain_seconds: None,
+            log: LOG.into(),
+        }
     }
 }
 
@@ -61,10 +69,18 @@ pub struct ClusterPlan {
     pub number: u8,
     /// Its region.
     pub region: String,
-    /// Its zones; control, member and gateway are in the first.
+    /// Its zones; control, member and gateways are in the first.
     pub zones: Vec<String>,
+    /// Its gateways; a witness has none, whatever stands here.
+    #[serde(default = "one_gateway")]
+    pub gateways: u8,
     /// Its workloads; the first is the one that its DNS answers for.
     pub workloads: Vec<WorkloadPlan>,
+}
+
+/// One: two cores keep three clusters, and a demo needs no second door.
+fn one_gateway() -> u8 {
+    1
 }
 
 /// A workload: a sidecar, and an application unless it is a mere client.
@@ -122,12 +138,21 @@ impl Role {
 pub struct Process {
     /// The cluster it belongs to.
     pub cluster: ClusterName,
-    /// Its name, unique in the cluster: `control`, `federation`, `gateway`, `<workload>`, `<workload>.sidecar`.
+    /// Its name, unique in the cluster: `control`, `federation`, `gateway`, `gateway-2`, `<workload>`,
+    /// `<workload>.sidecar`.
     pub name: String,
     /// Its role.
     pub role: Role,
     /// Its address; every well-known port is on it.
     pub address: IpAddr,
+}
+
+impl Process {
+    /// The name that a control, a member or a gateway has beyond its cluster: `gateway-2-us-east`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}-{}", self.name, self.cluster)
+    }
 }
 
 impl ClusterPlan {
@@ -149,7 +174,7 @@ impl ClusterPlan {
         Locality { region: self.region.clone(), zone: zone.to_owned() }
     }
 
-    /// The zone of control, member and gateway.
+    /// The zone of control, member and gateways.
     #[must_use]
     pub fn first_zone(&self) -> &str {
         self.zones.first().map_or("", String::as_str)
@@ -174,7 +199,13 @@ impl ClusterPlan {
         self.workloads.iter().find(|workload| workload.app.is_none())
     }
 
-    /// All its processes: control, member and gateway first, because everything waits for them.
+    /// Its gateways: the name of each process and its address.
+    pub fn gateways(&self) -> impl Iterator<Item = (String, IpAddr)> {
+        let (at, count) = (self.addresses(), if self.is_witness() { 0 } else { self.gateways });
+        (1..=count).map(move |place| (gateway_name(place), at.gateway_at(place)))
+    }
+
+    /// All its processes: control, member and gateways first, because everything waits for them.
     #[must_use]
     pub fn processes(&self) -> Vec<Process> {
         let at = self.addresses();
@@ -183,9 +214,7 @@ impl ClusterPlan {
             process("control".into(), Role::Control, at.control()),
             process("federation".into(), Role::Federation, at.federation()),
         ];
-        if !self.is_witness() {
-            all.push(process("gateway".into(), Role::Gateway, at.gateway()));
-        }
+        all.extend(self.gateways().map(|(name, address)| process(name, Role::Gateway, address)));
         for workload in &self.workloads {
             let address = self.address_of(workload);
             if workload.app.is_some() {
@@ -195,6 +224,11 @@ impl ClusterPlan {
         }
         all
     }
+}
+
+/// The name of the gateway process at a place, from 1.
+fn gateway_name(place: u8) -> String {
+    if place == 1 { "gateway".into() } else { format!("gateway-{place}") }
 }
 
 /// The name of a workload's sidecar process.

@@ -40,6 +40,13 @@ pub enum Question {
         /// Which; none: all.
         only: Vec<String>,
     },
+    /// Let processes of a cluster drain and begin again, one after the other.
+    Restart {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Which; none: all.
+        only: Vec<String>,
+    },
 }
 
 /// Listens in the mesh's state directory.
@@ -91,6 +98,7 @@ async fn reply(question: &Question, mesh: &Mesh, down: &Notify) -> Result<Value>
         }
         Question::Kill { cluster, only } => json!({ "killed": mesh.supervisor.kill(cluster, only).await? }),
         Question::Start { cluster, only } => json!({ "started": mesh.supervisor.revive(cluster, only)? }),
+        Question::Restart { cluster, only } => json!({ "restarted": mesh.restart(cluster, only).await? }),
     })
 }
 

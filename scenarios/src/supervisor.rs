@@ -5,7 +5,14 @@
 
 mod child;
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use isthmus_core::name::ClusterName;
@@ -49,6 +56,8 @@ pub enum Event {
 struct Slot {
     process: Process,
     wanted: watch::Sender<Wanted>,
+    /// It was asked to end and to begin again: its end is no death.
+    restarting: AtomicBool,
     now: Mutex<Now>,
 }
 
@@ -60,6 +69,9 @@ struct Now {
     since: Instant,
     last_exit: Option<String>,
 }
+
+/// Between two looks at a process that ends or begins.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The processes of a mesh.
 pub struct Supervisor {
@@ -78,7 +90,8 @@ impl Supervisor {
         let slots = processes.into_iter().map(|process| {
             let now =
                 Now { state: ProcessState::Starting, pid: None, restarts: 0, since: Instant::now(), last_exit: None };
-            let slot = Arc::new(Slot { process, wanted: watch::Sender::new(Wanted::Running), now: Mutex::new(now) });
+            let (wanted, restarting) = (watch::Sender::new(Wanted::Running), AtomicBool::new(false));
+            let slot = Arc::new(Slot { process, wanted, restarting, now: Mutex::new(now) });
             tasks.spawn(child::keep(Arc::clone(&spawn), Arc::clone(&slot), events.clone()));
             slot
         });
@@ -112,7 +125,7 @@ impl Supervisor {
         }
         for slot in &slots {
             while slot.now.lock().pid.is_some() {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                tokio::time::sleep(LOOK).await;
             }
         }
         Ok(slots.len())
@@ -134,6 +147,36 @@ impl Supervisor {
             })
         };
         Ok(slots.iter().filter(killed).count())
+    }
+
+    /// The names of a cluster's processes, all or only these.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn names(&self, cluster: &ClusterName, only: &[String]) -> Result<Vec<String>> {
+        Ok(self.select(cluster, only)?.iter().map(|slot| slot.process.name.clone()).collect())
+    }
+
+    /// Asks a process to drain (SIGTERM), waits for its end however long it drains, and starts it again. Returns once
+    /// the new one runs.
+    ///
+    /// # Errors
+    /// When there is no such process, or it does not run.
+    pub async fn restart(&self, cluster: &ClusterName, name: &str) -> Result<()> {
+        let slots = self.select(cluster, &[name.to_owned()])?;
+        let Some(slot) = slots.iter().find(|slot| slot.process.name == name) else { return Ok(()) };
+        let Some(before) = slot.now.lock().pid else {
+            bail!("{name} of {cluster} does not run, so it cannot be restarted; `isthmus cluster start` starts it");
+        };
+        slot.restarting.store(true, Ordering::Release);
+        slot.signal(rustix::process::Signal::TERM);
+        while slot.now.lock().pid.is_none_or(|pid| pid == before) {
+            if *slot.wanted.borrow() != Wanted::Running {
+                bail!("{name} of {cluster} was killed while it drained");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Ends all of them: asked first, killed when that takes too long.
@@ -193,7 +236,7 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
+    use std::{os::unix::fs::PermissionsExt, path::Path};
 
     use super::*;
     use crate::plan::Role;
@@ -248,6 +291,26 @@ mod tests {
         let supervisor = start(dir.path(), "echo all is well; kill -9 $$");
         let Event::Died { reason, .. } = supervisor.events().recv().await.unwrap();
         assert_eq!(reason, "signal: 9 (SIGKILL)");
+        supervisor.stop().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_restarted_is_asked_to_end_and_its_end_is_no_death() {
+        let dir = tempfile::tempdir().unwrap();
+        let supervisor = start(dir.path(), "trap 'echo drained; exit 7' TERM; while :; do sleep 0.01; done");
+        let first = until(&supervisor, all(ProcessState::Running)).await;
+        let said = || std::fs::read_to_string(StateDir::at(dir.path()).unwrap().log(&first[1].cluster, "two")).unwrap();
+        let east = "east".parse().unwrap();
+        // A shell that has not set its trap yet dies of the signal: then there are no last words, and it is asked again.
+        while !said().contains("drained") {
+            supervisor.restart(&east, "two").await.unwrap();
+        }
+        let second = supervisor.processes();
+        assert!(second[1].pid != first[1].pid && !lives(first[1].pid.unwrap()));
+        assert_eq!((second[1].restarts, second[0].pid), (0, first[0].pid));
+        supervisor.kill(&east, &[]).await.unwrap();
+        let refused = supervisor.restart(&east, "two").await.unwrap_err().to_string();
+        assert!(refused.contains("does not run"), "{refused}");
         supervisor.stop().await;
     }
 

@@ -193,6 +193,7 @@ fn plan(name: &ClusterName) -> Result<Plan> {
         number: NUMBER,
         region: "bench".to_owned(),
         zones: vec!["bench-a".to_owned()],
+        gateways: 1,
         workloads: vec![workload("client", 1), workload("server", 2)],
     };
     Ok(Plan {

@@ -1,7 +1,7 @@
 //! The control stream of a tunnel: hellos, then probes and their answers, leases, and the word that a peer drains.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -170,7 +170,7 @@ impl Session<'_> {
             Some(Message::Statement(statement)) => self.pass_on(statement.into(), now),
             Some(Message::Goaway(Goaway { reason })) => {
                 tracing::info!(tunnel = self.tunnel.label.id, reason, "the peer gateway drains");
-                self.tunnel.draining.store(true, Ordering::Relaxed);
+                self.tunnel.drains();
                 self.context.links.nudge();
             }
             // A newer peer may say more than this build knows.

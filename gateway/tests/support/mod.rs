@@ -21,6 +21,7 @@ use isthmus_core::{
 };
 use isthmus_gateway::{
     Config,
+    config::DRAIN_DEADLINE_SECONDS,
     context::Context,
     framed,
     metrics::Metrics,
@@ -116,7 +117,9 @@ impl Cluster {
             enrolment: dir.path().join("unused"),
             log: None,
         };
-        let config = Config { common, control: "127.0.0.1:1".parse().unwrap(), member, segmentation_offload: true };
+        let control = "127.0.0.1:1".parse().unwrap();
+        let drain_deadline_seconds = DRAIN_DEADLINE_SECONDS;
+        let config = Config { common, control, member, segmentation_offload: true, drain_deadline_seconds };
         let (trigger, drain) = Drain::pair();
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let identity = self.identity(account, others);

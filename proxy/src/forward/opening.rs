@@ -20,6 +20,9 @@ use crate::{
 /// Least time a stream through the gateways has to be answered (DESIGN.md decision 26).
 const ANSWER_LEAST: Duration = Duration::from_millis(250);
 
+/// An inner connection, what its other end says of itself, and how it was accepted by which local gateway.
+pub(crate) type Streamed = (Linked, Arrived, Accept, SocketAddr);
+
 /// All that opening needs, without the request it is for.
 pub(crate) struct Opening {
     key: LinkKey,
@@ -75,20 +78,27 @@ impl Opening {
             to: self.key.cluster.to_string(),
             source: std::io::Error::other(error),
         })?;
-        let path = worker.shared.notices.path(gateway, &self.key.cluster);
+        let way = worker.shared.notices.way(gateway, &self.key.cluster, &accept.tunnel);
         let vital = self.remotes.of(&self.key.cluster, &accept.endpoint_id);
-        Ok(Link::new(sender, accept, gateway, path, peer, vital))
+        Ok(Link::new(sender, accept, gateway, way, peer, vital))
     }
 
-    /// An inner connection of any kind through a local gateway.
-    pub(crate) async fn stream(
-        &self,
-        worker: &Rc<Worker>,
-        inner: Inner,
-    ) -> Result<(Linked, Arrived, Accept, SocketAddr), ConnectError> {
+    /// An inner connection of any kind through a local gateway; through another one when that is what fails.
+    pub(crate) async fn stream(&self, worker: &Rc<Worker>, inner: Inner) -> Result<Streamed, ConnectError> {
+        let gateway_to = |not| worker.shared.gateway_to(&self.key.cluster, not);
+        let first = gateway_to(None).ok_or(ConnectError::NoGateway)?;
+        match self.through(worker, first, inner).await {
+            Err(failed) if failed.is_of_gateway() => match gateway_to(Some(first)) {
+                Some(second) => self.through(worker, second, inner).await,
+                None => Err(failed),
+            },
+            streamed => streamed,
+        }
+    }
+
+    async fn through(&self, worker: &Rc<Worker>, gateway: SocketAddr, inner: Inner) -> Result<Streamed, ConnectError> {
         let shared = &worker.shared;
-        let gateway = shared.gateway_to(&self.key.cluster).ok_or(ConnectError::NoGateway)?;
-        let rtt = shared.notices.path(gateway, &self.key.cluster).borrow().rtt;
+        let rtt = shared.notices.rtt(gateway, &self.key.cluster);
         let answer_within = ANSWER_LEAST.max(rtt * 3);
         let mut header = self.header.clone();
         header.avoid.extend(self.remotes.ejected(&self.key.cluster));

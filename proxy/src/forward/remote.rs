@@ -1,18 +1,20 @@
 //! To another cluster, over a link.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::Request;
 use isthmus_core::{ladder::Tier, name::ClusterName, retry::Fault};
-use isthmus_wire::tunnel::Reason;
-use tokio::sync::watch;
+use isthmus_wire::tunnel::{Accept, Reason};
 
 use super::{Hop, Opening, Outcome, Target, Tried, failed::Failed, http2};
 use crate::{
     body::Body,
     connect::ConnectError,
-    notices::Path,
-    pool::link::{Link, LinkKey, MOST},
+    pool::link::{Ask, Link, LinkKey, MOST},
     worker::Worker,
 };
 
@@ -64,18 +66,23 @@ async fn over_link(
     let using = link.enter();
     let asked = target.steps.are_kept().then(Instant::now);
     http2::to_absolute_form(&mut request, target);
-    let mut path = link.path.clone();
+    let mut way = link.way.clone();
     let sending = link.sender.borrow_mut().try_send_request(request);
     let sent = tokio::select! {
         answered = target.in_time(sending) => answered.and_then(|answered| match answered {
             Ok(answer) => Ok((answer.map(Body::Incoming), Rc::clone(&link.peer))),
             Err(mut error) => Err(Failed::unanswered(error.take_message(), error.error())),
         }),
-        () = gone(&mut path), if safe => {
-            worker.links.drop_path(link.gateway, cluster);
-            Err(Failed::path_lost(format!("the path to {cluster} was lost while an answer was due")))
-        }
+        () = way.lost(), if safe => Err(lost(cluster, &link)),
     };
+    let sent = match sent {
+        Err(broken) if broken.sent && !broken.path_lost => Err(cause(broken, cluster, &link).await),
+        sent => sent,
+    };
+    if sent.as_ref().is_err_and(|failed| failed.path_lost) {
+        tried.lost.push(link.accept.gateway.clone());
+        worker.links.look();
+    }
     target.steps.add(|| {
         let hop = endpoint_hop(&link).took(asked.unwrap_or(began));
         hop.ended(sent.as_ref().err().map(|failed| failed.detail.as_str()))
@@ -98,7 +105,7 @@ fn fault(error: &ConnectError) -> Fault {
 
 fn gateway_hop(cluster: &ClusterName, link: &Link) -> Hop {
     let accept = &link.accept;
-    let rtt = std::time::Duration::from_micros(accept.rtt_us);
+    let rtt = Duration::from_micros(accept.rtt_us);
     Hop::new(
         "gateway",
         format!("{} → {}", accept.local_gateway, accept.gateway),
@@ -112,11 +119,24 @@ fn endpoint_hop(link: &Link) -> Hop {
     Hop::new("endpoint", link.accept.endpoint_id.clone(), format!("in {}", link.accept.zone)).by(&party.principal)
 }
 
-/// Returns when the path takes no more streams.
-async fn gone(path: &mut watch::Receiver<Path>) {
-    if path.wait_for(|path| !path.usable).await.is_err() {
-        std::future::pending::<()>().await;
+/// What breaks because a gateway died is told so by the notices, at the same moment or a little later.
+const SAID_SOON: Duration = Duration::from_millis(50);
+
+/// Why a connection broke: with all others over its gateway or tunnel, or for its own sake.
+async fn cause(broken: Failed, cluster: &ClusterName, link: &Link) -> Failed {
+    if broken.fault != Fault::UpstreamConnectionTermination {
+        return broken;
     }
+    let mut way = link.way.clone();
+    match tokio::time::timeout(SAID_SOON, way.lost()).await {
+        Ok(()) => lost(cluster, link),
+        Err(_) => broken,
+    }
+}
+
+fn lost(cluster: &ClusterName, link: &Link) -> Failed {
+    let Accept { local_gateway, gateway, .. } = &link.accept;
+    Failed::path_lost(format!("the way to {cluster} by {local_gateway} and {gateway} was lost while an answer was due"))
 }
 
 /// A link for a request: an idle one, or one that is opened for it; another one in the background when that is due.
@@ -129,7 +149,17 @@ async fn link(
 ) -> Result<Rc<Link>, ConnectError> {
     let most = (MOST / worker.shared.config.workers.max(1)).max(1);
     loop {
-        let choice = worker.links.choose(key, tier.usable, most, &tried.remote, fastrand::u64(..));
+        let choice = worker.links.choose(
+            key,
+            &Ask {
+                usable: tier.usable,
+                most,
+                tried: &tried.remote,
+                lost: &tried.lost,
+                has_way: &|| worker.shared.has_way(&key.cluster),
+                random: fastrand::u64(..),
+            },
+        );
         match (choice.link, choice.open) {
             (Some(link), None) => return Ok(link),
             (Some(link), Some(avoid)) => {

@@ -2,6 +2,9 @@
 //! 32; only then do requests share. The remote gateway picks the endpoint of each connection; so that every endpoint
 //! gets its part, connections are opened until as many endpoints are covered as there are, and requests are balanced
 //! over the endpoints, not over the connections.
+//!
+//! Connections over a gateway that drains, this cluster's or the other's, take requests only until the first one beside
+//! them is open: nothing has to wait for a handover.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,12 +21,12 @@ use isthmus_core::{
     name::{ClusterName, ServiceName},
 };
 use isthmus_wire::tunnel::Accept;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::Peer;
 use crate::{
     body::Body,
-    notices::Path,
+    notices::{Leaving, State, Way},
     snapshot::{Vital, now},
 };
 
@@ -53,13 +56,15 @@ pub(crate) struct Link {
     pub(crate) sender: RefCell<SendRequest<Body>>,
     pub(crate) accept: Accept,
     pub(crate) gateway: SocketAddr,
-    /// How the path stands that it leads over.
-    pub(crate) path: watch::Receiver<Path>,
+    /// What it leads over.
+    pub(crate) way: Way,
     pub(crate) peer: Rc<Peer>,
     /// What is known of the endpoint it leads to.
     pub(crate) vital: Arc<Vital>,
     open: Cell<u32>,
     until: Duration,
+    /// The worst that was heard of its way; what was lost is not taken again when its way is back.
+    heard: Cell<State>,
 }
 
 /// Counts a request on a link until it is dropped.
@@ -76,13 +81,13 @@ impl Link {
         sender: SendRequest<Body>,
         accept: Accept,
         gateway: SocketAddr,
-        path: watch::Receiver<Path>,
+        way: Way,
         peer: Peer,
         vital: Arc<Vital>,
     ) -> Rc<Self> {
         let until = now() + LIFE.mul_f64(0.8 + 0.2 * fastrand::f64());
-        let (sender, open) = (RefCell::new(sender), Cell::new(0));
-        Rc::new(Self { sender, accept, gateway, path, peer: Rc::new(peer), vital, open, until })
+        let (sender, open, heard) = (RefCell::new(sender), Cell::new(0), Cell::new(way.state()));
+        Rc::new(Self { sender, accept, gateway, way, peer: Rc::new(peer), vital, open, until, heard })
     }
 
     pub(crate) fn enter(self: &Rc<Self>) -> Using {
@@ -91,7 +96,15 @@ impl Link {
     }
 
     fn is_alive(&self) -> bool {
-        now() < self.until && !self.sender.borrow().is_closed()
+        now() < self.until && !self.sender.borrow().is_closed() && self.heard.get() != State::Lost
+    }
+
+    fn hear(&self, state: State) {
+        self.heard.set(self.heard.get().max(state));
+    }
+
+    fn is_lasting(&self) -> bool {
+        self.heard.get() == State::Up
     }
 }
 
@@ -104,6 +117,22 @@ pub(crate) struct Bundle {
     ended: Rc<Notify>,
     /// When an opening last failed, and why.
     failed: Option<(Duration, String)>,
+}
+
+/// What a request asks for.
+pub(crate) struct Ask<'a> {
+    /// Usable endpoints of the place.
+    pub(crate) usable: u32,
+    /// Connections that are this worker's part.
+    pub(crate) most: usize,
+    /// Endpoints that it was tried at already: taken only when there is no other.
+    pub(crate) tried: &'a [Arc<Vital>],
+    /// Remote gateways that it was lost with: the same.
+    pub(crate) lost: &'a [String],
+    /// Whether a new connection has a way to lead over; asked only when those there are go away.
+    pub(crate) has_way: &'a dyn Fn() -> bool,
+    /// Chance.
+    pub(crate) random: u64,
 }
 
 /// What to do for a request.
@@ -119,13 +148,12 @@ pub(crate) struct Choice {
 pub(crate) struct Links(RefCell<HashMap<LinkKey, Bundle>>);
 
 impl Links {
-    /// Chooses for a request to a place with `usable` endpoints; `most` connections are this worker's part.
-    /// Endpoints that were `tried` already are taken only when there is no other.
-    pub(crate) fn choose(&self, key: &LinkKey, usable: u32, most: usize, tried: &[Arc<Vital>], random: u64) -> Choice {
+    /// Chooses for a request.
+    pub(crate) fn choose(&self, key: &LinkKey, ask: &Ask<'_>) -> Choice {
         let mut all = self.0.borrow_mut();
         let bundle = all.entry(key.clone()).or_default();
         bundle.links.retain(|link| link.is_alive());
-        bundle.choose(usable as usize, most, tried, random)
+        bundle.choose(ask)
     }
 
     /// An opening announced by [`Choice::open`] ended.
@@ -155,38 +183,47 @@ impl Links {
         }
     }
 
-    /// A path was lost: what leads over it is used no more.
-    pub(crate) fn drop_path(&self, gateway: SocketAddr, cluster: &ClusterName) {
-        for (key, bundle) in self.0.borrow_mut().iter_mut() {
-            if key.cluster == *cluster {
-                bundle.links.retain(|link| link.gateway != gateway);
+    /// Something that connections lead over is lost or drains.
+    pub(crate) fn hear(&self, left: &Leaving) {
+        self.each(|key, link| {
+            if left.means(link.gateway, &key.cluster, &link.accept.tunnel) {
+                link.hear(left.state);
             }
+        });
+    }
+
+    /// Asks the ways of all connections how they stand: something was missed, or is known here before it was heard.
+    pub(crate) fn look(&self) {
+        self.each(|_, link| link.hear(link.way.state()));
+    }
+
+    /// Lets go of what is in this state or a worse one: each ends with its last request.
+    pub(crate) fn retire(&self, state: State) {
+        for bundle in self.0.borrow_mut().values_mut() {
+            bundle.links.retain(|link| link.heard.get() < state);
+        }
+    }
+
+    fn each(&self, tell: impl Fn(&LinkKey, &Link)) {
+        for (key, bundle) in self.0.borrow().iter() {
+            bundle.links.iter().for_each(|link| tell(key, link));
         }
     }
 }
 
 impl Bundle {
-    fn choose(&mut self, usable: usize, most: usize, tried: &[Arc<Vital>], random: u64) -> Choice {
-        let mut covered: Vec<&Arc<Vital>> = vec![];
-        for link in &self.links {
-            if !covered.iter().any(|one| Arc::ptr_eq(one, &link.vital)) {
-                covered.push(&link.vital);
-            }
+    fn choose(&mut self, ask: &Ask<'_>) -> Choice {
+        let lasts = self.links.iter().any(|link| link.is_lasting());
+        if lasts || !(ask.has_way)() {
+            self.links.retain(|link| link.is_lasting());
         }
-        let fit = |vital: &Arc<Vital>| !vital.is_ejected() && !tried.iter().any(|one| Arc::ptr_eq(one, vital));
-        let fitting: Vec<_> = covered.iter().copied().filter(|vital| fit(vital)).collect();
-        let candidates = if fitting.is_empty() { &covered } else { &fitting };
-        let open_at = |vital: &Arc<Vital>| -> u32 {
-            self.links.iter().filter(|link| Arc::ptr_eq(&link.vital, vital)).map(|link| link.open.get()).sum()
-        };
-        let load = |index: usize| Load { weight: 1, open: candidates.get(index).map_or(0, |vital| open_at(vital)) };
-        let chosen = balance::pick(candidates.len(), load, random).and_then(|index| candidates.get(index));
-        let of_chosen = self.links.iter().filter(|link| chosen.is_some_and(|vital| Arc::ptr_eq(&link.vital, vital)));
-        let link = of_chosen.min_by_key(|link| link.open.get()).cloned();
-        let uncovered = covered.len() + self.opening < usable.min(most);
-        let cold = self.links.len() + self.opening < WARM;
+        let link = self.least_used(ask);
+        // What goes away soon counts for nothing when it is decided whether to open another one.
+        let (held, covered) = if lasts { (self.links.len(), endpoints(&self.links)) } else { (0, vec![]) };
+        let uncovered = covered.len() + self.opening < (ask.usable as usize).min(ask.most);
+        let cold = held + self.opening < WARM;
         let busy = link.as_ref().is_none_or(|link| link.open.get() > 0) && self.opening == 0;
-        let room = self.links.len() + self.opening < most;
+        let room = held + self.opening < ask.most;
         let failed_lately = self.failed.as_ref().is_some_and(|(at, _)| now() < *at + AFTER_FAILURE);
         let wanted = (uncovered || cold || busy) && (link.is_none() || !failed_lately);
         let open = (wanted && room).then(|| {
@@ -197,4 +234,31 @@ impl Bundle {
         self.opening += usize::from(open.is_some());
         Choice { link, open }
     }
+
+    /// The connection for a request: requests are balanced over endpoints, and of one over its connections.
+    fn least_used(&self, ask: &Ask<'_>) -> Option<Rc<Link>> {
+        let safe: Vec<_> = self.links.iter().filter(|link| !ask.lost.contains(&link.accept.gateway)).cloned().collect();
+        let links = if safe.is_empty() { &self.links } else { &safe };
+        let covered = endpoints(links);
+        let fit = |vital: &Arc<Vital>| !vital.is_ejected() && !ask.tried.iter().any(|one| Arc::ptr_eq(one, vital));
+        let fitting: Vec<_> = covered.iter().filter(|vital| fit(vital)).cloned().collect();
+        let candidates = if fitting.is_empty() { &covered } else { &fitting };
+        let leads = |link: &Rc<Link>, vital: &Arc<Vital>| Arc::ptr_eq(&link.vital, vital);
+        let open_at =
+            |vital: &Arc<Vital>| links.iter().filter(|link| leads(link, vital)).map(|link| link.open.get()).sum();
+        let load = |index: usize| Load { weight: 1, open: candidates.get(index).map_or(0, open_at) };
+        let chosen = balance::pick(candidates.len(), load, ask.random).and_then(|index| candidates.get(index))?;
+        links.iter().filter(|link| leads(link, chosen)).min_by_key(|link| link.open.get()).cloned()
+    }
+}
+
+/// The endpoints that connections lead to, each once.
+fn endpoints(links: &[Rc<Link>]) -> Vec<Arc<Vital>> {
+    let mut all: Vec<Arc<Vital>> = vec![];
+    for link in links {
+        if !all.iter().any(|one| Arc::ptr_eq(one, &link.vital)) {
+            all.push(Arc::clone(&link.vital));
+        }
+    }
+    all
 }

@@ -63,7 +63,8 @@ async fn serve(mut tcp: TcpStream, kept: &Mutex<Vec<Header>>, far: &[(&'static s
     };
     if kind == Kind::Subscribe {
         for (cluster, _) in far {
-            let notice = Notice { cluster: (*cluster).into(), state: State::Up.into(), rtt_us: 900 };
+            let notice =
+                Notice { cluster: (*cluster).into(), state: State::Up.into(), rtt_us: 900, tunnel: String::new() };
             tcp.write_all(&frame::encode(Kind::Notice, &notice).ok()?).await.ok()?;
         }
         let _ = tcp.read(&mut [0; 64]).await;

@@ -48,8 +48,17 @@ pub fn plan(clusters: u8, first_number: u8) -> Result<Plan, InvalidName> {
 pub fn with_witness(mut plan: Plan) -> Result<Plan, InvalidName> {
     let number = plan.clusters.last().map_or(1, |last| last.number.saturating_add(1));
     let (name, region, zones) = (WITNESS.parse()?, WITNESS.to_owned(), vec![WITNESS.to_owned()]);
-    plan.clusters.push(ClusterPlan { name, number, region, zones, workloads: vec![] });
+    plan.clusters.push(ClusterPlan { name, number, region, zones, gateways: 0, workloads: vec![] });
     Ok(plan)
+}
+
+/// The plan with so many gateways a cluster.
+#[must_use]
+pub fn with_gateways(mut plan: Plan, gateways: u8) -> Plan {
+    for cluster in plan.clusters.iter_mut().filter(|cluster| !cluster.is_witness()) {
+        cluster.gateways = gateways;
+    }
+    plan
 }
 
 fn cluster(name: &str, index: usize, first_number: u8) -> Result<ClusterPlan, InvalidName> {
@@ -67,6 +76,7 @@ fn cluster(name: &str, index: usize, first_number: u8) -> Result<ClusterPlan, In
         number: first_number.saturating_add(u8::try_from(index).unwrap_or(u8::MAX)),
         region: name.to_owned(),
         zones: ZONES.iter().map(|zone| format!("{name}-{zone}")).collect(),
+        gateways: 1,
         workloads,
     })
 }
@@ -149,7 +159,7 @@ mod tests {
 
     #[test]
     fn no_two_processes_share_a_name_and_no_two_workloads_an_address() {
-        let plan = plan(MOST_CLUSTERS, 1).unwrap();
+        let plan = with_gateways(plan(MOST_CLUSTERS, 1).unwrap(), 2);
         let processes = plan.processes();
         let names = processes.iter().map(|p| (p.cluster.clone(), p.name.clone())).collect::<BTreeSet<_>>();
         assert_eq!(names.len(), processes.len());

@@ -79,10 +79,9 @@ impl Writer<'_> {
         })
     }
 
-    /// Control, member and gateway: named after the cluster, since their names are seen beyond it.
+    /// Control, member and gateways: named after the cluster, since their names are seen beyond it.
     fn own(&self, process: &Process) -> Value {
-        let name = format!("{}-{}", process.role.subcommand(), self.cluster.name);
-        self.common(process, &name, &self.cluster.locality(self.cluster.first_zone()))
+        self.common(process, &process.full_name(), &self.cluster.locality(self.cluster.first_zone()))
     }
 
     fn control_address(&self) -> SocketAddr {
@@ -93,25 +92,19 @@ impl Writer<'_> {
         SocketAddr::new(self.cluster.addresses().federation(), MEMBER_PORT)
     }
 
-    fn gateway_address(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.cluster.addresses().gateway(), port)
+    fn gateway_addresses(&self, port: u16) -> Vec<SocketAddr> {
+        self.cluster.gateways().map(|(_, address)| SocketAddr::new(address, port)).collect()
     }
 
     fn control(&self, process: &Process) -> Value {
-        let (gateways, advertised) = match self.cluster.is_witness() {
-            true => (vec![], vec![]),
-            false => {
-                (vec![self.gateway_address(LOCAL_GATEWAY_PORT)], vec![self.gateway_address(TUNNEL_PORT).to_string()])
-            }
-        };
         let dns_for = self.cluster.client().map(|client| self.cluster.address_of(client));
         let mut config = json!({
             "common": self.own(process),
             "config_dir": self.state.config(&self.cluster.name),
             "federation_key": self.state.federation_key(&self.cluster.name),
             "member": self.member_address(),
-            "gateways": gateways,
-            "advertise_gateways": advertised,
+            "gateways": self.gateway_addresses(LOCAL_GATEWAY_PORT),
+            "advertise_gateways": self.gateway_addresses(TUNNEL_PORT),
             "dns_for": dns_for,
             "zones": self.cluster.zones,
         });
@@ -125,13 +118,13 @@ impl Writer<'_> {
         let tuning = &self.plan.tuning;
         // A witness has no gateway to pass connections through.
         let reached = match self.cluster.is_witness() {
-            true => self.member_address(),
-            false => self.gateway_address(TUNNEL_PORT),
+            true => vec![self.member_address()],
+            false => self.gateway_addresses(TUNNEL_PORT),
         };
         json!({
             "common": self.own(process),
             "federation_key": self.state.federation_key(&self.cluster.name),
-            "advertise": [reached.to_string()],
+            "advertise": reached,
             "timing": {
                 "heartbeat_ms": tuning.heartbeat_ms,
                 "election_min_ms": tuning.election_ms.0,
@@ -141,11 +134,15 @@ impl Writer<'_> {
     }
 
     fn gateway(&self, process: &Process) -> Value {
-        json!({
+        let mut config = json!({
             "common": self.own(process),
             "control": self.control_address(),
             "member": self.member_address(),
-        })
+        });
+        if let (Some(seconds), Some(config)) = (self.plan.tuning.gateway_drain_seconds, config.as_object_mut()) {
+            config.insert("drain_deadline_seconds".into(), seconds.into());
+        }
+        config
     }
 
     fn proxy(&self, process: &Process, workload: &WorkloadPlan) -> Value {

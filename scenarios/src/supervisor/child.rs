@@ -5,7 +5,7 @@ use std::{
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -59,6 +59,7 @@ pub(super) async fn keep(spawn: Arc<Spawn>, slot: Arc<Slot>, events: broadcast::
         let begun = Instant::now();
         let reason = match spawn.spawn(&slot.process) {
             Ok(child) => match run(child, &slot, &mut wanted).await {
+                Some(_) if slot.restarting.swap(false, Ordering::AcqRel) => continue,
                 // Whoever is killed had no part in it: what it said last is no reason.
                 Some(exit) if exit == KILLED => exit,
                 Some(exit) => format!("{exit}{}", last_words(&spawn.log(&slot.process))),

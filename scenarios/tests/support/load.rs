@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -57,12 +57,30 @@ pub struct Load {
     pacer: JoinHandle<()>,
 }
 
+/// What is asked each time.
+#[derive(Clone)]
+struct Ask {
+    target: Target,
+    /// A GET without, a POST with.
+    body: Option<Bytes>,
+}
+
 impl Load {
+    /// GETs.
     pub fn start(target: Target) -> Self {
+        Self::begin(Ask { target, body: None })
+    }
+
+    /// POSTs with this body.
+    pub fn post(target: Target, body: &'static str) -> Self {
+        Self::begin(Ask { target, body: Some(Bytes::from_static(body.as_bytes())) })
+    }
+
+    fn begin(ask: Ask) -> Self {
         let begun = Instant::now();
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let samples = Arc::new(Mutex::new(Vec::new()));
-        let pacer = tokio::spawn(pace(target, begun, Arc::clone(&stop), Arc::clone(&samples)));
+        let pacer = tokio::spawn(pace(ask, begun, Arc::clone(&stop), Arc::clone(&samples)));
         Self { begun, stop, samples, pacer }
     }
 
@@ -84,27 +102,22 @@ impl Load {
     }
 }
 
-type Idle = Arc<Mutex<Vec<SendRequest<Empty<Bytes>>>>>;
+type Idle = Arc<Mutex<Vec<SendRequest<Full<Bytes>>>>>;
 
-async fn pace(
-    target: Target,
-    begun: Instant,
-    stop: Arc<std::sync::atomic::AtomicBool>,
-    samples: Arc<Mutex<Vec<Sample>>>,
-) {
+async fn pace(ask: Ask, begun: Instant, stop: Arc<std::sync::atomic::AtomicBool>, samples: Arc<Mutex<Vec<Sample>>>) {
     let idle: Idle = Idle::default();
-    let every = Duration::from_secs(1) / target.rate;
+    let every = Duration::from_secs(1) / ask.target.rate;
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let mut tasks = tokio::task::JoinSet::new();
     let mut due = Duration::ZERO;
     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
         tick.tick().await;
-        let (target, idle, samples) = (target.clone(), Arc::clone(&idle), Arc::clone(&samples));
+        let (ask, idle, samples) = (ask.clone(), Arc::clone(&idle), Arc::clone(&samples));
         let this = due;
         due += every;
         tasks.spawn(async move {
-            let mut sample = match tokio::time::timeout(Duration::from_secs(20), one(&target, &idle)).await {
+            let mut sample = match tokio::time::timeout(Duration::from_secs(20), one(&ask, &idle)).await {
                 Ok(Ok(sample)) => sample,
                 Ok(Err(error)) => failure(format!("{error:#}")),
                 Err(_) => failure("no answer within 20 s".into()),
@@ -129,13 +142,15 @@ fn failure(error: String) -> Sample {
     }
 }
 
-async fn one(target: &Target, idle: &Idle) -> anyhow::Result<Sample> {
+async fn one(Ask { target, body }: &Ask, idle: &Idle) -> anyhow::Result<Sample> {
     let kept = idle.lock().pop();
     let mut sender = match kept {
         Some(sender) if sender.is_ready() => sender,
         _ => connect(target.proxy).await?,
     };
-    let request = http::Request::get(&target.url).body(Empty::new())?;
+    let method = if body.is_some() { http::Method::POST } else { http::Method::GET };
+    let request = http::Request::builder().method(method).uri(&target.url);
+    let request = request.body(body.clone().map_or_else(Full::default, Full::new))?;
     let answer = sender.send_request(request).await?;
     let text =
         |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -148,7 +163,7 @@ async fn one(target: &Target, idle: &Idle) -> anyhow::Result<Sample> {
     Ok(Sample { cluster, workload, status, error, ..failure(String::new()) })
 }
 
-async fn connect(proxy: SocketAddr) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
+async fn connect(proxy: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(proxy).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -169,8 +184,9 @@ impl Client {
 
     pub async fn get(&self, url: &str) -> anyhow::Result<Sample> {
         let target = Target { proxy: self.proxy, url: url.into(), rate: 1 };
+        let ask = Ask { target, body: None };
         let begun = Instant::now();
-        let mut sample = tokio::time::timeout(Duration::from_secs(20), one(&target, &self.idle)).await??;
+        let mut sample = tokio::time::timeout(Duration::from_secs(20), one(&ask, &self.idle)).await??;
         sample.took = begun.elapsed();
         Ok(sample)
     }

@@ -93,14 +93,20 @@ impl Raised {
         SocketAddr::new(address, u16::try_from(found["ports"][0].as_u64().expect("a port")).expect("a port"))
     }
 
-    /// The metrics of a process: of `control`, `federation`, `gateway`, or a workload's sidecar.
+    /// The address of a gateway process.
+    pub fn gateway(&self, cluster: &str, process: &str) -> std::net::IpAddr {
+        let found = self.cluster(cluster).gateways().find(|(name, _)| name == process);
+        found.unwrap_or_else(|| panic!("{cluster} has no {process}")).1
+    }
+
+    /// The metrics of a process: of `control`, `federation`, `gateway`, `gateway-2`, or a workload's sidecar.
     pub async fn metrics(&self, cluster: &str, process: &str) -> String {
         let plan = self.cluster(cluster);
         let at = plan.addresses();
         let address = match process {
             "control" => at.control(),
             "federation" => at.federation(),
-            "gateway" => at.gateway(),
+            gateway if gateway.starts_with("gateway") => self.gateway(cluster, gateway),
             workload => plan.address_of(plan.workload(workload).unwrap_or_else(|| panic!("no {workload}"))),
         };
         let request = http::Request::get("/metrics").header("host", "x").body(Default::default()).expect("a request");
@@ -142,9 +148,25 @@ impl Raised {
         self.mesh.supervisor.kill(name, &only).await.expect("the processes are there to be killed");
     }
 
+    /// Lets a process drain and begin again; returns once it is ready.
+    pub async fn restart(&self, cluster: &str, process: &str) {
+        let name = &self.cluster(cluster).name;
+        self.mesh.restart(name, &[process.to_owned()]).await.expect("it drains and begins again");
+    }
+
     pub fn start(&self, cluster: &str, only: &[&str]) {
         let only: Vec<_> = only.iter().map(ToString::to_string).collect();
         self.mesh.supervisor.revive(&self.cluster(cluster).name, &only).expect("what was killed starts again");
+    }
+
+    /// Waits until a process runs and says that it is ready.
+    pub async fn wait_ready(&self, cluster: &str, process: &str) {
+        let name = &self.cluster(cluster).name;
+        eventually(&format!("{process} of {cluster} is ready"), Duration::from_secs(30), || async {
+            anyhow::ensure!(self.mesh.is_ready(name, process).await, "not yet");
+            Ok(())
+        })
+        .await;
     }
 
     /// Where a cluster's configuration files are.
