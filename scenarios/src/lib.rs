@@ -19,6 +19,7 @@
 //! | [`socket`] | how the commands reach a raised mesh |
 //! | [`status`] | what `status` says |
 //! | [`observe`] | looks at the running processes for it |
+//! | [`wan`] | the bad network between clusters in namespaces |
 
 pub mod admin;
 pub mod layout;
@@ -31,3 +32,4 @@ pub mod socket;
 pub mod state;
 pub mod status;
 pub mod supervisor;
+pub mod wan;
