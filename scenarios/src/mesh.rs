@@ -204,6 +204,7 @@ impl Mesh {
             answered_ms: progress.answered_ms,
             coming_up: progress.step.clone(),
             clusters,
+            network: self.network.as_ref().map(|network| network.links.rows()).unwrap_or_default(),
         }
     }
 }

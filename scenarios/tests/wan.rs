@@ -13,3 +13,6 @@ mod support;
 
 #[path = "wan/network.rs"]
 mod network;
+
+#[path = "wan/mesh.rs"]
+mod mesh;

@@ -54,6 +54,8 @@ pub struct Row {
     pub to: ClusterName,
     /// How it treats packets.
     pub settings: Settings,
+    /// It is not what it was when the network was raised.
+    pub changed: bool,
     /// What became of them.
     pub counts: Counts,
 }
@@ -207,7 +209,9 @@ impl Links {
         let name = |number: u8| self.ends.iter().find(|end| end.number == number).map(|end| end.name.clone());
         let cells = self.cells.lock();
         let row = |(&(from, to), cell): (&(u8, u8), &Cell)| {
-            Some(Row { from: name(from)?, to: name(to)?, settings: *cell.link.settings(), counts: cell.counts })
+            let settings = *cell.link.settings();
+            let changed = settings != cell.raised;
+            Some(Row { from: name(from)?, to: name(to)?, settings, changed, counts: cell.counts })
         };
         cells.iter().filter_map(row).collect()
     }

@@ -1,6 +1,6 @@
 //! What one direction of a link is like, and changes to it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -167,6 +167,44 @@ impl Settings {
     }
 }
 
+/// What differs from a network without faults, the delay first.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = vec![format!("{} ms", ms(self.delay_us))];
+        let mut say = |is: bool, text: String| parts.extend(is.then_some(text));
+        say(self.jitter_us > 0, format!("± {} ms", ms(self.jitter_us)));
+        say(self.loss > 0.0, format!("{} % lost", percent(self.loss)));
+        say(self.loss > 0.0 && self.burst > 0.0, format!("in bursts of {}", self.burst));
+        say(self.rate > 0, format!("{}, queue {} kB", bits(self.rate), self.queue_bytes().div_ceil(1000)));
+        say(self.reorder > 0.0, format!("{} % overtaken", percent(self.reorder)));
+        say(self.mtu > 0, format!("MTU {}", self.mtu));
+        match self.udp {
+            Udp::Open => {}
+            Udp::Blocked => say(true, "UDP blocked".into()),
+            Udp::Throttled(rate) => say(true, format!("UDP at most {}", bits(rate))),
+        }
+        say(self.cut, "CUT".into());
+        f.write_str(&parts.join(", "))
+    }
+}
+
+fn ms(us: u64) -> f64 {
+    us as f64 / 1000.0
+}
+
+/// A share as a number that a person reads: no more digits than a float of it has meaning.
+fn percent(share: f64) -> f64 {
+    (share * 1e6).round() / 1e4
+}
+
+fn bits(rate: u64) -> String {
+    match rate {
+        0..1_000_000 => format!("{} kbit/s", rate as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{} Mbit/s", rate as f64 / 1e6),
+        _ => format!("{} Gbit/s", rate as f64 / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,5 +236,25 @@ mod tests {
         assert_eq!(link.queue_bytes(), 62_500);
         assert_eq!(Settings { delay_us: 0, ..link }.queue_bytes(), SMALLEST_QUEUE);
         assert_eq!(Settings { queue: 3, ..link }.queue_bytes(), 3);
+    }
+
+    #[test]
+    fn settings_read_as_what_is_wrong_with_the_link() {
+        assert_eq!(Settings::default().to_string(), "0 ms");
+        let bad = Settings {
+            delay_us: 12_500,
+            jitter_us: 2_000,
+            loss: 0.02,
+            burst: 3.0,
+            rate: 10_000_000,
+            queue: 64_000,
+            reorder: 0.005,
+            mtu: 1280,
+            cut: true,
+            udp: Udp::Throttled(500_000),
+        };
+        let said = "12.5 ms, ± 2 ms, 2 % lost, in bursts of 3, 10 Mbit/s, queue 64 kB, 0.5 % overtaken, MTU 1280, \
+                    UDP at most 500 kbit/s, CUT";
+        assert_eq!(bad.to_string(), said);
     }
 }
