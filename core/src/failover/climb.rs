@@ -68,6 +68,12 @@ impl Climb {
         Self { progress: (share > 0.0).then(|| progress_of(share)), used: true, at: None }
     }
 
+    /// Whether nothing was ever given.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        !self.used
+    }
+
     /// Goes on to `now`: at once down to `most`, up along a ramp of this length, and not at all unless it `may_rise`.
     pub fn advance(&mut self, now: Duration, most: f64, ramp: Duration, may_rise: bool) -> f64 {
         let before = self.at.replace(now).unwrap_or(now);

@@ -151,7 +151,8 @@ impl Course {
         let path = self.path.of(now, path, after.saturating_sub(super::STABLE));
         let trouble = self.trouble.of(now, health.min(requests).min(sight.verbs.0), after);
         // Trouble of a while ago still bounds how far it may rise, trouble of now what it has.
-        let most = limit.min(path.min(trouble).max(self.share));
+        let calm = path.min(trouble);
+        let most = if self.climb.is_new() { limit } else { limit.min(calm.max(self.share)) };
         let risen = self.climb.advance(now, most, ramp, !matches!(verdict, Verdict::Hold(_)));
         self.share = (risen * 1000.0).round() / 1000.0;
         let cause = self.cause(member, policy, sight, &verdict, health);

@@ -51,6 +51,13 @@ impl Story {
 }
 
 #[test]
+fn what_was_never_used_is_used_wholly_as_soon_as_it_can_serve() {
+    let mut story = Story { steering: Steering::default(), ..Story::new() };
+    assert_eq!(story.run(3, (0, false, 1.0)).share, 0.0);
+    assert!((story.run(1, (4, false, 1.0)).share - 1.0).abs() < 1e-9, "it was in no trouble");
+}
+
+#[test]
 fn a_cluster_that_was_left_returns_along_the_ramp_at_once_when_the_judge_lets_it() {
     let mut story = Story::new();
     let left = story.run(1, (4, true, 1.0));
