@@ -57,15 +57,11 @@ pub fn details() -> ServiceName {
 pub struct Cluster {
     pub name: ClusterName,
     pub ca: Ca,
-<<<<<<< HEAD
     pub at: ClusterAddresses,
-=======
-    pub at: LoopbackCluster,
     /// What its sidecars tell control.
     pub heard: Heard,
     control: SocketAddr,
     gateway: SocketAddr,
->>>>>>> px
     dir: TempDir,
     drain: Drain,
 }
@@ -74,14 +70,10 @@ impl Cluster {
     pub fn new(name: &str, number: u8) -> Self {
         let (dir, name) = (tempfile::tempdir().unwrap(), name.parse().unwrap());
         let ca = Ca::open_or_create(&dir.path().join("ca"), &mesh(), &name, Settings::default()).unwrap();
-<<<<<<< HEAD
-        let cluster = Self { name, ca, at: ClusterAddresses::new(Form::Loopback, number), dir, drain: Drain::new() };
-=======
-        let at = LoopbackCluster::new(number);
+        let at = ClusterAddresses::new(Form::Loopback, number);
         let listener = listen::tcp(SocketAddr::new(at.control(), 0)).unwrap();
         let (control, gateway) = (listener.local_addr().unwrap(), SocketAddr::new(at.gateway(), 15444));
         let cluster = Self { name, ca, at, heard: Heard::default(), control, gateway, dir, drain: Drain::new() };
->>>>>>> px
         let control = system_identity(cluster.ca.trust_domain(), "control").unwrap();
         let identity = cluster.ca.local_identity(&control, cluster.drain.clone()).unwrap();
         let config = tls::server_config(&identity, Accept::Any, &[grpc::ALPN], ClientAuth::Optional);
