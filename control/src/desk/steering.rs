@@ -116,7 +116,7 @@ impl Desk {
         Ok(done)
     }
 
-    /// Whether this cluster may do it at all, and whom it means is there.
+    /// Whether what it is about is there. Whom it binds is told: it always binds the cluster that it is done in.
     fn may(&self, deed: &Deed) -> Result<(), String> {
         let own = &self.setting.cluster;
         let world = self.world.clone().unwrap_or_default();
@@ -129,14 +129,6 @@ impl Desk {
             && !self.compiled.orders.contains_key(service)
         {
             return Err(format!("{own} knows no service {service}; `isthmus services` lists those it knows"));
-        }
-        let binds_other = |other: &ClusterName| verb::binds(deed, own, &world.bound_by(other));
-        if cluster != own && !world.members.keys().any(binds_other) {
-            return Err(format!(
-                "{own} operates no other cluster, so a {deed} from here would bind nobody else; do it at an operator of \
-                 the mesh ({}) or at {cluster} itself, with --at",
-                world.operators.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            ));
         }
         Ok(())
     }
