@@ -21,6 +21,7 @@ use isthmus_core::{
 
 use crate::{
     body::Body,
+    passage::Trying,
     pool::Peer,
     snapshot::{Rungs, View, Vital, now},
     worker::Worker,
@@ -184,6 +185,15 @@ async fn exchange(
     }
 }
 
+/// What a try showed of a cluster.
+fn count(trying: Trying<'_>, exchanged: &Result<Outcome, Failed>) {
+    match exchanged {
+        Err(failed) if failed.says_nothing() => trying.void(),
+        Err(_) => trying.ended(true),
+        Ok(outcome) => trying.ended(outcome.is_error()),
+    }
+}
+
 /// Why an answer to a safe request is not the last word: the service is unavailable, or it is not the application's
 /// answer but its sidecar's, and trying elsewhere is right.
 fn worth_another(answer: &Response<Body>) -> Option<&str> {
@@ -229,11 +239,7 @@ impl Walk {
             let request = self.request.take()?;
             self.tries += 1;
             let exchanged = exchange(worker, target, tier, &mut tried, request, self.replay.is_some()).await;
-            match &exchanged {
-                Err(failed) if failed.says_nothing() => trying.void(),
-                Err(_) => trying.ended(true),
-                Ok(outcome) => trying.ended(outcome.is_error()),
-            }
+            count(trying, &exchanged);
             match exchanged {
                 Ok(outcome) => match self.another(target, &outcome) {
                     None => return Some(outcome),

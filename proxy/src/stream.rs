@@ -78,11 +78,9 @@ pub(crate) async fn open(worker: &Rc<Worker>, target: &Target<'_>, inner: Inner)
             Err(detail) => last = Some(detail),
         }
     }
-    if let Some(detail) = held_back.told(&target.view.service.name, last.as_deref()) {
-        return Err((Fault::UpstreamOverflow, detail));
-    }
-    let detail = last.unwrap_or_else(|| "no endpoint could be tried".into());
-    Err((Fault::UpstreamConnectionFailure, detail))
+    let limited = held_back.told(&target.view.service.name, last.as_deref());
+    let failed = || (Fault::UpstreamConnectionFailure, last.unwrap_or_else(|| "no endpoint could be tried".into()));
+    Err(limited.map_or_else(failed, |detail| (Fault::UpstreamOverflow, detail)))
 }
 
 async fn local(worker: &Rc<Worker>, target: &Target<'_>, endpoints: &[usize], inner: Inner) -> Result<Opened, String> {

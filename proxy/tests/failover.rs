@@ -29,6 +29,8 @@ use tokio::{
 const URL: &str = "http://details.bookinfo.svc.clusterset.local:9080/x";
 const FAILS: &str = "http://details.bookinfo.svc.clusterset.local:9080/fail";
 const DETAILS: &str = "bookinfo/details";
+/// More than a limit lets through in the time that a test may take.
+const MANY: u32 = 20_000;
 
 /// Two clusters that offer `details`, each with one endpoint named after it, and one that calls it through its gateway.
 struct Ground {
@@ -157,11 +159,13 @@ async fn what_is_beyond_a_limit_is_refused_at_once_with_the_reason_and_counted()
     let client = ground.client(vec![tier(&ground.west, 1.0, Some(20.0)), tier(&ground.north, 0.0, None)]);
     let explicit = client.port(15080);
     eventually("a first answer", || http::ok(explicit, URL)).await;
-    let (began, mut answered, mut refused) = (Instant::now(), 0, 0);
+    let (began, mut answered, mut refused) = (Instant::now(), 0u32, 0u64);
     while answered < 20 || refused < 20 {
         let (status, body) = http::get(explicit, URL).await.unwrap();
         if status.contains(" 200") {
+            assert_eq!(body, "west-1");
             answered += 1;
+            assert!(answered < MANY, "nothing is refused");
             continue;
         }
         refused += 1;
@@ -193,6 +197,7 @@ async fn what_is_beyond_a_limit_goes_to_the_next_place_that_may_take_it() {
             "west-1" => west += 1,
             _ => north += 1,
         }
+        assert!(west + north < MANY, "{west} in west, {north} in north");
     }
     let most = 10.0 * began.elapsed().as_secs_f64() * 1.1 + 1.0;
     assert!(f64::from(west) <= most, "{west} in west, and {most:.1} would be a tenth beyond the limit");
@@ -211,7 +216,12 @@ async fn a_connection_of_opaque_bytes_takes_one_of_a_limit() {
     eventually("a first answer", || async { connection().await?.then_some(()).ok_or_else(|| "refused".into()) }).await;
     let (began, mut answered, mut refused) = (Instant::now(), 0, 0);
     while answered < 5 || refused < 10 {
-        if connection().await.unwrap() { answered += 1 } else { refused += 1 }
+        if connection().await.unwrap() {
+            answered += 1
+        } else {
+            refused += 1
+        }
+        assert!(answered + refused < MANY, "{answered} were carried, {refused} refused");
     }
     let most = 10.0 * began.elapsed().as_secs_f64() * 1.1 + 1.0;
     assert!(f64::from(answered) <= most, "{answered} were carried, and {most:.1} would be a tenth beyond the limit");
