@@ -13,7 +13,7 @@
 mod held;
 mod support;
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use held::{Held, Stream, Streams};
 use isthmus_scenarios::plan::bookinfo;
@@ -99,11 +99,12 @@ impl Traffic {
 }
 
 impl Came {
-    /// How long after `since` a GET was last late.
-    fn disturbed(&self, since: Duration) -> Duration {
+    /// How long after it began a GET that was due during `story` was last late.
+    fn disturbed(&self, story: &Range<Duration>) -> Duration {
         let late = Duration::from_millis(100) + self.stall;
-        let ends = self.gets.iter().filter(|one| one.due + one.took > since && one.took > late);
-        ends.map(|one| (one.due + one.took).saturating_sub(since)).max().unwrap_or_default()
+        let due = |one: &&Sample| one.due + one.took > story.start && one.due < story.end && one.took > late;
+        let ends = self.gets.iter().filter(due).map(|one| one.due + one.took);
+        ends.map(|end| end.saturating_sub(story.start)).max().unwrap_or_default()
     }
 
     fn broken(&self) -> Vec<&Stream> {
@@ -114,7 +115,7 @@ impl Came {
         self.streams.iter().filter_map(|(_, took)| took.as_ref().ok()).max().copied().unwrap_or_default()
     }
 
-    fn tell(&self, story: &str, since: Duration) {
+    fn tell(&self, story: &str, during: &Range<Duration>) {
         let failed = |samples: &[Sample]| samples.iter().filter(|sample| sample.failed()).count();
         println!(
             "{story}: {} GETs, {} failed, slowest {:?}, disturbed for {:?}; {} POSTs, {} failed, slowest {:?}; {} new \
@@ -122,7 +123,7 @@ impl Came {
             self.gets.len(),
             failed(&self.gets),
             slowest(&self.gets),
-            self.disturbed(since),
+            self.disturbed(during),
             self.posts.len(),
             failed(&self.posts),
             slowest(&self.posts),
@@ -153,11 +154,12 @@ async fn one_dies(mesh: &Raised, cluster: &str, side: &str) {
     let since = traffic.gets.now();
     mesh.kill(cluster, &["gateway-2"]).await;
     traffic.until_it_ran(6).await;
+    let during = since..traffic.gets.now();
     mesh.start(cluster, &["gateway-2"]);
     mesh.wait_ready(cluster, "gateway-2").await;
     both_are_used(mesh, cluster).await;
     let came = traffic.finish().await;
-    came.tell(&story, since);
+    came.tell(&story, &during);
     came.assert_unharmed(&story);
 }
 
@@ -167,11 +169,12 @@ async fn one_is_restarted(mesh: &Raised, cluster: &str, side: &str) {
     let traffic = Traffic::start(mesh).await;
     let (since, asked, before) = (traffic.gets.now(), held.now(), closed(mesh, other(cluster)).await);
     mesh.restart(cluster, "gateway-2").await;
+    let during = since..traffic.gets.now();
     let (took, after) = (held.now() - asked, closed(mesh, other(cluster)).await);
     both_are_used(mesh, cluster).await;
     traffic.until_it_ran(2).await;
     let (came, ended) = (traffic.finish().await, held.finish().await);
-    came.tell(&story, since);
+    came.tell(&story, &during);
     let times: Vec<_> = ended.closed.iter().map(|(_, at)| at.saturating_sub(asked)).collect();
     println!(
         "{story}: back after {took:?}; {} held lived on, {} were closed after {:?} to {:?}, {} counted by peers",
@@ -199,10 +202,10 @@ async fn one_is_restarted_with_nothing_held(mesh: &Raised, cluster: &str, side: 
     let (since, before) = (traffic.gets.now(), closed(mesh, other(cluster)).await);
     let asked = std::time::Instant::now();
     mesh.restart(cluster, "gateway-2").await;
-    let took = asked.elapsed();
+    let (took, during) = (asked.elapsed(), since..traffic.gets.now());
     both_are_used(mesh, cluster).await;
     let came = traffic.finish().await;
-    came.tell(&story, since);
+    came.tell(&story, &during);
     println!("{story}: back after {took:?}");
     came.assert_unharmed(&story);
     no_failure(&story, "POSTs", &came.posts);

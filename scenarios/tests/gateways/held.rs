@@ -48,9 +48,11 @@ impl Held {
         let stop = Arc::new(AtomicBool::new(false));
         let mut all = Vec::new();
         for _ in 0..of_each {
-            let (tcp, socket) = tokio::join!(tcp(proxy), websocket(proxy));
-            let (tcp, socket) = (tcp.expect("a TCP connection opens"), socket.expect("a WebSocket opens"));
+            let tcp = tcp(proxy).await.expect("a TCP connection opens");
             all.push(("tcp", tokio::spawn(hold(tcp, Arc::clone(&stop)))));
+        }
+        for _ in 0..of_each {
+            let socket = websocket(proxy).await.expect("a WebSocket opens");
             all.push(("websocket", tokio::spawn(hold(socket, Arc::clone(&stop)))));
         }
         Self { began: Instant::now(), stop, all }
