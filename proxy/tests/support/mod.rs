@@ -54,6 +54,7 @@ pub struct Cluster {
     pub name: ClusterName,
     pub ca: Ca,
     pub at: LoopbackCluster,
+    control: SocketAddr,
     dir: TempDir,
     drain: Drain,
 }
@@ -62,18 +63,20 @@ impl Cluster {
     pub fn new(name: &str, number: u8) -> Self {
         let (dir, name) = (tempfile::tempdir().unwrap(), name.parse().unwrap());
         let ca = Ca::open_or_create(&dir.path().join("ca"), &mesh(), &name, Settings::default()).unwrap();
-        let cluster = Self { name, ca, at: LoopbackCluster::new(number), dir, drain: Drain::new() };
+        let at = LoopbackCluster::new(number);
+        let listener = listen::tcp(SocketAddr::new(at.control(), 0)).unwrap();
+        let control = listener.local_addr().unwrap();
+        let cluster = Self { name, ca, at, control, dir, drain: Drain::new() };
         let control = system_identity(cluster.ca.trust_domain(), "control").unwrap();
         let identity = cluster.ca.local_identity(&control, cluster.drain.clone()).unwrap();
         let config = tls::server_config(&identity, Accept::Any, &[grpc::ALPN], ClientAuth::Optional);
         let routes = tonic::service::Routes::new(isthmus_ca::service(cluster.ca.clone()));
-        let listener = listen::tcp(cluster.control()).unwrap();
         tokio::spawn(grpc::serve(listener, config, routes, cluster.drain.clone()));
         cluster
     }
 
     pub fn control(&self) -> SocketAddr {
-        SocketAddr::new(self.at.control(), 15012)
+        self.control
     }
 
     pub fn gateway(&self) -> SocketAddr {
@@ -142,19 +145,21 @@ impl Drop for Cluster {
 pub struct Sidecar {
     pub address: IpAddr,
     pub config: Config,
+    pub drain: Drain,
+    pub task: tokio::task::JoinHandle<()>,
     trigger: DrainTrigger,
 }
 
 impl Sidecar {
     pub fn start(config: Config) -> Self {
         let (trigger, drain) = Drain::pair();
-        let (address, running) = (config.common.address, config.clone());
-        tokio::spawn(async move {
-            if let Err(error) = isthmus_proxy::serve(running, drain).await {
+        let (address, running, drained) = (config.common.address, config.clone(), drain.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = isthmus_proxy::serve(running, drained).await {
                 eprintln!("a sidecar ended: {error}");
             }
         });
-        Self { address, config, trigger }
+        Self { address, config, drain, task, trigger }
     }
 
     pub fn port(&self, port: u16) -> SocketAddr {
@@ -218,6 +223,16 @@ pub fn picture(
     all.push(Resource::Service(service));
     all.push(Resource::Endpoints(Endpoints { service: details(), local, remote }));
     all
+}
+
+/// The picture with these gateways of the own cluster.
+pub fn by_gateways(mut picture: Vec<Resource>, gateways: &[SocketAddr]) -> Vec<Resource> {
+    for resource in &mut picture {
+        if let Resource::Mesh(mesh) = resource {
+            mesh.gateways = gateways.to_vec();
+        }
+    }
+    picture
 }
 
 /// A group of `cluster` whose members answer as this service account.
