@@ -31,6 +31,8 @@ const FEW: u32 = if cfg!(debug_assertions) { 20 } else { 50 };
 const SLOWER: u32 = if cfg!(debug_assertions) { 3 } else { 1 };
 /// New streams are elsewhere within so long, beyond what the control suffered.
 const ELSEWHERE: Duration = Duration::from_millis(500 * SLOWER as u64);
+/// DESIGN.md decision 26.
+const ANSWER: Duration = Duration::from_millis(250);
 /// What the slowest request may take, beyond what the control suffered.
 const LIMIT: Duration = Duration::from_secs(SLOWER as u64);
 /// What is held open lives so long at a gateway that drains.
@@ -48,7 +50,7 @@ async fn one_of_two_gateways_dies_or_is_restarted_and_no_request_is_lost() {
     for (cluster, side) in [("us-east", "the other side"), ("us-west", "the own side")] {
         one_dies(&mesh, cluster, side).await;
         one_is_restarted(&mesh, cluster, side).await;
-        one_is_restarted_with_nothing_held(&mesh, cluster, side).await;
+        both_are_restarted(&mesh, cluster, side).await;
     }
 }
 
@@ -138,7 +140,9 @@ impl Came {
     fn assert_unharmed(&self, story: &str) {
         no_failure(story, "GETs", &self.gets);
         assert!(slowest(&self.gets) < LIMIT + self.stall, "{story}: slowest {:?}", slowest(&self.gets));
-        assert!(self.broken().is_empty(), "{story}: new streams broke: {:?}", self.broken());
+        // A stream has so long to be answered: a machine that stalls for longer breaks it, whatever gateways do.
+        let excused = self.stall > ANSWER;
+        assert!(excused || self.broken().is_empty(), "{story}: new streams broke: {:?}", self.broken());
         assert!(self.slowest_stream() < ELSEWHERE + self.stall, "{story}: slowest {:?}", self.slowest_stream());
     }
 }
@@ -153,13 +157,16 @@ async fn one_dies(mesh: &Raised, cluster: &str, side: &str) {
     let traffic = Traffic::start(mesh).await;
     let since = traffic.gets.now();
     mesh.kill(cluster, &["gateway-2"]).await;
+    let killed = traffic.streams.now();
     traffic.until_it_ran(6).await;
     let during = since..traffic.gets.now();
     mesh.start(cluster, &["gateway-2"]);
     mesh.wait_ready(cluster, "gateway-2").await;
     both_are_used(mesh, cluster).await;
-    let came = traffic.finish().await;
+    let mut came = traffic.finish().await;
     came.tell(&story, &during);
+    // What was open when it died is lost with it; only what came later is new.
+    came.streams.retain(|(due, took)| *due >= killed || took.is_ok());
     came.assert_unharmed(&story);
 }
 
@@ -168,7 +175,7 @@ async fn one_is_restarted(mesh: &Raised, cluster: &str, side: &str) {
     let held = Held::open(mesh.curl("us-west"), HELD).await;
     let traffic = Traffic::start(mesh).await;
     let (since, asked, before) = (traffic.gets.now(), held.now(), closed(mesh, other(cluster)).await);
-    mesh.restart(cluster, "gateway-2").await;
+    mesh.restart(cluster, &["gateway-2"]).await;
     let during = since..traffic.gets.now();
     let (took, after) = (held.now() - asked, closed(mesh, other(cluster)).await);
     both_are_used(mesh, cluster).await;
@@ -196,12 +203,13 @@ async fn one_is_restarted(mesh: &Raised, cluster: &str, side: &str) {
     assert!(last_words(mesh, cluster).contains(&said), "{story}: {said} in {}", last_words(mesh, cluster));
 }
 
-async fn one_is_restarted_with_nothing_held(mesh: &Raised, cluster: &str, side: &str) {
-    let story = format!("a gateway of {side} is restarted with nothing held");
+/// One after the other, as an upgrade does it, and with nothing held.
+async fn both_are_restarted(mesh: &Raised, cluster: &str, side: &str) {
+    let story = format!("both gateways of {side} are restarted, one after the other");
     let traffic = Traffic::start(mesh).await;
     let (since, before) = (traffic.gets.now(), closed(mesh, other(cluster)).await);
     let asked = std::time::Instant::now();
-    mesh.restart(cluster, "gateway-2").await;
+    mesh.restart(cluster, &["gateway", "gateway-2"]).await;
     let (took, during) = (asked.elapsed(), since..traffic.gets.now());
     both_are_used(mesh, cluster).await;
     let came = traffic.finish().await;
