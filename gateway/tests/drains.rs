@@ -39,6 +39,7 @@ async fn joined() -> Joined {
     }
     at_east.learn([west.seen_at_all(&[cable.address, second.tunnel])]);
     at_east.path("up", 4).await;
+    support::whole(&first).await;
     let notices = subscribe(&east, at_east.local).await;
     Joined { east, _west: west, at_east, first, _second: second, cable, notices }
 }

@@ -311,6 +311,17 @@ pub fn over(call: &Call) -> (String, String) {
     }
 }
 
+/// Waits until a gateway has tunnels both ways with every cluster it knows.
+pub async fn whole(gateway: &Running) {
+    let links = &gateway.context.links;
+    let whole = async {
+        while !links.are_whole() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, whole).await.expect("tunnels both ways");
+}
+
 /// Waits for a notice.
 pub async fn hears(notices: &mut mpsc::UnboundedReceiver<Notice>, what: &str, is: impl Fn(&Notice) -> bool) {
     let heard = async {
