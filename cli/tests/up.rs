@@ -114,6 +114,12 @@ fn what_dies_is_restarted_and_what_is_killed_stays_down(yard: &Yard) {
         let gateway = process(&status, "gateway");
         if gateway["ready"] == true { Ok(()) } else { Err(gateway.to_string()) }
     });
+    let before = process(&yard.status(), "gateway").clone();
+    let restarted = yard.says(&["cluster", "restart", "us-east", "--only", "gateway"]);
+    assert_eq!(restarted, "restarted 1 process of us-east\n");
+    let after = process(&yard.status(), "gateway").clone();
+    assert_ne!(before["pid"], after["pid"]);
+    assert_eq!((&after["state"], &after["ready"], &after["restarts"]), (&"running".into(), &true.into(), &0.into()));
 }
 
 fn a_refused_file_is_shown_where_people_look(yard: &Yard) {

@@ -146,7 +146,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     resources.extend(inputs.others.iter().map(|(name, other)| Resource::Cluster(remote(name, other))));
     let mut contents = own::standing_contents(inputs, rules.clone());
     let policies = orders::Policies::of(inputs, &mut findings);
-    contents.extend(policies.own().map(Content::FailoverPolicy));
+    contents.extend(policies.own().map(|policy| Content::FailoverPolicy(Box::new(policy))));
     let mut orders = BTreeMap::new();
     let mut names: BTreeSet<ServiceName> = drafts.keys().cloned().collect();
     names.extend(imported(inputs, &rules));

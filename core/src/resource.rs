@@ -62,7 +62,7 @@ pub enum Body {
     /// `isthmus.dev/v1alpha1` MeshCluster.
     MeshCluster(kubernetes::MeshClusterSpec),
     /// `isthmus.dev/v1alpha1` FailoverPolicy.
-    FailoverPolicy(FailoverPolicy),
+    FailoverPolicy(Box<FailoverPolicy>),
 }
 
 /// What stands in place of a field of a published API that this build does not honour: any value of it is an error.

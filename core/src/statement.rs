@@ -48,7 +48,7 @@ pub enum Content {
         clusters: Vec<ClusterName>,
     },
     /// How its services fail over, and those of the clusters that it operates.
-    FailoverPolicy(Written),
+    FailoverPolicy(Box<Written>),
     /// What it does for a while: a drain, an evacuation, a pin, a drill.
     Verb(Verb),
     /// It is alive; one a second, never in the log.

@@ -65,6 +65,8 @@ struct Inner {
     peers: Mutex<BTreeMap<ClusterName, Peer>>,
     incoming: Mutex<Vec<Arc<Tunnel>>>,
     views: watch::Sender<Views>,
+    /// How many tunnels of each cluster were taken in all.
+    taken: watch::Sender<BTreeMap<ClusterName, u64>>,
     nudge: Notify,
 }
 
@@ -74,6 +76,7 @@ impl Default for Links {
             peers: Mutex::default(),
             incoming: Mutex::default(),
             views: watch::Sender::new(Views::default()),
+            taken: watch::Sender::default(),
             nudge: Notify::new(),
         }))
     }
@@ -102,9 +105,28 @@ impl Links {
                 peer.tunnels.push(tunnel);
             }
         } else {
+            let cluster = tunnel.label.cluster.clone();
             self.0.incoming.lock().push(tunnel);
+            self.0.taken.send_modify(|taken| *taken.entry(cluster).or_default() += 1);
         }
         self.judge(Instant::now());
+    }
+
+    /// Ends when a cluster's gateway dials a tunnel from now on: then it can be dialled too.
+    pub async fn dials(&self, cluster: &ClusterName) {
+        let mut taken = self.0.taken.subscribe();
+        let before = taken.borrow().get(cluster).copied();
+        // The sender lives as long as `self`.
+        let _ = taken.wait_for(|taken| taken.get(cluster).copied() != before).await;
+    }
+
+    /// Whether there are tunnels both ways with every cluster that names gateways.
+    #[must_use]
+    pub fn are_whole(&self) -> bool {
+        let peers = self.0.peers.lock();
+        let incoming = self.0.incoming.lock();
+        let comes = |cluster: &ClusterName| incoming.iter().any(|tunnel| tunnel.label.cluster == *cluster);
+        peers.iter().all(|(cluster, peer)| !peer.tunnels.is_empty() && comes(cluster))
     }
 
     /// A tunnel is gone.

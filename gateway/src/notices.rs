@@ -1,5 +1,7 @@
 //! What a sidecar is told of the paths, at once and at each change: it knows which requests are safe, so it decides.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use isthmus_core::name::ClusterName;
 use isthmus_wire::{
@@ -9,6 +11,7 @@ use isthmus_wire::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::MissedTickBehavior,
 };
 
 use crate::{
@@ -16,6 +19,9 @@ use crate::{
     links::{Told, View, Views},
     path::{Seen, State},
 };
+
+/// A sidecar hears from its gateway at least so often: from one that is silent for longer it expects nothing any more.
+const BEAT: Duration = Duration::from_millis(250);
 
 /// Tells until either side closes.
 pub async fn tell(context: &Context, mut tcp: TcpStream) {
@@ -30,6 +36,8 @@ async fn speak(context: &Context, tcp: &mut TcpStream) -> std::io::Result<()> {
     let mut views = context.links.views();
     let (mut told, mut told_draining) = (Views::default(), None);
     let mut sink = [0; 64];
+    let mut beats = tokio::time::interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = views.borrow_and_update().clone();
         let mut out = BytesMut::new();
@@ -42,6 +50,7 @@ async fn speak(context: &Context, tcp: &mut TcpStream) -> std::io::Result<()> {
         tokio::select! {
             changed = views.changed() => changed.map_err(std::io::Error::other)?,
             () = context.drain.draining(), if !draining => {}
+            _ = beats.tick() => told_draining = None,
             // Nothing is due from a subscriber; what it says all the same is passed over.
             read = tcp.read(&mut sink) => if read? == 0 { return Ok(()) },
         }

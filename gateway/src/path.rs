@@ -56,11 +56,11 @@ pub struct Pulse {
     wire: Wire,
 }
 
-/// What the transport sent and received. It acknowledges everything: that nothing comes while something is sent is known
-/// sooner than by the next probe, and of every tunnel that is in use.
+/// What the transport sent and received. What it sends is acknowledged: that nothing comes is known sooner than by the
+/// next probe, of every tunnel that is in use.
 #[derive(Clone, Copy, Debug, Default)]
 struct Wire {
-    sent: u64,
+    asked: u64,
     received: u64,
     unanswered: Option<Instant>,
 }
@@ -115,14 +115,14 @@ impl Pulse {
         now.saturating_duration_since(self.heard)
     }
 
-    /// Packets that the transport has sent and received in all, at `now`.
-    pub fn carried(&mut self, sent: u64, received: u64, now: Instant) {
+    /// How often the transport has sent in all what has to be acknowledged, and how many packets came, at `now`.
+    pub fn carried(&mut self, asked: u64, received: u64, now: Instant) {
         if received != self.wire.received {
             self.wire.unanswered = None;
-        } else if sent != self.wire.sent {
+        } else if asked != self.wire.asked {
             self.wire.unanswered.get_or_insert(now);
         }
-        (self.wire.sent, self.wire.received) = (sent, received);
+        (self.wire.asked, self.wire.received) = (asked, received);
     }
 
     /// Whether an answer is overdue.
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_in_use_is_suspect_when_packets_go_and_none_come() {
+    fn a_tunnel_in_use_is_suspect_when_what_it_sends_is_not_acknowledged() {
         let start = Instant::now();
         let mut pulse = Pulse::new(start);
         pulse.carried(10, 10, start);

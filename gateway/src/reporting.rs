@@ -9,8 +9,9 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use crate::{context::Context, path::State, tunnel::TRANSPORT};
 
-/// Paths are judged so often, besides each time something is learned.
-const JUDGE_EVERY: Duration = Duration::from_millis(50);
+/// Paths are judged so often, besides each time something is learned: what is said of a silent tunnel is late by twice
+/// that at most.
+const JUDGE_EVERY: Duration = Duration::from_millis(25);
 /// Reports are made so often, besides each change.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 

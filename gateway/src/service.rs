@@ -15,7 +15,7 @@ use isthmus_runtime::{
     feed::{self, Report},
     identity::Identity,
     listen, metrics,
-    readiness::Readiness,
+    readiness::{Part, Readiness},
 };
 use tokio::{net::TcpListener, sync::mpsc};
 
@@ -39,6 +39,8 @@ const LEASES: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Peers have so long to hear that this gateway has ended.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// Tunnels with all clusters are there within so long: a dial that failed is made again after a second at most.
+const JOIN_LIMIT: Duration = Duration::from_secs(3);
 /// New streams are still taken so long after it was said that this gateway drains: a sidecar in another cluster hears it
 /// by two hops, and what it sends meanwhile must not meet a closed door.
 pub const SAID_FIRST: Duration = Duration::from_millis(500);
@@ -161,6 +163,21 @@ async fn finished(context: &Context) {
     }
 }
 
+/// Says that the gateway is ready once it has tunnels with all clusters, or should have: whoever upgrades the gateways of a
+/// cluster one after the other must not take the next one before this one carries streams.
+async fn join(links: Links, joined: Part) {
+    let whole = async {
+        // The table is in force a moment later than it is taken.
+        tokio::time::sleep(LOOK_EVERY).await;
+        while !links.are_whole() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    // A cluster that is down must not keep this one from being ready.
+    let _ = tokio::time::timeout(JOIN_LIMIT, whole).await;
+    joined.ready();
+}
+
 /// Counts what the end closes. What is inside a stream a gateway cannot see: a request that takes long, a WebSocket and
 /// opaque TCP are all one stream each.
 fn count_rest(context: &Context) {
@@ -194,6 +211,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let registry = metrics::registry("gateway")?;
     let (metrics, readiness) = (Metrics::new(&registry)?, Readiness::new());
     let (identified, synced) = (readiness.needs("identity"), readiness.needs("feed"));
+    let joined = readiness.needs("tunnels");
     let links = Arc::new(OnceLock::<Links>::new());
     let shown = links.clone();
     let rows = get(move || {
@@ -210,13 +228,17 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let hello = feed::Hello { role: feed::Role::Gateway, name: common.name.clone() };
     let cache = common.state_dir.join("feed");
     let (mut updates, reporter) = feed::subscribe(&identity, config.control, hello, cache, drain.clone());
-    let table = gateway.context.table.clone();
+    let (table, joining) = (gateway.context.table.clone(), gateway.context.links.clone());
     let feeding = tokio::spawn(async move {
+        let mut joined = Some(joined);
         while let Some(update) = updates.next().await {
             let whole = update.synced || update.from_disk;
             table.take(update);
             if whole {
                 synced.ready();
+                if let Some(joined) = joined.take() {
+                    tokio::spawn(join(joining.clone(), joined));
+                }
             }
         }
     });

@@ -123,7 +123,12 @@ impl Tunnel {
     /// Takes what the transport sent and received until `now`.
     pub fn listen(&self, now: Instant) {
         let stats = self.connection.stats();
-        self.pulse.lock().carried(stats.udp_tx.datagrams, stats.udp_rx.datagrams, now);
+        let frames = stats.frame_tx;
+        // Those that a peer acknowledges (RFC 9000, 13.2.1) and that an established tunnel sends.
+        let asking = [frames.stream, frames.ping, frames.reset_stream, frames.stop_sending];
+        let credit = [frames.max_data, frames.max_stream_data, frames.max_streams_bidi];
+        let asked = asking.into_iter().chain(credit).sum();
+        self.pulse.lock().carried(asked, stats.udp_rx.datagrams, now);
     }
 
     /// Packets that came in all.

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -99,6 +99,8 @@ pub(crate) struct Notices {
 #[derive(Default)]
 struct Known {
     gateways: HashMap<SocketAddr, watch::Sender<State>>,
+    /// When each of them last said anything.
+    heard: HashMap<SocketAddr, Instant>,
     paths: HashMap<(SocketAddr, ClusterName), watch::Sender<Path>>,
     /// By the ids that gateways give them.
     tunnels: HashMap<(SocketAddr, String), watch::Sender<State>>,
@@ -135,6 +137,16 @@ impl Notices {
     /// Smoothed round trip to the cluster by this gateway.
     pub(crate) fn rtt(&self, gateway: SocketAddr, cluster: &ClusterName) -> Duration {
         self.known.lock().paths.get(&(gateway, cluster.clone())).map_or(Duration::ZERO, |path| path.borrow().rtt)
+    }
+
+    fn heard(&self, gateway: SocketAddr) {
+        self.known.lock().heard.insert(gateway, Instant::now());
+    }
+
+    /// Whether another gateway than this one said something lately.
+    fn hears_another(&self, gateway: SocketAddr) -> bool {
+        let known = self.known.lock();
+        known.heard.iter().any(|(other, at)| *other != gateway && at.elapsed() < SILENT)
     }
 
     /// What leaves, as it does.
@@ -204,6 +216,11 @@ pub(crate) async fn keep(shared: Arc<Shared>, drain: Drain) {
     }
 }
 
+/// A gateway that says nothing for so long, three of its beats, is gone: its machine may be.
+const SILENT: Duration = Duration::from_millis(750);
+/// It takes the connection within so long.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
 async fn listen(shared: Arc<Shared>, gateway: SocketAddr) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     loop {
@@ -218,7 +235,7 @@ async fn listen(shared: Arc<Shared>, gateway: SocketAddr) {
 
 async fn subscribe(shared: &Shared, gateway: SocketAddr, backoff: &mut Backoff) -> std::io::Result<()> {
     let opening = shared.connector.subscription().ok_or_else(|| std::io::Error::other("the leaf has no pass"))?;
-    let mut stream = TcpStream::connect(gateway).await?;
+    let mut stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(gateway)).await??;
     stream.set_nodelay(true)?;
     stream.write_all(&opening).await?;
     let mut buffer = BytesMut::new();
@@ -228,8 +245,15 @@ async fn subscribe(shared: &Shared, gateway: SocketAddr, backoff: &mut Backoff) 
             backoff.reset();
             heed(shared, gateway, &notice);
         }
-        if stream.read_buf(&mut buffer).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        match tokio::time::timeout(SILENT, stream.read_buf(&mut buffer)).await {
+            Ok(Ok(0)) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                read?;
+                shared.notices.heard(gateway);
+            }
+            // Where all are silent it is this process that heard nothing, and there is none to go to instead.
+            Err(_) if shared.notices.hears_another(gateway) => return Err(std::io::ErrorKind::TimedOut.into()),
+            Err(_) => {}
         }
     }
 }

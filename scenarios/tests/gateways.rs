@@ -13,7 +13,7 @@
 mod held;
 mod support;
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use held::{Held, Stream, Streams};
 use isthmus_scenarios::plan::bookinfo;
@@ -31,6 +31,8 @@ const FEW: u32 = if cfg!(debug_assertions) { 20 } else { 50 };
 const SLOWER: u32 = if cfg!(debug_assertions) { 3 } else { 1 };
 /// New streams are elsewhere within so long, beyond what the control suffered.
 const ELSEWHERE: Duration = Duration::from_millis(500 * SLOWER as u64);
+/// DESIGN.md decision 26.
+const ANSWER: Duration = Duration::from_millis(250);
 /// What the slowest request may take, beyond what the control suffered.
 const LIMIT: Duration = Duration::from_secs(SLOWER as u64);
 /// What is held open lives so long at a gateway that drains.
@@ -48,7 +50,7 @@ async fn one_of_two_gateways_dies_or_is_restarted_and_no_request_is_lost() {
     for (cluster, side) in [("us-east", "the other side"), ("us-west", "the own side")] {
         one_dies(&mesh, cluster, side).await;
         one_is_restarted(&mesh, cluster, side).await;
-        one_is_restarted_with_nothing_held(&mesh, cluster, side).await;
+        both_are_restarted(&mesh, cluster, side).await;
     }
 }
 
@@ -99,11 +101,12 @@ impl Traffic {
 }
 
 impl Came {
-    /// How long after `since` a GET was last late.
-    fn disturbed(&self, since: Duration) -> Duration {
+    /// How long after it began a GET that was due during `story` was last late.
+    fn disturbed(&self, story: &Range<Duration>) -> Duration {
         let late = Duration::from_millis(100) + self.stall;
-        let ends = self.gets.iter().filter(|one| one.due + one.took > since && one.took > late);
-        ends.map(|one| (one.due + one.took).saturating_sub(since)).max().unwrap_or_default()
+        let due = |one: &&Sample| one.due + one.took > story.start && one.due < story.end && one.took > late;
+        let ends = self.gets.iter().filter(due).map(|one| one.due + one.took);
+        ends.map(|end| end.saturating_sub(story.start)).max().unwrap_or_default()
     }
 
     fn broken(&self) -> Vec<&Stream> {
@@ -114,7 +117,7 @@ impl Came {
         self.streams.iter().filter_map(|(_, took)| took.as_ref().ok()).max().copied().unwrap_or_default()
     }
 
-    fn tell(&self, story: &str, since: Duration) {
+    fn tell(&self, story: &str, during: &Range<Duration>) {
         let failed = |samples: &[Sample]| samples.iter().filter(|sample| sample.failed()).count();
         println!(
             "{story}: {} GETs, {} failed, slowest {:?}, disturbed for {:?}; {} POSTs, {} failed, slowest {:?}; {} new \
@@ -122,7 +125,7 @@ impl Came {
             self.gets.len(),
             failed(&self.gets),
             slowest(&self.gets),
-            self.disturbed(since),
+            self.disturbed(during),
             self.posts.len(),
             failed(&self.posts),
             slowest(&self.posts),
@@ -137,7 +140,9 @@ impl Came {
     fn assert_unharmed(&self, story: &str) {
         no_failure(story, "GETs", &self.gets);
         assert!(slowest(&self.gets) < LIMIT + self.stall, "{story}: slowest {:?}", slowest(&self.gets));
-        assert!(self.broken().is_empty(), "{story}: new streams broke: {:?}", self.broken());
+        // A stream has so long to be answered: a machine that stalls for longer breaks it, whatever gateways do.
+        let excused = self.stall > ANSWER;
+        assert!(excused || self.broken().is_empty(), "{story}: new streams broke: {:?}", self.broken());
         assert!(self.slowest_stream() < ELSEWHERE + self.stall, "{story}: slowest {:?}", self.slowest_stream());
     }
 }
@@ -152,12 +157,16 @@ async fn one_dies(mesh: &Raised, cluster: &str, side: &str) {
     let traffic = Traffic::start(mesh).await;
     let since = traffic.gets.now();
     mesh.kill(cluster, &["gateway-2"]).await;
+    let killed = traffic.streams.now();
     traffic.until_it_ran(6).await;
+    let during = since..traffic.gets.now();
     mesh.start(cluster, &["gateway-2"]);
     mesh.wait_ready(cluster, "gateway-2").await;
     both_are_used(mesh, cluster).await;
-    let came = traffic.finish().await;
-    came.tell(&story, since);
+    let mut came = traffic.finish().await;
+    came.tell(&story, &during);
+    // What was open when it died is lost with it; only what came later is new.
+    came.streams.retain(|(due, took)| *due >= killed || took.is_ok());
     came.assert_unharmed(&story);
 }
 
@@ -166,12 +175,13 @@ async fn one_is_restarted(mesh: &Raised, cluster: &str, side: &str) {
     let held = Held::open(mesh.curl("us-west"), HELD).await;
     let traffic = Traffic::start(mesh).await;
     let (since, asked, before) = (traffic.gets.now(), held.now(), closed(mesh, other(cluster)).await);
-    mesh.restart(cluster, "gateway-2").await;
+    mesh.restart(cluster, &["gateway-2"]).await;
+    let during = since..traffic.gets.now();
     let (took, after) = (held.now() - asked, closed(mesh, other(cluster)).await);
     both_are_used(mesh, cluster).await;
     traffic.until_it_ran(2).await;
     let (came, ended) = (traffic.finish().await, held.finish().await);
-    came.tell(&story, since);
+    came.tell(&story, &during);
     let times: Vec<_> = ended.closed.iter().map(|(_, at)| at.saturating_sub(asked)).collect();
     println!(
         "{story}: back after {took:?}; {} held lived on, {} were closed after {:?} to {:?}, {} counted by peers",
@@ -193,21 +203,22 @@ async fn one_is_restarted(mesh: &Raised, cluster: &str, side: &str) {
     assert!(last_words(mesh, cluster).contains(&said), "{story}: {said} in {}", last_words(mesh, cluster));
 }
 
-async fn one_is_restarted_with_nothing_held(mesh: &Raised, cluster: &str, side: &str) {
-    let story = format!("a gateway of {side} is restarted with nothing held");
+/// One after the other, as an upgrade does it, and with nothing held.
+async fn both_are_restarted(mesh: &Raised, cluster: &str, side: &str) {
+    let story = format!("both gateways of {side} are restarted, one after the other");
     let traffic = Traffic::start(mesh).await;
     let (since, before) = (traffic.gets.now(), closed(mesh, other(cluster)).await);
     let asked = std::time::Instant::now();
-    mesh.restart(cluster, "gateway-2").await;
-    let took = asked.elapsed();
+    mesh.restart(cluster, &["gateway", "gateway-2"]).await;
+    let (took, during) = (asked.elapsed(), since..traffic.gets.now());
     both_are_used(mesh, cluster).await;
     let came = traffic.finish().await;
-    came.tell(&story, since);
+    came.tell(&story, &during);
     println!("{story}: back after {took:?}");
     came.assert_unharmed(&story);
     no_failure(&story, "POSTs", &came.posts);
     assert_eq!(closed(mesh, other(cluster)).await, before, "{story}: nothing was left to be closed");
-    assert!(took < DEADLINE, "{story}: it ends as soon as nothing is open, not after {took:?}");
+    assert!(took < 2 * DEADLINE, "{story}: each ends as soon as nothing is open, not after {took:?}");
 }
 
 fn other(cluster: &str) -> &'static str {

@@ -44,7 +44,7 @@ impl Policies {
         let bound_by = consent::binding(&own, listed.as_deref(), inputs.operators);
         for (name, other) in inputs.others.iter().filter(|(name, _)| bound_by.contains(name)) {
             written.extend(other.contents.iter().filter_map(|content| match content.as_ref() {
-                Content::FailoverPolicy(policy) => Some((name.clone(), Arc::new(policy.clone()))),
+                Content::FailoverPolicy(policy) => Some((name.clone(), Arc::new(policy.as_ref().clone()))),
                 _ => None,
             }));
         }
@@ -105,7 +105,7 @@ fn own_policies(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> Vec<(Cluste
         if faults.is_empty() {
             let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
             let created_ms = inputs.born.get(&format!("{namespace}/{name}")).copied().unwrap_or_default();
-            let policy = Written { namespace, name, created_ms, spec: spec.clone() };
+            let policy = Written { namespace, name, created_ms, spec: spec.as_ref().clone() };
             written.push((inputs.setting.cluster.clone(), Arc::new(policy)));
         }
         let finding = |(field, reason)| Finding { file: (*file).to_owned(), line: object.line, field, reason };

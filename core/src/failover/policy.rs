@@ -392,7 +392,7 @@ pub fn binding<'a>(
         Some(((rank, one.writer, &one.policy.namespace, &one.policy.name), one))
     };
     let mut all: Vec<_> = candidates.into_iter().filter_map(ranked).collect();
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all.sort_by_key(|(rank, _)| *rank);
     all.into_iter().map(|(_, one)| one).collect()
 }
 

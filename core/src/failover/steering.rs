@@ -234,7 +234,7 @@ fn fine(member: &Member, sight: &Sight<'_>) -> String {
     let healthy = format!("{} of {} endpoints healthy", member.healthy, member.total);
     match sight.standing {
         (Standing::Alive | Standing::Returning, _) => healthy,
-        (_, why) if why.is_empty() => healthy,
+        (_, "") => healthy,
         (_, why) => format!("{healthy}; {why}"),
     }
 }

@@ -137,7 +137,10 @@ async fn keep(context: Context, target: Target) {
             tracing::info!(cluster = %target.cluster, gateway = target.gateway, reason, "no tunnel, dialling again");
             said = reason;
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next()) => {}
+            () = context.links.dials(&target.cluster) => {}
+        }
     }
 }
 

@@ -82,15 +82,28 @@ impl Cluster {
 
     /// As other clusters' tables have it.
     pub fn seen_at(&self, gateway: SocketAddr) -> Resource {
+        self.seen_at_all(&[gateway])
+    }
+
+    /// With several gateways.
+    pub fn seen_at_all(&self, gateways: &[SocketAddr]) -> Resource {
         Resource::Cluster(RemoteCluster {
             name: self.name.clone(),
             region: "r".into(),
             trust_domain: self.ca.trust_domain().clone(),
-            gateways: vec![gateway.to_string()],
+            gateways: gateways.iter().map(ToString::to_string).collect(),
             share: 1.0,
             standing: Standing::Alive,
             rtt_us: 0,
         })
+    }
+
+    /// The second gateway of the cluster.
+    pub fn second_gateway(&self, member: SocketAddr, others: &[&Cluster]) -> Running {
+        let ports = Ports { tunnel: 0, edge: 0, local: 0 };
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let name = format!("gateway-2-{}", self.name);
+        self.gateway_named(name, ports, dir, "gateway", member, others).unwrap()
     }
 
     pub fn gateway(&self, account: &str, member: SocketAddr, others: &[&Cluster]) -> Running {
@@ -107,11 +120,23 @@ impl Cluster {
         member: SocketAddr,
         others: &[&Cluster],
     ) -> Result<Running, isthmus_gateway::Error> {
+        self.gateway_named(format!("gateway-{}", self.name), ports, dir, account, member, others)
+    }
+
+    fn gateway_named(
+        &self,
+        name: String,
+        ports: Ports,
+        dir: Arc<TempDir>,
+        account: &str,
+        member: SocketAddr,
+        others: &[&Cluster],
+    ) -> Result<Running, isthmus_gateway::Error> {
         let common = Common {
             mesh: mesh(),
             cluster: self.name.clone(),
             locality: Default::default(),
-            name: format!("gateway-{}", self.name),
+            name,
             address: "127.0.0.1".parse().unwrap(),
             state_dir: dir.path().to_owned(),
             enrolment: dir.path().join("unused"),
@@ -143,6 +168,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Streams in this direction with this cluster that a drain closed.
+    pub fn closed_at_drain(&self, direction: &str, cluster: &str) -> u64 {
+        self.context.metrics.closed_at_drain.with_label_values(&[direction, cluster]).get()
+    }
+
     pub fn learn(&self, resources: impl IntoIterator<Item = Resource>) {
         assert!(self.context.table.apply(resources, &[]).is_empty());
     }
@@ -271,6 +301,38 @@ pub async fn called_until(cluster: &Cluster, gateway: SocketAddr, header: &Heade
         assert!(tokio::time::Instant::now() < until, "{:?}, not {word}", call.answer);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// The remote gateway and the tunnel of an accepted call.
+pub fn over(call: &Call) -> (String, String) {
+    match &call.answer {
+        answer::Answer::Accept(accept) => (accept.gateway.clone(), accept.tunnel.clone()),
+        answer::Answer::Refuse(refused) => panic!("{refused:?}"),
+    }
+}
+
+/// Waits until a gateway has tunnels both ways with every cluster it knows.
+pub async fn whole(gateway: &Running) {
+    let links = &gateway.context.links;
+    let whole = async {
+        while !links.are_whole() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, whole).await.expect("tunnels both ways");
+}
+
+/// Waits for a notice.
+pub async fn hears(notices: &mut mpsc::UnboundedReceiver<Notice>, what: &str, is: impl Fn(&Notice) -> bool) {
+    let heard = async {
+        while let Some(notice) = notices.recv().await {
+            if is(&notice) {
+                return;
+            }
+        }
+        panic!("the gateway closed; no notice says {what}");
+    };
+    tokio::time::timeout(LIMIT, heard).await.unwrap_or_else(|_| panic!("no notice says {what}"));
 }
 
 /// Subscribes to notices.

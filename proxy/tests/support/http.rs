@@ -1,10 +1,11 @@
 //! A client that says exactly what it is told to, and an application that says who it is.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 /// Says `bytes` and reads until the other side closes.
@@ -22,7 +23,13 @@ pub async fn say(to: SocketAddr, bytes: &[u8]) -> Result<String, String> {
 
 /// Status line and body of a GET.
 pub async fn get(to: SocketAddr, target: &str) -> Result<(String, String), String> {
-    let answer = say(to, format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+    ask("GET", to, target).await
+}
+
+/// Status line and body of the answer.
+pub async fn ask(method: &str, to: SocketAddr, target: &str) -> Result<(String, String), String> {
+    let head = format!("{method} {target} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let answer = say(to, head.as_bytes()).await?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: {answer:?}"))?;
     Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
 }
@@ -35,23 +42,63 @@ pub async fn ok(to: SocketAddr, target: &str) -> Result<String, String> {
 
 /// An application that answers every request with its name, and those of `/fail` with 500.
 pub async fn application(at: SocketAddr, name: &'static str) {
-    let listener = TcpListener::bind(at).await.unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut tcp, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut buffer, mut heard) = ([0; 4096], Vec::new());
-                while let Ok(read @ 1..) = tcp.read(&mut buffer).await {
-                    heard.extend_from_slice(&buffer[..read]);
-                    while let Some(end) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
-                        let head: Vec<_> = heard.drain(..end + 4).collect();
-                        let status = if head.starts_with(b"GET /fail ") { "500 Broken" } else { "200 OK" };
-                        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{name}", name.len());
-                        if tcp.write_all(answer.as_bytes()).await.is_err() {
-                            return;
-                        }
-                    }
+    Gate::open().application(at, name).await;
+}
+
+/// Where an application's answers wait.
+#[derive(Clone)]
+pub struct Gate {
+    open: Arc<watch::Sender<bool>>,
+    came: Arc<watch::Sender<usize>>,
+}
+
+impl Gate {
+    pub fn open() -> Self {
+        Self { open: Arc::new(watch::Sender::new(true)), came: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Answers wait from now on, or go on.
+    pub fn set(&self, open: bool) {
+        self.open.send_replace(open);
+    }
+
+    /// Requests that came so far.
+    pub fn count(&self) -> usize {
+        *self.came.borrow()
+    }
+
+    /// Waits until so many requests came.
+    pub async fn came(&self, count: usize) {
+        let mut came = self.came.subscribe();
+        let waited = tokio::time::timeout(Duration::from_secs(10), came.wait_for(|came| *came >= count)).await;
+        assert!(waited.is_ok(), "{} of {count} requests came", self.count());
+    }
+
+    /// An application behind it.
+    pub async fn application(&self, at: SocketAddr, name: &'static str) {
+        let listener = TcpListener::bind(at).await.unwrap();
+        let gate = self.clone();
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                tokio::spawn(gate.clone().answer(tcp, name));
+            }
+        });
+    }
+
+    async fn answer(self, mut tcp: TcpStream, name: &'static str) {
+        let (mut buffer, mut heard, mut open) = ([0; 4096], Vec::new(), self.open.subscribe());
+        while let Ok(read @ 1..) = tcp.read(&mut buffer).await {
+            heard.extend_from_slice(&buffer[..read]);
+            while let Some(end) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head: Vec<_> = heard.drain(..end + 4).collect();
+                self.came.send_modify(|came| *came += 1);
+                let _ = open.wait_for(|open| *open).await;
+                let status = if head.starts_with(b"GET /fail ") { "500 Broken" } else { "200 OK" };
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                if tcp.write_all(answer.as_bytes()).await.is_err() {
+                    return;
                 }
-            });
+            }
         }
-    });
+    }
 }

@@ -159,19 +159,21 @@ impl Drop for Cluster {
 pub struct Sidecar {
     pub address: IpAddr,
     pub config: Config,
+    pub drain: Drain,
+    pub task: tokio::task::JoinHandle<()>,
     trigger: DrainTrigger,
 }
 
 impl Sidecar {
     pub fn start(config: Config) -> Self {
         let (trigger, drain) = Drain::pair();
-        let (address, running) = (config.common.address, config.clone());
-        tokio::spawn(async move {
-            if let Err(error) = isthmus_proxy::serve(running, drain).await {
+        let (address, running, drained) = (config.common.address, config.clone(), drain.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = isthmus_proxy::serve(running, drained).await {
                 eprintln!("a sidecar ended: {error}");
             }
         });
-        Self { address, config, trigger }
+        Self { address, config, drain, task, trigger }
     }
 
     pub fn port(&self, port: u16) -> SocketAddr {
@@ -249,6 +251,16 @@ pub fn tier(cluster: &Cluster, share: f64, limit: Option<f64>) -> FailoverTier {
     let cap = limit.map(|other| Cap { parts: BTreeMap::new(), other });
     let member = FailoverMember { cluster: cluster.name.clone(), weight: 1.0, cap };
     FailoverTier { name: cluster.name.to_string(), share, members: vec![member] }
+}
+
+/// The picture with these gateways of the own cluster.
+pub fn by_gateways(mut picture: Vec<Resource>, gateways: &[SocketAddr]) -> Vec<Resource> {
+    for resource in &mut picture {
+        if let Resource::Mesh(mesh) = resource {
+            mesh.gateways = gateways.to_vec();
+        }
+    }
+    picture
 }
 
 /// A group of `cluster` whose members answer as this service account.

@@ -48,9 +48,11 @@ impl Held {
         let stop = Arc::new(AtomicBool::new(false));
         let mut all = Vec::new();
         for _ in 0..of_each {
-            let (tcp, socket) = tokio::join!(tcp(proxy), websocket(proxy));
-            let (tcp, socket) = (tcp.expect("a TCP connection opens"), socket.expect("a WebSocket opens"));
+            let tcp = tcp(proxy).await.expect("a TCP connection opens");
             all.push(("tcp", tokio::spawn(hold(tcp, Arc::clone(&stop)))));
+        }
+        for _ in 0..of_each {
+            let socket = websocket(proxy).await.expect("a WebSocket opens");
             all.push(("websocket", tokio::spawn(hold(socket, Arc::clone(&stop)))));
         }
         Self { began: Instant::now(), stop, all }
@@ -154,15 +156,21 @@ pub type Stream = (Duration, Result<Duration, String>);
 
 /// New streams, one after the other at a steady pace, each closed as soon as the other end has spoken.
 pub struct Streams {
+    began: Instant,
     stop: Arc<AtomicBool>,
     task: JoinHandle<Vec<Stream>>,
 }
 
 impl Streams {
     pub fn start(proxy: SocketAddr, rate: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(open_on(proxy, rate, Arc::clone(&stop)));
-        Self { stop, task }
+        let (began, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+        let task = tokio::spawn(open_on(proxy, rate, began, Arc::clone(&stop)));
+        Self { began, stop, task }
+    }
+
+    /// Time since it began.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
     pub async fn finish(self) -> Vec<Stream> {
@@ -171,12 +179,12 @@ impl Streams {
     }
 }
 
-async fn open_on(proxy: SocketAddr, rate: u32, stop: Arc<AtomicBool>) -> Vec<Stream> {
+async fn open_on(proxy: SocketAddr, rate: u32, began: Instant, stop: Arc<AtomicBool>) -> Vec<Stream> {
     let every = Duration::from_secs(1) / rate;
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let all = Arc::new(Mutex::new(Vec::new()));
-    let (began, mut tasks, mut due) = (Instant::now(), JoinSet::new(), Duration::ZERO);
+    let (mut tasks, mut due) = (JoinSet::new(), Duration::ZERO);
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;
         let (this, all) = (due, Arc::clone(&all));

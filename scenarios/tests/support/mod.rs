@@ -184,10 +184,10 @@ impl Raised {
         self.mesh.supervisor.kill(name, &only).await.expect("the processes are there to be killed");
     }
 
-    /// Lets a process drain and begin again; returns once it is ready.
-    pub async fn restart(&self, cluster: &str, process: &str) {
-        let name = &self.cluster(cluster).name;
-        self.mesh.restart(name, &[process.to_owned()]).await.expect("it drains and begins again");
+    /// Lets processes drain and begin again, one after the other; returns once they are ready.
+    pub async fn restart(&self, cluster: &str, only: &[&str]) {
+        let only: Vec<_> = only.iter().map(ToString::to_string).collect();
+        self.mesh.restart(&self.cluster(cluster).name, &only).await.expect("they drain and begin again");
     }
 
     pub fn start(&self, cluster: &str, only: &[&str]) {

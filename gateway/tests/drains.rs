@@ -1,0 +1,147 @@
+//! One of two gateways of another cluster goes: it says so first, or it falls silent.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::{net::SocketAddr, time::Duration};
+
+use isthmus_core::statement::Consumers;
+use isthmus_wire::tunnel::{Notice, notice::State};
+use support::{
+    Cable, Call, Cluster, LIMIT, Running, call, called_until, echo, header, hears, over, reviews, subscribe,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
+
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+/// East with one gateway, west with two; the first of them behind a cable.
+struct Joined {
+    east: Cluster,
+    _west: Cluster,
+    at_east: Running,
+    first: Running,
+    _second: Running,
+    cable: Cable,
+    notices: mpsc::UnboundedReceiver<Notice>,
+}
+
+async fn joined() -> Joined {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut at_east = east.gateway("gateway", NOWHERE, &[&west]);
+    let (first, second) = (west.gateway("gateway", NOWHERE, &[&east]), west.second_gateway(NOWHERE, &[&east]));
+    let (cable, echo) = (Cable::new(first.tunnel).await, echo().await);
+    for gateway in [&first, &second] {
+        gateway.learn(reviews(Consumers::All, &[("reviews-1", echo)]));
+        gateway.learn([east.seen_at(at_east.tunnel)]);
+    }
+    at_east.learn([west.seen_at_all(&[cable.address, second.tunnel])]);
+    at_east.path("up", 4).await;
+    support::whole(&first).await;
+    let notices = subscribe(&east, at_east.local).await;
+    Joined { east, _west: west, at_east, first, _second: second, cable, notices }
+}
+
+impl Joined {
+    /// Streams until one leads over the first gateway of west.
+    async fn over_the_first(&self) -> Call {
+        let mut held = Vec::new();
+        loop {
+            let call = call(&self.east, self.at_east.local, &header("west"), b"").await;
+            if over(&call).0 == "gateway-west" {
+                return call;
+            }
+            held.push(call);
+            assert!(held.len() < 16, "streams go to the tunnel with the fewest");
+        }
+    }
+
+    /// The next streams all lead over the second gateway, at the first try.
+    async fn all_go_elsewhere(&self) {
+        for _ in 0..8 {
+            let call = call(&self.east, self.at_east.local, &header("west"), b"").await;
+            assert_eq!(over(&call).0, "gateway-2-west");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_drains_is_told_by_its_tunnels_and_takes_what_is_under_way_before_it_shuts_its_door() {
+    let mut joined = joined().await;
+    let open = joined.over_the_first().await;
+    let (_, tunnel) = over(&open);
+    joined.first.trigger.drain("a test");
+    assert!(!joined.first.context.is_shut(), "it says so first");
+    let is = |notice: &Notice| notice.tunnel == tunnel && notice.state() == State::Draining;
+    hears(&mut joined.notices, "that the tunnel drains", is).await;
+    joined.all_go_elsewhere().await;
+    let view = joined.at_east.context.links.views().borrow().values().next().unwrap().view;
+    assert_eq!(view.state.word(), "up", "the cluster itself is there");
+    let mut open = open;
+    open.tcp.write_all(b"last words").await.unwrap();
+    assert_eq!(open.finish().await, b"last words");
+    tokio::time::timeout(LIMIT, joined.first.task).await.expect("it ends when nothing is open").unwrap();
+    assert_eq!(joined.at_east.closed_at_drain("out", "west"), 0);
+}
+
+#[tokio::test]
+async fn what_is_still_open_at_the_deadline_is_closed_and_counted_on_both_sides() {
+    let joined = joined().await;
+    let mut open = joined.over_the_first().await;
+    joined.first.trigger.drain("a test");
+    open.tcp.write_all(b"x").await.unwrap();
+    assert_eq!(open.tcp.read_u8().await.unwrap(), b'x', "it lives while the other side drains");
+    joined.first.trigger.close("the deadline");
+    let metrics = joined.first.context.metrics.clone();
+    tokio::time::timeout(LIMIT, joined.first.task).await.unwrap().unwrap();
+    assert_eq!(metrics.closed_at_drain.with_label_values(&["in", "east"]).get(), 1);
+    let closed = tokio::time::timeout(LIMIT, open.tcp.read_u8()).await.unwrap();
+    assert!(closed.is_err(), "{closed:?}");
+    let counted = async {
+        while joined.at_east.closed_at_drain("out", "west") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, counted).await.expect("the peer counts it, where somebody still asks");
+    assert_eq!(joined.at_east.closed_at_drain("out", "west"), 1);
+}
+
+#[tokio::test]
+async fn one_that_falls_silent_costs_no_stream_and_is_suspect_though_the_path_is_up() {
+    let mut joined = joined().await;
+    let open = joined.over_the_first().await;
+    let (_, tunnel) = over(&open);
+    joined.cable.pull(true);
+    // Before anybody knows: each is answered by the other gateway within its own limit.
+    joined.all_go_elsewhere().await;
+    let is = |notice: &Notice| notice.tunnel == tunnel && notice.state() == State::Suspect;
+    hears(&mut joined.notices, "that the tunnel is suspect", is).await;
+    hears(&mut joined.notices, "that it is gone", |notice| notice.tunnel == tunnel && notice.state() == State::Lost)
+        .await;
+    joined.cable.pull(false);
+    hears(&mut joined.notices, "that it is back", |notice| notice.tunnel == tunnel && notice.state() == State::Up)
+        .await;
+}
+
+#[tokio::test]
+async fn one_that_drains_alone_refuses_new_streams_only_after_it_said_so() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let mut at_east = east.gateway("gateway", NOWHERE, &[&west]);
+    let at_west = west.gateway("gateway", NOWHERE, &[&east]);
+    at_west.learn(reviews(Consumers::All, &[("reviews-1", echo().await)]));
+    at_west.learn([east.seen_at(at_east.tunnel)]);
+    at_east.learn([west.seen_at(at_west.tunnel)]);
+    at_east.path("up", 2).await;
+    let mut notices = subscribe(&east, at_east.local).await;
+    let held = called_until(&east, at_east.local, &header("west"), "accepted").await;
+    at_east.trigger.drain("a test");
+    let is = |notice: &Notice| notice.cluster.is_empty() && notice.state() == State::Draining;
+    hears(&mut notices, "that the gateway itself drains", is).await;
+    // Who has not heard it yet is served; who comes later reads why not, and goes elsewhere.
+    assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "accepted");
+    called_until(&east, at_east.local, &header("west"), "draining").await;
+    drop(held);
+    tokio::time::timeout(LIMIT, at_east.task).await.expect("it ends when nothing is open").unwrap();
+}
