@@ -119,6 +119,19 @@ impl Came {
 
     fn tell(&self, story: &str, during: &Range<Duration>) {
         let failed = |samples: &[Sample]| samples.iter().filter(|sample| sample.failed()).count();
+        // As the rows of the matrix are told, for `scenarios/rehearse`.
+        println!(
+            "ROW|{story}|{}|{}|{}|{}|{}|-|-|{} POSTs, {} failed; {} new streams, slowest {:.2} s",
+            self.gets.len(),
+            failed(&self.gets),
+            slowest(&self.gets).as_millis(),
+            self.stall.as_millis(),
+            self.disturbed(during).as_millis(),
+            self.posts.len(),
+            failed(&self.posts),
+            self.streams.len(),
+            self.slowest_stream().as_secs_f64(),
+        );
         println!(
             "{story}: {} GETs, {} failed, slowest {:?}, disturbed for {:?}; {} POSTs, {} failed, slowest {:?}; {} new \
              streams, {} failed, slowest {:?}; control {:?}",

@@ -44,7 +44,10 @@ impl Policies {
         let bound_by = consent::binding(&own, listed.as_deref(), inputs.operators);
         for (name, other) in inputs.others.iter().filter(|(name, _)| bound_by.contains(name)) {
             written.extend(other.contents.iter().filter_map(|content| match content.as_ref() {
-                Content::FailoverPolicy(policy) => Some((name.clone(), Arc::new(policy.as_ref().clone()))),
+                // What its own cluster would refuse is no policy here either.
+                Content::FailoverPolicy(policy) if policy.spec.faults(&policy.namespace).is_empty() => {
+                    Some((name.clone(), Arc::new(policy.as_ref().clone())))
+                }
                 _ => None,
             }));
         }

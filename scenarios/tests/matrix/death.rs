@@ -179,3 +179,68 @@ pub async fn is_reinstalled(stage: &Stage) -> Figures {
     let seen = watch.finish().await.unharmed();
     seen.left(FIRST, died, Some(started))
 }
+
+/// It comes back with its clock an hour ahead: its certificates say so, nothing is sent there, and all is well once the
+/// clock is right.
+pub async fn clock_is_wrong(stage: &Stage) -> Figures {
+    let mesh = &stage.mesh;
+    let watch = Watch::ratings(stage).await;
+    let died = watch.now();
+    mesh.kill(FIRST, &[]).await;
+    mesh.wait_standing(HERE, FIRST, "dead", PATIENCE).await;
+    let ahead = Ahead::start(stage);
+    let log = mesh.mesh.state.log(&mesh.cluster(HERE).name, "gateway");
+    eventually("certificates say that a clock is wrong", PATIENCE, || async {
+        let text = std::fs::read_to_string(&log)?;
+        anyhow::ensure!(text.contains("is a clock wrong?"), "{}", text.lines().last().unwrap_or_default());
+        Ok(())
+    })
+    .await;
+    watch.goes_on(3).await;
+    let view = mesh.view(HERE, FIRST).await.expect("control answers");
+    assert!(["dead", "cutOff"].contains(&view["standing"].as_str().unwrap()), "{view}");
+    ahead.end();
+    let right = watch.now();
+    mesh.start(FIRST, &[]);
+    stage.until_served_by(FIRST, 1.0).await;
+    let seen = watch.finish().await.unharmed();
+    let early = seen.part(FIRST, died + LEFT_WITHIN, right);
+    assert!(early.abs() < f64::EPSILON, "it got {early:.3} of the requests with its clock wrong");
+    seen.left(FIRST, died, Some(right))
+}
+
+/// The first cluster's processes with a clock that is an hour ahead, by libfaketime.
+struct Ahead(Vec<std::process::Child>);
+
+impl Ahead {
+    fn start(stage: &Stage) -> Self {
+        let library = [
+            "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+            "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+        ];
+        let library = library.into_iter().find(|path| std::path::Path::new(path).exists());
+        let library = library.expect("this row needs libfaketime (Debian package libfaketime)");
+        let (plan, state) = (&stage.mesh.mesh.plan, &stage.mesh.mesh.state);
+        let processes = plan.processes().into_iter().filter(|one| one.cluster.as_str() == FIRST);
+        let spawn = |process: isthmus_scenarios::plan::Process| {
+            std::process::Command::new(crate::support::binary())
+                .arg(process.role.subcommand())
+                .arg("--config")
+                .arg(state.run(&process.cluster, &process.name))
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME", "+1h")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("DONT_FAKE_MONOTONIC", "1")
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .expect("it starts")
+        };
+        Self(processes.map(spawn).collect())
+    }
+
+    fn end(mut self) {
+        self.0.iter_mut().for_each(|child| child.kill().expect("it is ended"));
+        self.0.iter_mut().for_each(|child| drop(child.wait()));
+    }
+}
