@@ -133,6 +133,11 @@ impl Tunnel {
         self.pulse.lock().carried(asked, stats.udp_rx.datagrams, now);
     }
 
+    /// This process itself stood still until `now`.
+    pub fn excuse(&self, now: Instant) {
+        self.pulse.lock().excuse(now);
+    }
+
     /// Packets that came in all.
     #[must_use]
     pub fn received(&self) -> u64 {
