@@ -1,11 +1,15 @@
 //! What may be typed.
 
+mod link;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use isthmus_core::name::ClusterName;
 use isthmus_scenarios::state::StateDir;
+
+pub use link::Link;
 
 /// Gateways of a cluster that `up` raises at most: a third shows nothing that two do not.
 const MOST_GATEWAYS: i64 = 2;
@@ -56,6 +60,9 @@ pub enum Command {
     /// Kill a cluster's processes on this machine, or start them again.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// The emulated network between clusters: look at it, make it bad, cut it, heal it.
+    #[command(subcommand)]
+    Link(Link),
     #[command(flatten)]
     Listing(Listing),
     /// Send a request and name every hop, with times, identities and the gateway taken.
@@ -89,6 +96,11 @@ pub struct Up {
     /// How many gateways a cluster has. With two, one can die or be upgraded and no request is lost.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MOST_GATEWAYS))]
     pub gateways: u8,
+    /// Put each cluster into a network namespace of its own, with real round trips between the regions (root only).
+    ///
+    /// `isthmus link` then makes this network as bad as you like.
+    #[arg(long)]
+    pub emulate_wan: bool,
     /// Leave it running in the background once it answers.
     #[arg(long)]
     pub detach: bool,

@@ -67,6 +67,7 @@ fn spawn(state: &StateDir, up: &Up, log: &Path) -> Result<Child> {
         .args(["--clusters", &up.clusters.to_string(), "--first-number", &up.first_number.to_string()])
         .args(["--gateways", &up.gateways.to_string()])
         .args(up.witness.then_some("--witness"))
+        .args(up.emulate_wan.then_some("--emulate-wan"))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

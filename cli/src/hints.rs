@@ -29,11 +29,24 @@ pub fn hints(plan: &Plan, state: &StateDir) -> String {
          \x20 isthmus trace curl@{} {called}.bookinfo\n\
          \x20 isthmus clusters; isthmus services; isthmus endpoints reviews.bookinfo; isthmus proxy-status\n\
          \x20 isthmus cluster kill {last}; isthmus cluster start {last}\n\
+         {}\
          state and logs: {}; configuration: clusters/<name>/config in it\n",
         alias(state),
         first.name,
+        network(plan, last),
         state.path().display()
     )
+}
+
+/// What can be done to the network, where there is one between the clusters.
+fn network(plan: &Plan, last: &str) -> String {
+    match plan.clusters.first() {
+        Some(first) if plan.is_apart() => format!(
+            "  isthmus link list; isthmus link set {last} --loss 2 --delay 200ms; isthmus link cut {} {last}; isthmus link heal\n",
+            first.name
+        ),
+        _ => String::new(),
+    }
 }
 
 /// What makes `isthmus` this binary and this mesh; nothing where it is both already.
@@ -71,6 +84,9 @@ mod tests {
         let own = std::env::current_exe().unwrap();
         assert!(text.contains(&format!("alias isthmus='{} --state-dir /tmp/a-mesh'\n", own.display())), "{text}");
         assert!(text.contains("isthmus trace curl@us-east details.bookinfo\n"), "{text}");
+        assert!(!text.contains("isthmus link"), "there is no network to change: {text}");
+        let apart = hints(&bookinfo::apart(plan), &StateDir::at(Path::new("/tmp/a-mesh")).unwrap());
+        assert!(apart.contains("isthmus link cut us-east eu-west;"), "{apart}");
         let small = hints(&bookinfo::plan(1, 1).unwrap(), &StateDir::at(Path::new("/tmp/a-mesh")).unwrap());
         assert!(!small.contains("details"), "one cluster has no details: {small}");
     }

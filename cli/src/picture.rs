@@ -3,6 +3,7 @@
 use isthmus_scenarios::{
     plan::Role,
     status::{ClusterStatus, Link, ProcessState, ProcessStatus, Status},
+    wan::links::Row,
 };
 
 use crate::table::micros;
@@ -45,7 +46,7 @@ pub fn live(status: &Status, commands: &str, size: Size) -> String {
 pub fn draw(status: &Status) -> String {
     let mut text = headline(status);
     for cluster in &status.clusters {
-        text.push_str(&cluster_lines(cluster));
+        text.push_str(&cluster_lines(cluster, &status.network));
     }
     text
 }
@@ -61,7 +62,7 @@ fn headline(status: &Status) -> String {
     format!("mesh {}   up {up}   {answers}\n\n", status.mesh)
 }
 
-fn cluster_lines(cluster: &ClusterStatus) -> String {
+fn cluster_lines(cluster: &ClusterStatus, network: &[Row]) -> String {
     let running = cluster.processes.iter().filter(|process| process.state == ProcessState::Running).count();
     let mut text = format!(
         "{:<12} {:>2}/{} processes   {:>7.1} requests/s   {}\n",
@@ -73,6 +74,9 @@ fn cluster_lines(cluster: &ClusterStatus) -> String {
     );
     for link in &cluster.links {
         text.push_str(&link_line(link));
+    }
+    for row in network.iter().filter(|row| row.changed && row.from == cluster.name) {
+        text.push_str(&format!("  ~ the network to {} is set to: {}\n", row.to, row.settings));
     }
     text.push_str(&killed(cluster));
     for process in cluster.processes.iter().filter(|process| is_worth_a_line(process)) {
@@ -144,6 +148,8 @@ fn trouble(process: &ProcessStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use isthmus_scenarios::wan::settings::Settings;
+
     use super::*;
 
     fn status() -> Status {
@@ -184,8 +190,15 @@ mod tests {
             up_ms: 65_000,
             answered_ms: Some(3_210),
             clusters: vec![cluster],
+            network: vec![row("us-west", true), row("eu-west", false)],
             ..Status::default()
         }
+    }
+
+    fn row(to: &str, changed: bool) -> Row {
+        let settings = Settings { delay_us: 15_000, cut: true, ..Settings::default() };
+        let counts = Default::default();
+        Row { from: "us-east".parse().unwrap(), to: to.parse().unwrap(), settings, changed, counts }
     }
 
     #[test]
@@ -201,9 +214,11 @@ mod tests {
             "! gateway is being restarted (restart 1): exit status: 1: the address is taken",
             "! killed: federation; `isthmus cluster start us-east` starts it again",
             "! late.yaml:9: spec.ports[0].port: not a number",
+            "~ the network to us-west is set to: 15 ms, CUT",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+        assert!(!text.contains("the network to eu-west"), "it is as it was raised: {text}");
     }
 
     #[test]

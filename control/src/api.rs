@@ -1,15 +1,22 @@
 //! The part of the admin port that is control's: JSON arrays for the operator's commands and the dashboard.
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    body::Bytes,
+    extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{delete, get},
 };
+use isthmus_core::name::ClusterName;
 use serde::{Deserialize, Serialize};
 
-use crate::{handle::Handle, view::View};
+use crate::{
+    handle::{Handle, Wish},
+    view::View,
+};
 
 /// Routes under `/api`.
 pub fn router(desk: Handle) -> Router {
@@ -20,7 +27,11 @@ pub fn router(desk: Handle) -> Router {
         .route("/api/proxies", get(|State(desk): State<Handle>| rows(desk, |view| view.clients)))
         .route("/api/config", get(|State(desk): State<Handle>| rows(desk, |view| view.config)))
         .route("/api/dns", get(|State(desk): State<Handle>| rows(desk, |view| view.dns)))
-        .route("/api/moves", get(|State(desk): State<Handle>| rows(desk, |view| view.moves)))
+        .route("/api/failover", get(|State(desk): State<Handle>| rows(desk, |view| view.failover)))
+        .route("/api/history", get(|State(desk): State<Handle>| rows(desk, |view| view.history)))
+        .route("/api/simulate", get(simulate))
+        .route("/api/verbs", get(|State(desk): State<Handle>| rows(desk, |view| view.verbs)).post(wish))
+        .route("/api/verbs/{name}", delete(take_back))
         .route("/api/speaker", get(|State(desk): State<Handle>| rows(desk, |view| view.speaker)))
         .with_state(desk)
 }
@@ -37,6 +48,40 @@ async fn endpoints(State(desk): State<Handle>, Query(wanted): Query<Wanted>) -> 
         view.endpoints.into_iter().filter(|row| is_wanted(&row.service)).collect::<Vec<_>>()
     })
     .await
+}
+
+#[derive(Deserialize)]
+struct Down {
+    /// Clusters, with commas between.
+    down: String,
+}
+
+async fn simulate(State(desk): State<Handle>, Query(Down { down }): Query<Down>) -> Response {
+    let named: Result<BTreeSet<ClusterName>, _> = down.split(',').map(str::parse).collect();
+    match named {
+        Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        Ok(down) => match desk.simulate(down).await {
+            Some(rows) => Json(rows).into_response(),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "this control stops").into_response(),
+        },
+    }
+}
+
+async fn wish(State(desk): State<Handle>, body: Bytes) -> Response {
+    match serde_json::from_slice::<Wish>(&body) {
+        Err(error) => (StatusCode::BAD_REQUEST, format!("this is no verb: {error}")).into_response(),
+        Ok(wish) => match desk.wish(wish).await {
+            Ok(done) => Json(done).into_response(),
+            Err(reason) => (StatusCode::CONFLICT, reason).into_response(),
+        },
+    }
+}
+
+async fn take_back(State(desk): State<Handle>, Path(name): Path<String>) -> Response {
+    match desk.take_back(name).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(reason) => (StatusCode::NOT_FOUND, reason).into_response(),
+    }
 }
 
 async fn rows<T: Serialize>(desk: Handle, pick: impl FnOnce(View) -> T) -> Response {

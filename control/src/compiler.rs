@@ -5,15 +5,16 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     ops::Deref,
     sync::Arc,
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use isthmus_core::{
-    compile::{self, Finding, Inputs, Other, Workload},
+    compile::{self, Finding, Inputs, Ordered, Other, Workload},
     model::{Resource, Service},
     name::{ClusterName, ServiceName},
     plan,
-    resource::{Object, ObjectError, parse_documents},
+    resource::{Body, Object, ObjectError, parse_documents},
     statement::Content,
 };
 
@@ -65,6 +66,10 @@ pub struct Compiled {
     pub faults: Vec<Fault>,
     /// Address indexes given.
     pub indexes: Indexes,
+    /// The tiers of each service.
+    pub orders: BTreeMap<ServiceName, Ordered>,
+    /// How long a dead cluster's endpoints are kept, where the own cluster says so.
+    pub stale_after: Option<Duration>,
 }
 
 impl Compiled {
@@ -118,6 +123,17 @@ pub struct Input<'a> {
     pub verdicts: &'a BTreeMap<ClusterName, Verdict>,
     /// Address indexes given before.
     pub indexes: &'a Indexes,
+    /// When own policies were read first, Unix milliseconds, by `namespace/name`.
+    pub born: &'a BTreeMap<String, u64>,
+    /// Clusters that services are pinned to.
+    pub pins: &'a BTreeMap<ServiceName, Vec<ClusterName>>,
+}
+
+/// `namespace/name` of each failover policy in the own files.
+pub fn policies(files: &Files) -> impl Iterator<Item = String> {
+    let objects = files.in_force.values().flat_map(|objects| objects.iter());
+    let policies = objects.filter(|object| matches!(object.body, Body::FailoverPolicy(_)));
+    policies.map(|object| format!("{}/{}", object.metadata.namespace, object.metadata.name))
 }
 
 /// Compiles.
@@ -133,12 +149,17 @@ pub fn compile(input: &Input<'_>) -> Compiled {
         workloads: &workloads,
         others: &others,
         indexes: input.indexes,
+        operators: &input.world.operators,
+        born: input.born,
+        pins: input.pins,
     });
     Compiled {
         resources: compiled.resources.into_values().collect(),
         contents: compiled.contents,
         faults: compiled.findings.into_iter().map(finding).collect(),
         indexes: compiled.indexes,
+        orders: compiled.orders,
+        stale_after: compiled.stale_after,
     }
 }
 
@@ -166,6 +187,7 @@ fn others(world: &World, verdicts: &BTreeMap<ClusterName, Verdict>) -> BTreeMap<
             share: verdict.share,
             standing: verdict.standing,
             rtt_us: verdict.rtt_us,
+            stale: verdict.stale,
         };
         (name.clone(), other)
     };

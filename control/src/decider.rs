@@ -4,10 +4,7 @@
 //! came. The machine that judges them is `isthmus_core::failover`; here its inputs are gathered, its outputs made
 //! calm (the round trip is the least of a window, rounded) and its moves remembered.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use isthmus_core::{
     distance::Distance,
@@ -21,11 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     heard::World,
-    view::{ClusterRow, EvidenceRow, MoveRow, PathRow},
+    view::{ClusterRow, EvidenceRow, PathRow},
 };
 
-/// Moves that are remembered.
-const MOVES: usize = 256;
+/// The endpoints of a cluster that is dead for so long are dropped, unless its own MeshCluster says otherwise.
+pub const STALE_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// A gateway that reported nothing in so long is not asked any more, milliseconds.
 const REPORT_COUNTS: u64 = 5_000;
 
@@ -58,12 +55,15 @@ pub struct Verdict {
     pub standing: Standing,
     /// Round trip as [`Distance`] has it, microseconds.
     pub rtt_us: u64,
+    /// It is dead for so long that its endpoints count no more.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 impl Default for Verdict {
     /// Nothing is known against it.
     fn default() -> Self {
-        Self { share: 1.0, standing: Standing::Unknown, rtt_us: 0 }
+        Self { share: 1.0, standing: Standing::Unknown, rtt_us: 0, stale: false }
     }
 }
 
@@ -73,7 +73,20 @@ pub struct Beat {
     /// Whether any verdict changed.
     pub changed: bool,
     /// Standings that moved.
-    pub moved: Vec<MoveRow>,
+    pub moved: Vec<Move>,
+}
+
+/// A standing that moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Whose.
+    pub cluster: ClusterName,
+    /// From.
+    pub from: Standing,
+    /// To.
+    pub to: Standing,
+    /// Why.
+    pub why: &'static str,
 }
 
 /// What is kept on disk: a restarted control goes on where it was.
@@ -102,8 +115,8 @@ struct Observed {
 pub struct Decider {
     own: ClusterName,
     clusters: BTreeMap<ClusterName, Observed>,
-    moves: VecDeque<MoveRow>,
     changed: bool,
+    stale_after: Duration,
 }
 
 impl Decider {
@@ -114,7 +127,32 @@ impl Decider {
             let judge = Judge::restored(Duration::ZERO, verdict.standing, verdict.share);
             (name, Observed { verdict, distance: Distance::restored(verdict.rtt_us), ..Observed::with(judge) })
         };
-        Self { own, clusters: on_disk.into_iter().map(observed).collect(), moves: VecDeque::new(), changed: false }
+        let clusters = on_disk.into_iter().map(observed).collect();
+        Self { own, clusters, changed: false, stale_after: STALE_AFTER }
+    }
+
+    /// How long the endpoints of a dead cluster are kept; `None`: [`STALE_AFTER`].
+    pub fn set_stale_after(&mut self, after: Option<Duration>) {
+        self.stale_after = after.unwrap_or(STALE_AFTER);
+    }
+
+    /// Whether a cluster was left, how it stands, and why; `None`: it is no member.
+    #[must_use]
+    pub fn sight(&self, cluster: &ClusterName) -> Option<(bool, Standing, &'static str)> {
+        let observed = self.clusters.get(cluster)?;
+        Some((observed.verdict.share <= 0.0, observed.verdict.standing, observed.judge.decision().why))
+    }
+
+    /// How many other clusters there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clusters.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty()
     }
 
     /// What to keep on disk, if it changed since it was asked for last.
@@ -172,24 +210,20 @@ impl Decider {
         }
     }
 
-    /// Judges every member. `unix_ms` stamps moves for people.
-    pub fn decide(&mut self, world: &World, now: u64, unix_ms: u64) -> Beat {
+    /// Judges every member.
+    pub fn decide(&mut self, world: &World, now: u64) -> Beat {
         self.clusters.retain(|name, _| world.members.contains_key(name));
         let mut beat = Beat::default();
         for name in world.members.keys() {
             let observed = self.clusters.entry(name.clone()).or_insert_with(|| Observed::new(now));
             let from = observed.verdict.standing;
-            beat.changed |= observed.judge(now);
-            let (to, why) = (observed.verdict.standing, observed.judge.decision().why.to_owned());
+            beat.changed |= observed.judge(now, self.stale_after);
+            let (to, why) = (observed.verdict.standing, observed.judge.decision().why);
             if from != to {
-                beat.moved.push(MoveRow { cluster: name.to_string(), from, to, why, at_ms: unix_ms });
+                beat.moved.push(Move { cluster: name.clone(), from, to, why });
             }
         }
         self.changed |= beat.changed;
-        self.moves.extend(beat.moved.iter().cloned());
-        while self.moves.len() > MOVES {
-            self.moves.pop_front();
-        }
         beat
     }
 
@@ -197,11 +231,6 @@ impl Decider {
     #[must_use]
     pub fn verdicts(&self) -> OnDisk {
         self.clusters.iter().map(|(name, observed)| (name.clone(), observed.verdict)).collect()
-    }
-
-    /// Moves, oldest first.
-    pub fn moves(&self) -> impl Iterator<Item = &MoveRow> {
-        self.moves.iter()
     }
 
     fn known(&mut self, cluster: &str, now: u64) -> Option<&mut Observed> {
@@ -279,7 +308,7 @@ impl Observed {
         fresh.map(path).min_by_key(|(path, rtt_us)| (*path == Path::Lost, *rtt_us))
     }
 
-    fn judge(&mut self, now: u64) -> bool {
+    fn judge(&mut self, now: u64, stale_after: Duration) -> bool {
         if let Some((path, rtt_us)) = self.best_path(now) {
             self.judge.path(Duration::from_millis(now), path);
             self.distance.measured(Duration::from_millis(now), rtt_us);
@@ -289,6 +318,8 @@ impl Observed {
             share: (decision.share * 1000.0).round() / 1000.0,
             standing: decision.standing,
             rtt_us: self.distance.us(),
+            stale: decision.standing == Standing::Dead
+                && Duration::from_millis(now).saturating_sub(decision.since) >= stale_after,
         };
         std::mem::replace(&mut self.verdict, verdict) != verdict
     }
@@ -337,7 +368,7 @@ mod tests {
             let now = from + beat * 500;
             decider.path("gw", report(path, 1000), now);
             decider.lease(&west(), Version { epoch: 1, number: now }, true, Way::Tunnel, now);
-            decider.decide(&world(), now, now);
+            decider.decide(&world(), now);
         }
         (from + beats * 500, decider.verdicts()[&west()])
     }
@@ -349,9 +380,8 @@ mod tests {
         assert_eq!((verdict.share, verdict.standing, verdict.rtt_us), (1.0, Standing::Alive, 1000));
         let (now, verdict) = play(&mut decider, now, 6, "suspect");
         assert_eq!((verdict.share, verdict.standing), (0.0, Standing::CutOff));
-        assert_eq!(decider.moves().last().unwrap().to, Standing::CutOff);
         let mut again = Decider::restored("east".parse().unwrap(), decider.take_changed().unwrap());
-        again.decide(&world(), now, now);
+        again.decide(&world(), now);
         assert_eq!(again.verdicts()[&west()].share, 0.0, "a restarted control returns no traffic by itself");
     }
 
@@ -363,7 +393,7 @@ mod tests {
         for beat in 1..20 {
             let at = now + beat * 500;
             decider.lease(&west(), Version { epoch: 1, number: at }, true, Way::Member, at);
-            decider.decide(&world(), at, at);
+            decider.decide(&world(), at);
         }
         assert_eq!(decider.verdicts()[&west()].standing, Standing::Alive);
     }

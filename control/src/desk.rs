@@ -4,7 +4,9 @@
 //! read once and the other clusters' words are known, from disk or from the member, or [`GRACE`] has passed: a control
 //! that just started must not tell its proxies that the rest of the world is gone.
 
+mod reports;
 pub mod shown;
+mod steering;
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +14,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use isthmus_core::{model::Resource, statement::Content};
+use isthmus_core::statement::{Content, Lease};
 use isthmus_runtime::{
     disk::{self, Keeper},
     drain::Drain,
 };
-use isthmus_wire::federation::{SignedStatement, Standing as FederationStanding};
-use prost::Message as _;
+use isthmus_wire::federation::Standing as FederationStanding;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
@@ -29,8 +29,9 @@ use crate::{
     clients::{Clients, Role},
     compiler::{self, Compiled, Indexes, Input, Setting},
     decider::{Decider, Way},
+    failover::Failover,
     handle::{Message, SpeakerView},
-    heard::{self, World},
+    heard::World,
     metrics::Metrics,
     registry::{Registered, Registry},
     sources::Files,
@@ -54,6 +55,8 @@ pub struct Outputs {
     pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     /// To the speaker.
     pub contents: watch::Sender<Option<Vec<Content>>>,
+    /// What goes with each lease, to the speaker.
+    pub lease: watch::Sender<Lease>,
     /// To DNS.
     pub compiled: watch::Sender<Option<Arc<Compiled>>>,
 }
@@ -67,6 +70,8 @@ pub struct Disk {
     pub decisions: Keeper,
     /// Address indexes of services.
     pub indexes: Keeper,
+    /// Verbs, shares, history.
+    pub failover: Keeper,
 }
 
 /// The desk.
@@ -82,6 +87,7 @@ pub struct Desk {
     registry: Registry,
     clients: Clients,
     decider: Decider,
+    failover: Failover,
     compiled: Arc<Compiled>,
     indexes: Indexes,
     /// Whether they are on disk as they are.
@@ -104,9 +110,11 @@ impl Desk {
         let registered = disk::load_versioned(disk.registrations.path(), DISK_VERSION)?.unwrap_or_default();
         let decided = disk::load_versioned(disk.decisions.path(), DISK_VERSION)?.unwrap_or_default();
         let indexes = disk::load_versioned(disk.indexes.path(), DISK_VERSION)?.unwrap_or_default();
+        let failover = disk::load_versioned(disk.failover.path(), DISK_VERSION)?.unwrap_or_default();
         let run = format!("{:016x}", fastrand::u64(..));
         Ok(Self {
             decider: Decider::restored(setting.cluster.clone(), decided),
+            failover: Failover::restored(setting.cluster.clone(), failover),
             setting,
             disk,
             outputs,
@@ -168,6 +176,7 @@ impl Desk {
                 if self.world.as_ref() != Some(&world) {
                     self.rekey(&world);
                     self.world = Some(world);
+                    self.look_at_verbs();
                     self.changed();
                 }
             }
@@ -177,6 +186,15 @@ impl Desk {
             Message::Speaker(view) => self.speaker = view,
             Message::Look(reply) => {
                 let _ = reply.send(self.view());
+            }
+            Message::Do(wish, reply) => {
+                let _ = reply.send(self.wish(wish));
+            }
+            Message::TakeBack(name, reply) => {
+                let _ = reply.send(self.take_back(&name));
+            }
+            Message::Simulate(down, reply) => {
+                let _ = reply.send(self.simulate(&down));
             }
             client => self.client(client),
         }
@@ -220,54 +238,6 @@ impl Desk {
         taken
     }
 
-    fn report(&mut self, stream: u64, role: Role, report: isthmus_wire::feed::Report) {
-        let now = self.now();
-        for evidence in &report.clusters {
-            self.decider.evidence(evidence, now);
-        }
-        let Some(gateway) = self.gateways.get(&stream).filter(|_| role == Role::Gateway).cloned() else { return };
-        for path in report.paths {
-            self.decider.path(&gateway, path, now);
-        }
-        for lease in report.leases {
-            match SignedStatement::decode(lease.as_slice()) {
-                Ok(lease) => self.verified_lease(&lease),
-                Err(error) => tracing::warn!(%error, gateway, "a gateway reports a lease that is none"),
-            }
-        }
-    }
-
-    /// A lease that came by a tunnel: nobody has verified it yet.
-    fn verified_lease(&mut self, lease: &SignedStatement) {
-        let key =
-            lease.cluster.parse().ok().and_then(|name| Some(self.world.as_ref()?.members.get(&name)?.key.clone()));
-        let Some(key) = key else { return };
-        match heard::check(&self.setting.mesh, lease, &key) {
-            Ok(_) => self.lease(lease, Way::Tunnel),
-            Err(error) => {
-                self.metrics.heard.with_label_values(&["forged"]).inc();
-                tracing::warn!(%error, "a lease from a tunnel is not taken");
-            }
-        }
-    }
-
-    fn lease(&mut self, lease: &SignedStatement, way: Way) {
-        let Ok(Content::Lease(content)) = serde_json::from_slice(&lease.content) else { return };
-        let Ok(cluster) = lease.cluster.parse() else { return };
-        let now = self.now();
-        if self.decider.lease(&cluster, crate::speaker::version_of(lease), content.member, way, now) {
-            self.metrics.leases.with_label_values(&[way.word()]).inc();
-        }
-    }
-
-    fn own_lease(&mut self, lease: &SignedStatement) {
-        let statement = STANDARD.encode(lease.encode_to_vec());
-        match self.table.upsert(Resource::Lease { statement }) {
-            Ok(_) => self.hand_out(),
-            Err(error) => tracing::error!(%error, "the own lease has no JSON"),
-        }
-    }
-
     fn closed(&mut self, stream: u64) {
         let now = self.now();
         self.metrics.clients.dec();
@@ -287,14 +257,14 @@ impl Desk {
         self.clients.tick(now);
         // Before the other clusters are known, what an earlier run decided of them stands.
         let world = self.world.clone();
-        let moves = world.map(|world| self.decider.decide(&world, now, unix_ms())).unwrap_or_default();
-        for moved in &moves.moved {
-            tracing::info!(cluster = moved.cluster, from = ?moved.from, to = ?moved.to, why = moved.why, "a cluster's standing moves");
-            self.metrics.decisions.with_label_values(&[&format!("{:?}", moved.to)]).inc();
-        }
+        let moves = world.map(|world| self.decider.decide(&world, now)).unwrap_or_default();
+        moves.moved.iter().for_each(|moved| self.remember(moved));
+        self.look_at_verbs();
+        self.prepare_lease();
         if moves.changed || self.registry.standing(now) != self.standing || self.compile_is_overdue() {
             self.changed();
         }
+        self.steer_on();
         self.keep();
     }
 
@@ -325,14 +295,22 @@ impl Desk {
         self.standing = self.registry.standing(self.now());
         let world = self.world.clone().unwrap_or_default();
         let files = self.files.clone().unwrap_or_default();
-        let compiled = compiler::compile(&Input {
+        let pins = self.failover.verbs.pins(Duration::from_millis(self.now()));
+        let born = self.failover.born(compiler::policies(&files), unix_ms()).clone();
+        let mut compiled = compiler::compile(&Input {
             setting: &self.setting,
             files: &files,
             registered: &self.standing,
             world: &world,
             verdicts: &self.decider.verdicts(),
             indexes: &self.indexes,
+            born: &born,
+            pins: &pins,
         });
+        self.decider.set_stale_after(compiled.stale_after);
+        compiled.contents.extend(self.failover.contents());
+        let decided = self.steer(&compiled.orders);
+        compiled.resources.extend(decided);
         timer.observe_duration();
         match self.table.replace(compiled.resources.clone(), "lease") {
             Ok(changed) => self.metrics.resource_changes.inc_by(changed.len() as u64),
@@ -384,6 +362,11 @@ impl Desk {
             && !self.disk.registrations.keep(DISK_VERSION, &registered)
         {
             self.registry.not_kept();
+        }
+        if let Some(fresh) = self.failover.to_keep()
+            && self.disk.failover.keep(DISK_VERSION, &fresh)
+        {
+            self.failover.kept(fresh);
         }
         if let Some(decided) = self.decider.take_changed()
             && !self.disk.decisions.keep(DISK_VERSION, &decided)

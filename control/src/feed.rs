@@ -154,7 +154,7 @@ impl Session {
             self.run = snapshot.run.to_string();
         }
         let role = self.role;
-        let delta = snapshot.delta(&self.have, |key| role == Role::Gateway || key != "lease");
+        let delta = snapshot.delta(&self.have, |key| is_for(role, key));
         if delta.is_empty() && self.greeted {
             return Ok(());
         }
@@ -245,6 +245,14 @@ impl Session {
             return Err(format!("the stream of {:?} registers another workload, {:?}", self.name, said.workload));
         }
         registry::check(&self.identity, said).map_err(|refused| refused.to_string())
+    }
+}
+
+/// Leases are sent by gateways, and how a service fails over is the proxies' business.
+fn is_for(role: Role, key: &str) -> bool {
+    match role {
+        Role::Proxy => key != "lease",
+        Role::Gateway => !key.starts_with("failover/"),
     }
 }
 

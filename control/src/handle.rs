@@ -1,15 +1,27 @@
 //! How the rest of control talks to the desk: messages in, snapshots out.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use isthmus_core::name::SpiffeId;
+use isthmus_core::{
+    failover::verb::Deed,
+    name::{ClusterName, SpiffeId},
+    resource::duration,
+};
 use isthmus_wire::{federation::SignedStatement, feed::Report};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{clients::Role, heard::World, registry::Registered, sources::Files, table::Snapshot, view::View};
+use crate::{
+    clients::Role, failover::simulation::Simulated, heard::World, registry::Registered, sources::Files,
+    table::Snapshot, view::View,
+};
 
 /// What the desk is told.
 #[derive(Debug)]
@@ -89,6 +101,41 @@ pub enum Message {
     Speaker(SpeakerView),
     /// Somebody looks.
     Look(oneshot::Sender<View>),
+    /// An operator does something for a while.
+    Do(Wish, oneshot::Sender<Result<Done, String>>),
+    /// An operator takes a verb back, by its name.
+    TakeBack(String, oneshot::Sender<Result<(), String>>),
+    /// Somebody asks what would go where if these clusters were gone.
+    Simulate(BTreeSet<ClusterName>, oneshot::Sender<Vec<Simulated>>),
+}
+
+/// What an operator wants done.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Wish {
+    /// What.
+    pub deed: Deed,
+    /// For how long; not said: [`isthmus_core::failover::verb::DEFAULT_FOR`].
+    #[serde(default, rename = "for", deserialize_with = "duration::optional")]
+    pub lasts: Option<Duration>,
+    /// Who.
+    pub by: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// The verb's name.
+    pub name: String,
+    /// In force here already, and not in the log: there is no quorum.
+    pub local: bool,
+    /// Clusters that it binds.
+    pub binds: Vec<ClusterName>,
+    /// Members that it does not bind, because they do not list this cluster among their operators.
+    pub free: Vec<ClusterName>,
 }
 
 /// How the speaker stands, for people.
@@ -146,6 +193,33 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.tell(Message::Register { stream, registered: Box::new(registered), reply }).await;
         answer.await.unwrap_or_else(|_| Err("this control stops".into()))
+    }
+
+    /// Does something for a while.
+    ///
+    /// # Errors
+    /// The reason it is refused.
+    pub async fn wish(&self, wish: Wish) -> Result<Done, String> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::Do(wish, reply)).await;
+        answer.await.unwrap_or_else(|_| Err("this control stops".into()))
+    }
+
+    /// Takes a verb back.
+    ///
+    /// # Errors
+    /// When there is none of this name here, with where it is.
+    pub async fn take_back(&self, name: String) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::TakeBack(name, reply)).await;
+        answer.await.unwrap_or_else(|_| Err("this control stops".into()))
+    }
+
+    /// What would go where if these clusters were gone.
+    pub async fn simulate(&self, down: BTreeSet<ClusterName>) -> Option<Vec<Simulated>> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::Simulate(down, reply)).await;
+        answer.await.ok()
     }
 
     /// Everything there is to see.

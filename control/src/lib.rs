@@ -23,6 +23,7 @@
 //! | [`heard`], [`listener`] | what other clusters say, verified; its watch |
 //! | [`speaker`], [`voice`] | what this cluster says, signed and numbered; its stream to the member |
 //! | [`decider`] | paths and leases to standings and shares |
+//! | [`failover`] | each service's shares, what operators do, limits, history |
 //! | [`compiler`] | all inputs to `isthmus_core::compile` and back |
 //! | [`desk`], [`handle`], [`table`] | the owner of it all; how to talk to it; versions and deltas |
 //! | [`feed`], [`clients`] | the server on 15012; who is on it, and what each refused |
@@ -38,6 +39,7 @@ pub mod config;
 pub mod decider;
 pub mod desk;
 pub mod error;
+pub mod failover;
 pub mod feed;
 pub mod handle;
 pub mod heard;

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use isthmus_core::statement::{Content, Lease};
 use isthmus_runtime::{
     admin::Admin,
     disk::Keeper,
@@ -143,6 +144,7 @@ impl<'a> Parts<'a> {
         let (tell, messages) = mpsc::channel(desk::QUEUE);
         let (snapshots, shown) = watch::channel(None);
         let (contents, to_say) = watch::channel(None);
+        let (lease, with_lease) = watch::channel(Lease::default());
         let (compiled, named) = watch::channel(None);
         let (found, to_rise) = mpsc::channel(FOUND);
         let handle = Handle::new(tell, shown);
@@ -150,15 +152,16 @@ impl<'a> Parts<'a> {
             registrations: Keeper::new(self.file("registrations.json"), "registrations"),
             decisions: Keeper::new(self.file("decisions.json"), "decisions"),
             indexes: Keeper::new(self.file("indexes.json"), "addresses of services"),
+            failover: Keeper::new(self.file("failover.json"), "verbs, shares and history of failover"),
         };
-        let outputs = desk::Outputs { snapshots, contents, compiled };
+        let outputs = desk::Outputs { snapshots, contents, lease, compiled };
         let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
         let drain = self.drain.clone();
         tasks.spawn(desk.run(messages, drain.clone()));
         let source = Source::open(self.config.config_dir.clone(), self.file("sources.json"), handle.clone())?;
         tasks.spawn(source.run(drain.clone()));
         tasks.spawn(self.listener(handle.clone(), found)?.run(drain.clone()));
-        tasks.spawn(self.voice(handle.clone(), to_say, to_rise)?.run(drain.clone()));
+        tasks.spawn(self.voice(handle.clone(), (to_say, with_lease), to_rise)?.run(drain.clone()));
         tasks.spawn(watch_readiness(handle.snapshots(), self.readiness.needs("model"), self.identity.clone()));
         names::start(&self.setting, self.config.common.address, named, tasks, &drain)?;
         Ok(handle)
@@ -182,7 +185,7 @@ impl<'a> Parts<'a> {
     fn voice(
         &self,
         desk: Handle,
-        contents: watch::Receiver<Option<Vec<isthmus_core::statement::Content>>>,
+        (contents, lease): (watch::Receiver<Option<Vec<Content>>>, watch::Receiver<Lease>),
         found: mpsc::Receiver<Found>,
     ) -> Result<Voice, Error> {
         let file = Keeper::new(self.file("epoch.json"), "the epoch, without which nothing is said to other clusters,");
@@ -190,7 +193,7 @@ impl<'a> Parts<'a> {
         let key = key::federation_key(Path::new(&self.config.federation_key))?;
         let speaker = Speaker::new(self.setting.mesh.clone(), self.setting.cluster.clone(), key, on_disk);
         let channel = self.member()?;
-        Ok(Voice { speaker, file, on_disk, channel, contents, found, desk, metrics: self.metrics.clone() })
+        Ok(Voice { speaker, file, on_disk, channel, contents, lease, found, desk, metrics: self.metrics.clone() })
     }
 }
 

@@ -91,9 +91,8 @@ impl Speaker {
     }
 
     /// Signs a lease; it is sent once and never kept.
-    pub fn lease(&mut self, member: bool) -> SignedStatement {
-        let content = Content::Lease(Lease { member });
-        self.signed(&content)
+    pub fn lease(&mut self, lease: Lease) -> SignedStatement {
+        self.signed(&Content::Lease(lease))
     }
 
     /// The member answered. Returns `true` when a new epoch began: keep it, then send the outbox from its start.

@@ -5,7 +5,15 @@ use std::collections::BTreeMap;
 use isthmus_core::{model::Standing, name::ClusterName};
 use serde::Serialize;
 
-use crate::{clients::Client, handle::SpeakerView, sources::book::Fault};
+use crate::{
+    clients::Client,
+    failover::{
+        history::Event,
+        rows::{FailoverRow, VerbRow},
+    },
+    handle::SpeakerView,
+    sources::book::Fault,
+};
 
 /// Everything there is to see.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +30,12 @@ pub struct View {
     pub config: Vec<ConfigRow>,
     /// Names and their addresses.
     pub dns: Vec<DnsRow>,
-    /// What was decided of clusters, newest last.
-    pub moves: Vec<MoveRow>,
+    /// Where each service's requests go.
+    pub failover: Vec<FailoverRow>,
+    /// What operators do.
+    pub verbs: Vec<VerbRow>,
+    /// What happened, newest last.
+    pub history: Vec<Event>,
     /// How the own speaker stands.
     pub speaker: SpeakerView,
 }
@@ -165,19 +177,4 @@ pub struct DnsRow {
     pub addresses: Vec<String>,
     /// Its ports.
     pub ports: Vec<u16>,
-}
-
-/// A move of a cluster's standing.
-#[derive(Clone, Debug, Serialize)]
-pub struct MoveRow {
-    /// The cluster.
-    pub cluster: String,
-    /// From.
-    pub from: Standing,
-    /// To.
-    pub to: Standing,
-    /// Why.
-    pub why: String,
-    /// Unix milliseconds.
-    pub at_ms: u64,
 }

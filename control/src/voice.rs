@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use isthmus_core::statement::{Content, Version};
+use isthmus_core::statement::{Content, Lease, Version};
 use isthmus_runtime::{
     backoff::Backoff,
     disk::{self, Keeper},
@@ -65,6 +65,8 @@ pub struct Voice {
     pub channel: Channel,
     /// What there is to say; `None` until the first compilation.
     pub contents: watch::Receiver<Option<Vec<Content>>>,
+    /// What goes with each lease.
+    pub lease: watch::Receiver<Lease>,
     /// What is found under the own name.
     pub found: mpsc::Receiver<Found>,
     /// The desk.
@@ -210,7 +212,8 @@ impl Voice {
         if !self.may_speak() {
             return;
         }
-        let lease = self.speaker.lease(session.is_some());
+        let said = self.lease.borrow().clone();
+        let lease = self.speaker.lease(Lease { member: session.is_some(), ..said });
         if let Some(session) = session {
             let _ = session.out.try_send(lease.clone());
         }

@@ -88,7 +88,7 @@ async fn control_speaks_to_its_member_and_takes_a_higher_epoch_after_a_restart()
     let (first, _) = fake.last("card").unwrap();
     assert!(matches!(fake.last("epoch"), Some((_, Content::Epoch { keys })) if keys.contains(&"card".to_owned())));
     until("a lease that knows the member", || async {
-        matches!(fake.last("lease"), Some((_, Content::Lease(Lease { member: true }))))
+        matches!(fake.last("lease"), Some((_, Content::Lease(Lease { member: true, .. }))))
     })
     .await;
     control.stop().await;
@@ -134,14 +134,15 @@ async fn a_lost_path_moves_the_share_of_a_cluster_and_its_lease_tells_dead_from_
         let deadline = tokio::time::Instant::now() + support::LIMIT;
         while standing(&gateway).map(|(standing, _)| standing) != Some(wanted) {
             assert!(tokio::time::Instant::now() < deadline, "{wanted:?} never came: {:?}", standing(&gateway));
-            let lease = west.says(&Content::Lease(Lease { member: true }));
+            let lease = west.says(&Content::Lease(Lease { member: true, ..Lease::default() }));
             report(&gateway, state, Some(lease));
             let _ = tokio::time::timeout(Duration::from_millis(100), take(&mut gateway)).await;
         }
     }
     assert_eq!(standing(&gateway), Some((Standing::CutOff, 0.0)));
-    let moves = ground.rows("/api/moves").await;
-    assert!(moves.iter().any(|row| row["to"] == "cutOff" && row["cluster"] == "us-west"), "{moves:?}");
+    let history = ground.rows("/api/history").await;
+    let left = |row: &serde_json::Value| row["of"] == "us-west" && row["what"].as_str().unwrap().ends_with("→ cutOff");
+    assert!(history.iter().any(left), "{history:?}");
     let rows = ground.rows("/api/clusters").await;
     assert!(rows.iter().any(|row| row["name"] == "us-west" && row["lease_by"] == "tunnel"), "{rows:?}");
     gateway.leave();

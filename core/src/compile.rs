@@ -4,14 +4,17 @@
 //! cannot be honoured (a route to an unknown subset) and says so; the rest of the object goes on.
 
 mod endpoints;
+mod orders;
 mod own;
 mod services;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    time::Duration,
 };
 
+pub use self::orders::Ordered;
 use crate::{
     model::{Endpoint, EndpointState, Mesh, RemoteCluster, Resource, Standing, Trust},
     name::{ClusterName, EndpointId, Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
@@ -77,6 +80,8 @@ pub struct Other {
     pub standing: Standing,
     /// Smoothed round trip, microseconds.
     pub rtt_us: u64,
+    /// It is dead for so long that its endpoints count no more.
+    pub stale: bool,
 }
 
 /// All inputs.
@@ -91,6 +96,12 @@ pub struct Inputs<'a> {
     pub others: &'a BTreeMap<ClusterName, Other>,
     /// Address indexes given before: they stay.
     pub indexes: &'a BTreeMap<ServiceName, u8>,
+    /// Who operates the mesh.
+    pub operators: &'a [ClusterName],
+    /// When own policies were read first, Unix milliseconds, by `namespace/name`.
+    pub born: &'a BTreeMap<String, u64>,
+    /// Clusters that services are pinned to.
+    pub pins: &'a BTreeMap<ServiceName, Vec<ClusterName>>,
 }
 
 /// A part of an object that cannot be honoured.
@@ -118,6 +129,10 @@ pub struct Compiled {
     pub findings: Vec<Finding>,
     /// Address indexes given, to be handed in next time.
     pub indexes: BTreeMap<ServiceName, u8>,
+    /// The tiers of each service, and the policy they are from.
+    pub orders: BTreeMap<ServiceName, Ordered>,
+    /// How long a dead cluster's endpoints are kept, where the own cluster says so.
+    pub stale_after: Option<Duration>,
 }
 
 /// Compiles.
@@ -130,6 +145,9 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     let mut resources = vec![Resource::Mesh(mesh(inputs.setting)), Resource::Trust(trust(inputs))];
     resources.extend(inputs.others.iter().map(|(name, other)| Resource::Cluster(remote(name, other))));
     let mut contents = own::standing_contents(inputs, rules.clone());
+    let policies = orders::Policies::of(inputs, &mut findings);
+    contents.extend(policies.own().map(|policy| Content::FailoverPolicy(Box::new(policy))));
+    let mut orders = BTreeMap::new();
     let mut names: BTreeSet<ServiceName> = drafts.keys().cloned().collect();
     names.extend(imported(inputs, &rules));
     let indexes = services::indexes(names.iter(), &indexes);
@@ -140,13 +158,14 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
             contents.extend(own::export_contents(draft, &endpoints.local));
         }
         let service = services::finish(name, drafts.get(name), &imports, indexes.get(name).copied());
+        orders.insert(name.clone(), policies.order(inputs, name, drafts.get(name), &endpoints, &imports));
         resources.push(Resource::Service(service));
         resources.push(Resource::Endpoints(endpoints));
     }
     services::routes_to_known(&mut resources, &names, &mut findings);
     findings.sort();
     let resources = resources.into_iter().map(|resource| (resource.key(), resource)).collect();
-    Compiled { resources, contents, findings, indexes }
+    Compiled { resources, contents, findings, indexes, orders, stale_after: own::stale_after(inputs) }
 }
 
 /// Services that other clusters offer to this one and that it accepts.

@@ -19,7 +19,7 @@
 //! | [`retry`] | what a failure means, and whether to try again |
 //! | [`consent`] | whose policies bind a cluster |
 //! | [`distance`] | how far another cluster is |
-//! | [`failover`] | whether another cluster is dead, blind, cut off or fine |
+//! | [`failover`] | where requests go when something is wrong: policies, verbs, who is dead, shares
 
 pub mod balance;
 pub mod compile;

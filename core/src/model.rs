@@ -12,6 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    failover::policy::WhenNothingHealthy,
     name::{ClusterName, EndpointId, Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
     statement::{Consumers, Port, Protocol},
 };
@@ -30,6 +31,8 @@ pub enum Resource {
     Service(Service),
     /// The endpoints of a service, own and remote.
     Endpoints(Endpoints),
+    /// What was decided of a service: which clusters get how much of its requests.
+    Failover(Failover),
     /// The own cluster's lease, signed, for gateways to send on tunnels. `SignedStatement` bytes, base64. One.
     Lease {
         /// `isthmus.federation.v1.SignedStatement`, base64.
@@ -38,7 +41,8 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// Its key in the feed: `mesh`, `trust`, `cluster/<name>`, `service/<ns>/<name>`, `endpoints/<ns>/<name>`, `lease`.
+    /// Its key in the feed: `mesh`, `trust`, `cluster/<name>`, `service/<ns>/<name>`, `endpoints/<ns>/<name>`,
+    /// `failover/<ns>/<name>`, `lease`.
     #[must_use]
     pub fn key(&self) -> String {
         match self {
@@ -47,6 +51,7 @@ impl Resource {
             Self::Cluster(cluster) => format!("cluster/{}", cluster.name),
             Self::Service(service) => format!("service/{}", service.name),
             Self::Endpoints(endpoints) => format!("endpoints/{}", endpoints.service),
+            Self::Failover(failover) => format!("failover/{}", failover.service),
             Self::Lease { .. } => "lease".into(),
         }
     }
@@ -337,6 +342,52 @@ pub struct Group {
     pub total: u32,
     /// Sum of the weights of the usable ones.
     pub weight: u32,
+}
+
+/// What control decided of a service: tiers of clusters, first to last. A cluster that is in none must not be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failover {
+    /// The service.
+    pub service: ServiceName,
+    /// In order.
+    pub tiers: Vec<FailoverTier>,
+    /// When nothing is healthy; `None`: what is ready in a cluster that was left is tried.
+    pub when_nothing_healthy: Option<WhenNothingHealthy>,
+}
+
+/// A tier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailoverTier {
+    /// For people.
+    pub name: String,
+    /// The part it takes of the requests that reach it, 0 to 1.
+    pub share: f64,
+    /// Its clusters.
+    pub members: Vec<FailoverMember>,
+}
+
+/// A cluster in a tier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailoverMember {
+    /// The cluster, perhaps the own one.
+    pub cluster: ClusterName,
+    /// Its weight inside the tier, its own share already in it.
+    pub weight: f64,
+    /// The most that this cluster's proxies may send there.
+    pub cap: Option<Cap>,
+}
+
+/// A limit, divided among proxies. Requests a second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cap {
+    /// By the proxy's name.
+    pub parts: BTreeMap<String, f64>,
+    /// Of a proxy that is not named, because it is new.
+    pub other: f64,
 }
 
 /// The protocol of a service's port, if it has the port.

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::failover::policy::FailoverPolicy;
 pub use parse::{ObjectError, parse_documents};
 
 /// `metadata` of an object: the fields that mean something here; what servers add is let through unread.
@@ -60,6 +61,8 @@ pub enum Body {
     DestinationRule(istio::DestinationRuleSpec),
     /// `isthmus.dev/v1alpha1` MeshCluster.
     MeshCluster(kubernetes::MeshClusterSpec),
+    /// `isthmus.dev/v1alpha1` FailoverPolicy.
+    FailoverPolicy(Box<FailoverPolicy>),
 }
 
 /// What stands in place of a field of a published API that this build does not honour: any value of it is an error.

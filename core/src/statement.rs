@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ClusterName, ServiceName, SpiffeId, TrustDomain};
+use crate::{
+    failover::{policy::Written, verb::Verb},
+    name::{ClusterName, ServiceName, SpiffeId, TrustDomain},
+};
 
 /// (epoch, number): the highest wins, whichever way it came (DESIGN.md decision 12).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,7 +19,7 @@ pub struct Version {
 }
 
 /// What a statement says. Its key is [`Content::key`]; one cluster has one content a key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Content {
     /// An epoch begins with the full set: a key of an older epoch that is not listed is gone.
@@ -44,13 +47,18 @@ pub enum Content {
         /// All of them.
         clusters: Vec<ClusterName>,
     },
+    /// How its services fail over, and those of the clusters that it operates.
+    FailoverPolicy(Box<Written>),
+    /// What it does for a while: a drain, an evacuation, a pin, a drill.
+    Verb(Verb),
     /// It is alive; one a second, never in the log.
     Lease(Lease),
 }
 
 impl Content {
     /// The key this content is said under: `card`, `bundle`, `export/<ns>/<name>`,
-    /// `summary/<ns>/<name>/<zone>/<group>`, `import-rules`, `operators`, `lease`, `epoch`; of [`Content::Gone`] the key it removes.
+    /// `summary/<ns>/<name>/<zone>/<group>`, `import-rules`, `operators`, `failover-policy/<ns>/<name>`, `verb/<name>`,
+    /// `lease`, `epoch`; of [`Content::Gone`] the key it removes.
     #[must_use]
     pub fn key(&self) -> String {
         match self {
@@ -62,6 +70,8 @@ impl Content {
             Self::Summary(summary) => format!("summary/{}/{}/{}", summary.service, summary.zone, summary.group),
             Self::ImportRules(_) => "import-rules".into(),
             Self::Operators { .. } => "operators".into(),
+            Self::FailoverPolicy(policy) => format!("failover-policy/{}/{}", policy.namespace, policy.name),
+            Self::Verb(verb) => format!("verb/{}", verb.name),
             Self::Lease(_) => "lease".into(),
         }
     }
@@ -83,6 +93,9 @@ pub struct Card {
     pub zones: Vec<String>,
     /// `host:port` of its gateways, 15443 (udp for tunnels, tcp for the fallback and its member).
     pub gateways: Vec<String>,
+    /// Its ClusterProperties (KEP-2149), for the selectors of policies.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
 }
 
 /// Roots of a trust domain.
@@ -118,7 +131,7 @@ impl Consumers {
 }
 
 /// A service offered to other clusters (MCS `ServiceExport`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
     /// The service.
@@ -128,6 +141,12 @@ pub struct Export {
     /// For whom.
     #[serde(default)]
     pub consumers: Consumers,
+    /// Labels of its Service, for the selectors of policies.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Requests a second that one endpoint can take (`isthmus.dev/capacity`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<f64>,
 }
 
 /// A service port, as others see it.
@@ -216,9 +235,18 @@ impl ImportRules {
 }
 
 /// The cluster's control is alive. Counted on the observer's monotonic clock; carries no time of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// What changes each second and needs no memory goes with it: what this cluster wants of others' limits, and how it
+/// divides its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lease {
     /// Whether control has its own member: false is *member down*, not blind.
     pub member: bool,
+    /// Requests a second that it wants of limited services of other clusters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wants: BTreeMap<ClusterName, BTreeMap<ServiceName, f64>>,
+    /// Requests a second that others may send to its limited services.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grants: BTreeMap<ServiceName, BTreeMap<ClusterName, f64>>,
 }

@@ -44,6 +44,8 @@ struct Cluster {
     objects: Vec<Object>,
     workloads: Vec<Workload>,
     others: BTreeMap<ClusterName, Other>,
+    operators: Vec<ClusterName>,
+    indexes: BTreeMap<ServiceName, u8>,
 }
 
 impl Cluster {
@@ -61,7 +63,8 @@ impl Cluster {
         };
         let objects = files.iter().flat_map(|text| parse_documents("f.yaml", text)).map(Result::unwrap).collect();
         let workloads = zones.iter().enumerate().map(|(index, zone)| workload(name, index, zone)).collect();
-        Self { setting, objects, workloads, others: BTreeMap::new() }
+        let (others, operators, indexes) = Default::default();
+        Self { setting, objects, workloads, others, operators, indexes }
     }
 
     fn compile(&self) -> Compiled {
@@ -70,7 +73,10 @@ impl Cluster {
             objects: self.objects.iter().map(|object| ("f.yaml", object)).collect(),
             workloads: &self.workloads,
             others: &self.others,
-            indexes: &BTreeMap::new(),
+            indexes: &self.indexes,
+            operators: &self.operators,
+            born: &BTreeMap::new(),
+            pins: &BTreeMap::new(),
         })
     }
 
@@ -78,7 +84,7 @@ impl Cluster {
         let contents = other.compile().contents.into_iter().map(Arc::new).collect();
         let trust_domain = other.setting.cluster.trust_domain(&other.setting.mesh);
         let (roots, standing) = (other.setting.roots.clone(), Standing::Alive);
-        let heard = Other { trust_domain, roots, contents, share: 1.0, standing, rtt_us: 0 };
+        let heard = Other { trust_domain, roots, contents, share: 1.0, standing, rtt_us: 0, stale: false };
         self.others.insert(other.setting.cluster.clone(), heard);
     }
 }
@@ -184,14 +190,59 @@ fn a_service_keeps_its_address_when_others_come_before_it() {
     let more = DETAILS.replace("name: details", "name: aaa");
     let mut grown = Cluster::new("west", &[&more, DETAILS], &["a"]);
     grown.setting.region = "west".into();
-    let compiled = compile(&Inputs {
-        setting: &grown.setting,
-        objects: grown.objects.iter().map(|object| ("f.yaml", object)).collect(),
-        workloads: &[],
-        others: &BTreeMap::new(),
-        indexes: &given,
-    });
+    grown.indexes.clone_from(&given);
+    let compiled = grown.compile();
     let details = ServiceName::new("bookinfo", "details").unwrap();
     assert_eq!(compiled.indexes[&details], given[&details]);
     assert_eq!(compiled.indexes.len(), 2);
+}
+
+const POLICY: &str = "
+apiVersion: isthmus.dev/v1alpha1
+kind: FailoverPolicy
+metadata: {name: resident, namespace: bookinfo}
+spec: {services: {names: [details]}, constraints: {never: [west]}}
+";
+
+#[test]
+fn a_policy_binds_a_cluster_that_wrote_it_or_lists_its_writer_and_no_other() {
+    let west = Cluster::new("west", &[DETAILS], &["a"]);
+    let operator = Cluster::new("operator", &[POLICY], &[]);
+    let mut north = Cluster::new("north", &[], &[]);
+    north.hears(&west);
+    north.hears(&operator);
+    let details = ServiceName::new("bookinfo", "details").unwrap();
+    let ordered = |cluster: &Cluster| cluster.compile().orders.remove(&details).unwrap();
+    let stranger = ordered(&north);
+    assert_eq!((stranger.order.tiers.len(), stranger.policies.len()), (1, 0), "{stranger:?}");
+    north.operators.push("operator".parse().unwrap());
+    let bound = ordered(&north);
+    assert_eq!(bound.policies, ["bookinfo/resident of operator"]);
+    assert!(
+        bound.order.tiers.is_empty() && bound.order.excluded.keys().any(|name| name.as_str() == "west"),
+        "{bound:?}"
+    );
+    let own = POLICY.replace("never: [west]", "never: [east]");
+    north.objects.extend(parse_documents("f.yaml", &own).into_iter().map(Result::unwrap));
+    let own = ordered(&north);
+    assert_eq!(own.policies, ["bookinfo/resident of north", "bookinfo/resident of operator"]);
+    assert_eq!(own.order.tiers.len(), 1, "the importer's own binds");
+}
+
+#[test]
+fn a_policy_with_a_fault_is_named_and_not_said() {
+    let bad = POLICY.replace("services: {names: [details]}", "services: {namespaces: [other]}");
+    let compiled = Cluster::new("west", &[&bad], &[]).compile();
+    assert_eq!(compiled.findings[0].field, "spec.services.namespaces", "{:?}", compiled.findings);
+    assert!(!compiled.contents.iter().any(|content| matches!(content, Content::FailoverPolicy(_))));
+}
+
+#[test]
+fn the_endpoints_of_a_cluster_that_is_dead_for_too_long_are_dropped() {
+    let west = Cluster::new("west", &[DETAILS], &["a"]);
+    let mut north = Cluster::new("north", &[], &[]);
+    north.hears(&west);
+    assert_eq!(remote_usable(&north.compile()), 1);
+    north.others.values_mut().for_each(|other| other.stale = true);
+    assert_eq!(remote_usable(&north.compile()), 0);
 }

@@ -9,6 +9,7 @@
 //! | [`config`] | which application, where, beside which sidecar |
 //! | [`bookinfo`] | productpage, details, reviews v1/v2/v3, ratings; paths as in Istio's sample |
 //! | [`echo`] | says what it received over HTTP/1.1, HTTP/2, gRPC, WebSocket and TCP |
+//! | [`fault`] | does badly on request |
 //! | [`outbound`] | calls through the sidecar |
 //! | [`server`] | listening, serving, draining |
 
@@ -16,6 +17,7 @@ pub mod bookinfo;
 pub mod config;
 pub mod echo;
 pub mod error;
+pub mod fault;
 pub mod outbound;
 pub mod reply;
 pub mod server;

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -15,6 +15,7 @@ use crate::{
     config::{App, AppConfig, Itself},
     echo,
     error::Error,
+    fault::{self, Faults},
     outbound::Outbound,
     reply::{self, Reply},
 };
@@ -27,6 +28,7 @@ pub(crate) struct Application {
     pub(crate) app: App,
     pub(crate) itself: Itself,
     pub(crate) outbound: Outbound,
+    pub(crate) faults: Faults,
 }
 
 pub(crate) async fn run(config: AppConfig, stop: impl Future<Output = ()>) -> Result<(), Error> {
@@ -34,6 +36,7 @@ pub(crate) async fn run(config: AppConfig, stop: impl Future<Output = ()>) -> Re
         app: config.app,
         itself: Itself::from(&config),
         outbound: Outbound::new(config.proxy, config.domain.clone()),
+        faults: Faults::default(),
     });
     let listener = bind(SocketAddr::new(config.address, config.http_port)).await?;
     if config.app == App::Echo {
@@ -85,6 +88,10 @@ impl Application {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         let mut reply = if request.uri().path() == "/health" {
             reply::json(StatusCode::OK, &serde_json::json!({"status": format!("{:?} is healthy", self.app)}))
+        } else if request.uri().path() == fault::PATH && request.method() == Method::POST {
+            self.faults.set(request).await
+        } else if let Some(bad) = self.faults.suffer().await {
+            bad
         } else if is_grpc(request.headers()) {
             echo::grpc::answer(&self.itself, request).await
         } else if self.app == App::Echo {

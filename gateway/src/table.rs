@@ -90,7 +90,7 @@ impl Table {
                     }
                     continue;
                 }
-                Resource::Mesh(_) | Resource::Trust(_) => continue,
+                Resource::Mesh(_) | Resource::Trust(_) | Resource::Failover(_) => continue,
             }
             changed = true;
         }

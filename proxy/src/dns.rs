@@ -73,7 +73,7 @@ mod tests {
 
     use isthmus_core::{
         model::{Resource, Service, TrafficPolicy},
-        name::{Locality, ServiceName},
+        name::ServiceName,
     };
 
     use super::*;
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn names_are_answered_once_the_picture_is_whole_and_imports_only_in_the_set() {
         let workload: IpAddr = "127.2.11.1".parse().unwrap();
-        let mut painter = Painter::new(Locality::default());
+        let mut painter = Painter::new(crate::snapshot::tests::common(), 1);
         let first = painter.apply(vec![service("details", true, 16), service("ratings", false, 17)], &[], false);
         assert_eq!(table(workload, &first), None);
         let whole = table(workload, &painter.apply(vec![], &[], true));

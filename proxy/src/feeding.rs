@@ -3,17 +3,29 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use isthmus_core::model::Resource;
 use isthmus_runtime::{
     drain::Drain,
-    feed::{ClusterEvidence, Registration, Report, Reporter, Updates},
+    feed::{ClusterEvidence, Registration, Report, Reporter, ServiceEvidence, Updates},
     readiness::Part,
 };
 
-use crate::{config::Config, snapshot::Painter, worker::Shared};
+use crate::{
+    config::Config,
+    passage::Counted,
+    snapshot::{Painter, Resources, View},
+    telemetry::Metrics,
+    worker::Shared,
+};
 
 /// What the feed brought, for people.
-pub(crate) type Dump = Arc<ArcSwap<BTreeMap<String, Resource>>>;
+pub(crate) type Dump = Arc<ArcSwap<Resources>>;
+
+/// The same as JSON.
+pub(crate) fn told(dump: &Dump) -> serde_json::Value {
+    let resources = dump.load();
+    let by_key: BTreeMap<_, _> = resources.iter().map(|(key, resource)| (&**key, &**resource)).collect();
+    serde_json::to_value(by_key).unwrap_or_default()
+}
 
 /// How often evidence is reported (DESIGN.md decision 26).
 const REPORT: Duration = Duration::from_millis(500);
@@ -24,7 +36,7 @@ const PROBE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Puts every update in force until the process closes.
 pub(crate) async fn follow(shared: Arc<Shared>, mut updates: Updates, dump: Dump, ready: Part) {
-    let mut painter = Painter::new(shared.config.common.locality.clone());
+    let mut painter = Painter::new(shared.config.common.clone(), shared.config.workers);
     while let Some(update) = updates.next().await {
         let has_model = update.synced || update.from_disk;
         shared.show(painter.apply(update.upserts, &update.removals, has_model));
@@ -69,19 +81,47 @@ fn registration(config: &Config, state: &str) -> Registration {
     }
 }
 
-/// Reports what requests to other clusters showed.
-pub(crate) async fn report(shared: Arc<Shared>, reporter: Reporter, drain: Drain) {
+/// Reports what requests showed, by cluster, and by service and cluster.
+pub(crate) async fn report(shared: Arc<Shared>, metrics: Metrics, reporter: Reporter, drain: Drain) {
     while drain.unless(tokio::time::sleep(REPORT)).await.is_some() {
         let evidence = std::mem::take(&mut *shared.evidence.lock());
-        if evidence.is_empty() {
-            continue;
-        }
         let clusters = evidence.into_iter().map(|(cluster, of)| ClusterEvidence {
             cluster: cluster.to_string(),
             succeeded: of.succeeded,
             failed: of.failed,
             unanswered: of.unanswered,
         });
-        reporter.report(Report { clusters: clusters.collect(), ..Report::default() });
+        let report =
+            Report { clusters: clusters.collect(), services: services(&shared, &metrics), ..Report::default() };
+        if report != Report::default() {
+            reporter.report(report);
+        }
+    }
+}
+
+fn services(shared: &Shared, metrics: &Metrics) -> Vec<ServiceEvidence> {
+    let mut services = vec![];
+    for view in shared.snapshot.load().views.values() {
+        for passage in &view.passages {
+            let Some(counted) = passage.take_counted() else { continue };
+            if counted.limited > 0 {
+                let labels = [&*view.called.host, passage.cluster.as_str()];
+                metrics.limited.with_label_values(&labels).inc_by(counted.limited);
+            }
+            services.push(of_service(view, passage.cluster.to_string(), &counted));
+        }
+    }
+    services
+}
+
+fn of_service(view: &View, cluster: String, counted: &Counted) -> ServiceEvidence {
+    ServiceEvidence {
+        service: view.service.name.to_string(),
+        cluster,
+        requests: counted.requests(),
+        errors: counted.errors,
+        latency: counted.latency.to_vec(),
+        wanted: counted.wanted,
+        limited: counted.limited,
     }
 }

@@ -6,13 +6,14 @@ mod http1;
 mod http2;
 mod local;
 mod opening;
+mod refusal;
 mod remote;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderName, Request, Response, request::Parts};
 use isthmus_core::{
-    ladder::{Ladder, Place, Tier},
+    ladder::{Place, Tier},
     name::HostScope,
     outlier::Showed,
     retry::{Fault, Retry, is_safe},
@@ -20,8 +21,9 @@ use isthmus_core::{
 
 use crate::{
     body::Body,
+    passage::Trying,
     pool::Peer,
-    snapshot::{View, Vital, now},
+    snapshot::{Rungs, View, Vital, now},
     worker::Worker,
 };
 
@@ -31,6 +33,7 @@ pub(crate) use self::{
     http1::plain,
     http2::{ORIGINAL, plain as plain_http2},
     opening::Opening,
+    refusal::{HeldBack, is_left, nothing_usable, rate},
 };
 
 /// Said by a sidecar with an answer of its own: the response flag of what went wrong behind it.
@@ -47,6 +50,8 @@ pub(crate) struct Target<'a> {
     /// Retries beyond the first try, once something was sent.
     pub(crate) retries: u32,
     pub(crate) per_try: Option<Duration>,
+    /// When the route's time is up, as [`now`] counts.
+    pub(crate) deadline: Option<Duration>,
     pub(crate) traceparent: &'a str,
     pub(crate) steps: &'a Steps,
 }
@@ -65,8 +70,7 @@ impl Target<'_> {
         let showed = match tried {
             Ok((answer, _)) if answer.status().is_server_error() => Showed::Failure,
             Ok(_) => Showed::Success,
-            // The connection had closed while it idled, which says nothing of the endpoint.
-            Err(failed) if failed.unsent.is_some() && failed.fault != Fault::UpstreamConnectionFailure => return,
+            Err(failed) if failed.says_nothing() => return,
             Err(_) => Showed::Failure,
         };
         if vital.observe(showed, &self.view.service.policy.outlier, total, resting) {
@@ -102,6 +106,11 @@ impl Outcome {
         Self { answer: Ok(answer), detail: String::new(), peer: Some(peer), upstream, guard: Some(guard) }
     }
 
+    /// Whether the application answered with an error.
+    fn is_error(&self) -> bool {
+        self.answer.as_ref().is_ok_and(|answer| answer.status().is_server_error())
+    }
+
     pub(crate) fn failed(fault: Fault, detail: String) -> Self {
         Self { answer: Err(fault), detail, peer: None, upstream: "".into(), guard: None }
     }
@@ -133,18 +142,25 @@ impl Replay {
 
 /// Sends a request to a service.
 pub(crate) async fn forward(worker: &Rc<Worker>, target: &Target<'_>, request: Request<Body>) -> Outcome {
-    let Some(ladder) = target.view.ladders(target.subset).map(|ladders| ladders.of(target.scope)) else {
+    let Some(rungs) = target.view.ladders(target.subset).map(|ladders| ladders.of(target.scope)) else {
         return nowhere("no such subset".into());
     };
-    let Some(chosen) = ladder.choose(fastrand::u64(..)) else {
-        return nowhere(nothing_usable(target, ladder));
+    let Some(chosen) = rungs.ladder.choose(fastrand::u64(..)) else {
+        return nowhere(nothing_usable(target, &rungs.ladder));
     };
     target.view.budget.lock().earn(now());
-    let mut walk = Walk { replay: Replay::of(&request), request: Some(request), sent: 0, tries: 0, last: None };
-    for tier in std::iter::once(chosen).chain(ladder.fallbacks(chosen)) {
-        if let Some(outcome) = walk.tier(worker, target, ladder, tier).await {
+    let mut walk = Walk::of(request);
+    for index in std::iter::once(chosen).chain(rungs.ladder.fallbacks(chosen)) {
+        if walk.tries == 0 && walk.held_back.bars(&rungs.ladder, chosen, index) {
+            continue;
+        }
+        if let Some(outcome) = walk.tier(worker, target, rungs, index).await {
             return outcome;
         }
+    }
+    let failed = walk.last.as_ref().map(|failed| failed.detail.as_str());
+    if let Some(detail) = walk.held_back.told(&target.view.service.name, failed) {
+        return Outcome::failed(Fault::UpstreamOverflow, detail);
     }
     let Failed { fault, detail, .. } = walk.last.unwrap_or_else(Failed::nowhere);
     Outcome::failed(fault, detail)
@@ -152,19 +168,6 @@ pub(crate) async fn forward(worker: &Rc<Worker>, target: &Target<'_>, request: R
 
 fn nowhere(detail: String) -> Outcome {
     Outcome::failed(Fault::NoHealthyUpstream, detail)
-}
-
-fn nothing_usable(target: &Target<'_>, ladder: &Ladder) -> String {
-    let service = &target.view.service.name;
-    if ladder.tiers().is_empty() {
-        return format!("{service} has no endpoints in this cluster or any other that exports it");
-    }
-    let tiers: Vec<_> = ladder
-        .tiers()
-        .iter()
-        .map(|tier| format!("{}: {} of {} endpoints usable", tier.place, tier.usable, tier.total))
-        .collect();
-    format!("no endpoint of {service} is usable ({})", tiers.join("; "))
 }
 
 /// One try in a tier.
@@ -179,6 +182,15 @@ async fn exchange(
     match &tier.place {
         Place::Remote(cluster) => remote::exchange(worker, target, tier, cluster, tried, request, safe).await,
         _ => local::exchange(worker, target, tier, tried, request).await,
+    }
+}
+
+/// What a try showed of a cluster.
+fn count(trying: Trying<'_>, exchanged: &Result<Outcome, Failed>) {
+    match exchanged {
+        Err(failed) if failed.says_nothing() => trying.void(),
+        Err(_) => trying.ended(true),
+        Ok(outcome) => trying.ended(outcome.is_error()),
     }
 }
 
@@ -198,18 +210,18 @@ struct Walk {
     sent: u32,
     tries: usize,
     last: Option<Failed>,
+    held_back: HeldBack,
 }
 
 impl Walk {
+    fn of(request: Request<Body>) -> Self {
+        let held_back = HeldBack::default();
+        Self { replay: Replay::of(&request), request: Some(request), sent: 0, tries: 0, last: None, held_back }
+    }
+
     /// Tries a tier; `None`: on to the next.
-    async fn tier(
-        &mut self,
-        worker: &Rc<Worker>,
-        target: &Target<'_>,
-        ladder: &Ladder,
-        index: usize,
-    ) -> Option<Outcome> {
-        let tier = ladder.tiers().get(index)?;
+    async fn tier(&mut self, worker: &Rc<Worker>, target: &Target<'_>, rungs: &Rungs, index: usize) -> Option<Outcome> {
+        let (tier, passage) = rungs.at(index)?;
         let mut tried = Tried::default();
         let mut left = match tier.place {
             Place::Remote(_) => 2,
@@ -217,9 +229,18 @@ impl Walk {
         };
         while left > 0 {
             left -= 1;
+            let trying = match passage.enter(worker.number, target.deadline) {
+                Ok(trying) => trying,
+                Err(limit) => {
+                    self.held_back.by(target, &passage.cluster, limit);
+                    return None;
+                }
+            };
             let request = self.request.take()?;
             self.tries += 1;
-            match exchange(worker, target, tier, &mut tried, request, self.replay.is_some()).await {
+            let exchanged = exchange(worker, target, tier, &mut tried, request, self.replay.is_some()).await;
+            count(trying, &exchanged);
+            match exchanged {
                 Ok(outcome) => match self.another(target, &outcome) {
                     None => return Some(outcome),
                     Some(failed) => self.last = Some(failed),

@@ -17,6 +17,7 @@
 //! | `pool` | connections kept; links shared as decision 17 has it |
 //! | `inbound` | inner TLS ends, the application is told who calls |
 //! | `stream`, `upgrade` | opaque TCP, WebSocket |
+//! | `passage` | limits and what requests showed, by service and cluster |
 //! | `notices` | what gateways say of paths, as they say it |
 //! | `under_way` | what a drain waits for |
 //! | `telemetry` | one record an exchange: metric and access-log line |
@@ -35,6 +36,7 @@ mod inbound;
 mod listeners;
 mod notices;
 mod outbound;
+mod passage;
 mod pool;
 mod snapshot;
 mod stream;
@@ -103,7 +105,7 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
     let dump = Dump::default();
     let admin = admin.router(trace::routes(traces)).config_dump({
         let dump = Arc::clone(&dump);
-        move || serde_json::to_value(&**dump.load()).unwrap_or_default()
+        move || feeding::told(&dump)
     });
     let ports = tokio::spawn(admin.serve(registry, readiness, drain.clone()));
     let identity = enrolment::enrol(&config.common, &drain).await?;
@@ -116,7 +118,7 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
     let (updates, reporter) = feed::subscribe(&identity, config.control, hello, cache, drain.clone());
     tokio::spawn(feeding::follow(Arc::clone(&shared), updates, dump, fed));
     tokio::spawn(feeding::register(config.clone(), reporter.clone(), drain.clone()));
-    tokio::spawn(feeding::report(Arc::clone(&shared), reporter, drain.clone()));
+    tokio::spawn(feeding::report(Arc::clone(&shared), metrics.clone(), reporter, drain.clone()));
     tokio::spawn(notices::keep(Arc::clone(&shared), drain.clone()));
     tokio::spawn(dns::serve(Arc::clone(&shared), drain.clone()));
     let workers = workers(&shared, &metrics, &log, &drain, to_trace)?;
@@ -153,6 +155,7 @@ fn workers(
         let named = std::thread::Builder::new().name(format!("worker-{number}"));
         let thread = named.spawn(move || {
             let worker = Worker {
+                number,
                 shared,
                 http1: Http1Pool::default(),
                 links: Links::default(),

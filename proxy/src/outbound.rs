@@ -15,7 +15,7 @@ use isthmus_core::{
 use crate::{
     body::{Body, Passed, Watched},
     forward::{self, FLAGS, Outcome, Steps, Target},
-    snapshot::View,
+    snapshot::{View, now},
     telemetry::{
         Called, Party, Record, Reporter,
         head::{self, Head},
@@ -140,7 +140,8 @@ pub(crate) async fn routed(
             return Routed::failed(Fault::NoRouteFound, format!("no route of {} matches", view.service.name));
         }
         let traceparent = &traceparent;
-        let target = Target { view, scope, subset: None, port, retries: 2, per_try: None, traceparent, steps };
+        let target =
+            Target { view, scope, subset: None, port, retries: 2, per_try: None, deadline: None, traceparent, steps };
         let outcome = forward::forward(worker, &target, request).await;
         return Routed { outcome, route: "default".into(), destination: None };
     };
@@ -157,6 +158,7 @@ pub(crate) async fn routed(
         port: to.port.unwrap_or(port),
         retries: route.retries.attempts,
         per_try: route.retries.per_try_timeout,
+        deadline: route.timeout.map(|limit| now() + limit),
         traceparent: &traceparent,
         steps,
     };

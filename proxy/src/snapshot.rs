@@ -1,7 +1,9 @@
 //! What requests are decided on: one immutable picture of the model, swapped whole when the feed changes it.
 //!
 //! What must outlive a picture, such as an endpoint's open requests and its failures, hangs on it by name and is handed
-//! from one picture to the next.
+//! from one picture to the next. [`Painter`] makes them, and paints anew only what changed.
+
+mod paint;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,15 +12,17 @@ use std::{
 };
 
 use isthmus_core::{
-    ladder::{Inputs, Ladder},
-    model::{Endpoint, Endpoints, Mesh, RemoteCluster, Resource, Service},
-    name::{ClusterName, EndpointId, HostScope, Locality, ServiceName},
+    failover::policy::WhenNothingHealthy,
+    ladder::{Ladder, Tier},
+    model::{Endpoints, Mesh, RemoteCluster, Service},
+    name::{ClusterName, HostScope, ServiceName},
     retry::Budget,
 };
 use parking_lot::Mutex;
 
-use crate::telemetry::Called;
+pub(crate) use self::paint::{Painter, Resources};
 pub(crate) use crate::vital::{Remotes, Vital};
+use crate::{passage::Passage, telemetry::Called};
 
 /// Monotonic time of this process, for decisions that take time as an argument.
 pub(crate) fn now() -> Duration {
@@ -26,19 +30,37 @@ pub(crate) fn now() -> Duration {
     BEGAN.elapsed()
 }
 
+/// A ladder, and by which passage each rung is reached: rungs of one cluster share it.
+pub(crate) struct Rungs {
+    pub(crate) ladder: Ladder,
+    passages: Vec<Arc<Passage>>,
+}
+
+impl Rungs {
+    pub(crate) fn at(&self, index: usize) -> Option<(&Tier, &Passage)> {
+        Some((self.ladder.tiers().get(index)?, self.passages.get(index)?))
+    }
+}
+
 /// The ladders of a service or of a subset of it, by the name it is called by.
 pub(crate) struct Ladders {
-    set: Ladder,
-    own: Ladder,
+    set: Rungs,
+    own: Rungs,
 }
 
 impl Ladders {
-    pub(crate) fn of(&self, scope: HostScope) -> &Ladder {
+    pub(crate) fn of(&self, scope: HostScope) -> &Rungs {
         match scope {
             HostScope::ClusterSet => &self.set,
             HostScope::Cluster => &self.own,
         }
     }
+}
+
+/// What control decided of a service, beyond its ladders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decided {
+    pub(crate) when_nothing_healthy: Option<WhenNothingHealthy>,
 }
 
 /// A service as requests see it.
@@ -52,6 +74,10 @@ pub(crate) struct View {
     pub(crate) budget: Arc<Mutex<Budget>>,
     /// As labels have it.
     pub(crate) called: Arc<Called>,
+    /// To every cluster that is on one of its ladders.
+    pub(crate) passages: Vec<Arc<Passage>>,
+    /// `None`: nothing yet.
+    pub(crate) decided: Option<Decided>,
     whole: Ladders,
     subsets: BTreeMap<String, Ladders>,
 }
@@ -72,121 +98,46 @@ impl View {
 }
 
 /// The picture.
+#[derive(Clone)]
 pub(crate) struct Snapshot {
     pub(crate) mesh: Option<Mesh>,
     pub(crate) clusters: BTreeMap<ClusterName, RemoteCluster>,
     pub(crate) views: BTreeMap<ServiceName, Arc<View>>,
-    hosts: HashMap<String, (Arc<View>, HostScope)>,
+    hosts: HashMap<Arc<str>, (Arc<View>, HostScope)>,
     pub(crate) synced: bool,
+    /// Counts what more changed than where requests go: services, endpoints, settings.
+    pub(crate) edition: u64,
 }
 
 impl Snapshot {
     pub(crate) fn empty() -> Self {
-        Self { mesh: None, clusters: BTreeMap::new(), views: BTreeMap::new(), hosts: HashMap::new(), synced: false }
+        let (mesh, clusters, views, hosts) = Default::default();
+        Self { mesh, clusters, views, hosts, synced: false, edition: 0 }
     }
 
     /// The service that a host name means.
     pub(crate) fn host(&self, host: &str) -> Option<(Arc<View>, HostScope)> {
-        let found = self.hosts.get(host).or_else(|| self.hosts.get(&host.trim_end_matches('.').to_ascii_lowercase()));
+        let found = self.hosts.get(host).or_else(|| self.hosts.get(&*host.trim_end_matches('.').to_ascii_lowercase()));
         found.map(|(view, scope)| (Arc::clone(view), *scope))
     }
 }
 
-/// Makes pictures from resources; keeps what outlives them.
-pub(crate) struct Painter {
-    own: Locality,
-    resources: BTreeMap<String, Resource>,
-    vitals: HashMap<(ServiceName, EndpointId), Arc<Vital>>,
-    remotes: HashMap<ServiceName, Arc<Remotes>>,
-    budgets: HashMap<ServiceName, Arc<Mutex<Budget>>>,
-    synced: bool,
-}
+#[cfg(test)]
+pub(crate) mod tests {
+    use isthmus_core::name::Locality;
+    use isthmus_runtime::config::Common;
 
-impl Painter {
-    pub(crate) fn new(own: Locality) -> Self {
-        let (resources, vitals, remotes, budgets) = Default::default();
-        Self { own, resources, vitals, remotes, budgets, synced: false }
-    }
-
-    pub(crate) fn apply(
-        &mut self,
-        upserts: Vec<(String, u64, Resource)>,
-        removals: &[String],
-        synced: bool,
-    ) -> Snapshot {
-        for (key, _, resource) in upserts {
-            self.resources.insert(key, resource);
+    /// Of a sidecar in cluster `own`.
+    pub(crate) fn common() -> Common {
+        Common {
+            mesh: "mesh.test".parse().unwrap(),
+            cluster: "own".parse().unwrap(),
+            locality: Locality::default(),
+            name: "curl".into(),
+            address: [127, 0, 0, 1].into(),
+            state_dir: "unused".into(),
+            enrolment: "unused".into(),
+            log: None,
         }
-        for key in removals {
-            self.resources.remove(key);
-        }
-        self.synced |= synced;
-        self.paint()
-    }
-
-    pub(crate) fn resources(&self) -> &BTreeMap<String, Resource> {
-        &self.resources
-    }
-
-    fn paint(&mut self) -> Snapshot {
-        let mut snapshot = Snapshot { synced: self.synced, ..Snapshot::empty() };
-        let mut services = vec![];
-        for resource in self.resources.values() {
-            match resource {
-                Resource::Mesh(mesh) => snapshot.mesh = Some(mesh.clone()),
-                Resource::Cluster(cluster) => {
-                    snapshot.clusters.insert(cluster.name.clone(), cluster.clone());
-                }
-                Resource::Service(service) => services.push(service.clone()),
-                _ => {}
-            }
-        }
-        for service in services {
-            let view = Arc::new(self.view(service, &snapshot.clusters));
-            let name = view.service.name.clone();
-            snapshot.hosts.insert(name.cluster_host(), (Arc::clone(&view), HostScope::Cluster));
-            if view.service.clusterset {
-                snapshot.hosts.insert(name.clusterset_host(), (Arc::clone(&view), HostScope::ClusterSet));
-            }
-            snapshot.views.insert(name, view);
-        }
-        let known = |(service, id): &(ServiceName, EndpointId)| {
-            snapshot.views.get(service).is_some_and(|view| view.endpoints.local.iter().any(|one| one.id == *id))
-        };
-        self.vitals.retain(|key, _| known(key));
-        self.remotes.retain(|service, _| snapshot.views.contains_key(service));
-        self.budgets.retain(|service, _| snapshot.views.contains_key(service));
-        snapshot
-    }
-
-    fn view(&mut self, service: Service, clusters: &BTreeMap<ClusterName, RemoteCluster>) -> View {
-        let name = service.name.clone();
-        let endpoints = match self.resources.get(&format!("endpoints/{name}")) {
-            Some(Resource::Endpoints(endpoints)) => endpoints.clone(),
-            _ => Endpoints { service: name.clone(), local: vec![], remote: BTreeMap::new() },
-        };
-        let vitals = endpoints.local.iter().map(|one| self.vital(&name, one)).collect();
-        let remotes = Arc::clone(self.remotes.entry(name.clone()).or_default());
-        let budget = self.budgets.entry(name.clone()).or_insert_with(|| Arc::new(Mutex::new(Budget::new(now()))));
-        let budget = Arc::clone(budget);
-        let ladders = |labels: &BTreeMap<String, String>| {
-            let ladder =
-                |remote| Ladder::new(&Inputs { own: &self.own, endpoints: &endpoints, clusters, labels, remote });
-            Ladders { set: ladder(true), own: ladder(false) }
-        };
-        let whole = ladders(&BTreeMap::new());
-        let subsets = service.subsets.iter().map(|(name, subset)| (name.clone(), ladders(&subset.labels))).collect();
-        let called = Arc::new(Called::service(&name));
-        View { service, endpoints, vitals, remotes, budget, called, whole, subsets }
-    }
-
-    /// What is known of an endpoint; one that has moved is another one.
-    fn vital(&mut self, service: &ServiceName, endpoint: &Endpoint) -> Arc<Vital> {
-        let upstream = endpoint.address.to_string();
-        let vital = self.vitals.entry((service.clone(), endpoint.id.clone())).or_default();
-        if *vital.upstream != *upstream {
-            *vital = Arc::new(Vital::new(&upstream));
-        }
-        Arc::clone(vital)
     }
 }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     connect::Inner,
     detect::Rewound,
-    forward::{Opening, Steps, Target},
+    forward::{HeldBack, Opening, Steps, Target, nothing_usable},
     outbound::nobody,
     pool::{Peer, link::LinkKey},
     snapshot::View,
@@ -40,12 +40,25 @@ pub(crate) struct Opened {
 
 /// Opens a stream: tier after tier, endpoint after endpoint, until one takes it.
 pub(crate) async fn open(worker: &Rc<Worker>, target: &Target<'_>, inner: Inner) -> Result<Opened, (Fault, String)> {
-    let nowhere = || (Fault::NoHealthyUpstream, format!("no endpoint of {} is usable", target.view.service.name));
-    let ladder = target.view.ladders(target.subset).map(|ladders| ladders.of(target.scope)).ok_or_else(nowhere)?;
-    let chosen = ladder.choose(fastrand::u64(..)).ok_or_else(nowhere)?;
-    let mut last = nowhere();
+    let nowhere = |detail: String| (Fault::NoHealthyUpstream, detail);
+    let rungs = target.view.ladders(target.subset).map(|ladders| ladders.of(target.scope));
+    let rungs = rungs.ok_or_else(|| nowhere("no such subset".into()))?;
+    let ladder = &rungs.ladder;
+    let chosen = ladder.choose(fastrand::u64(..)).ok_or_else(|| nowhere(nothing_usable(target, ladder)))?;
+    let (mut last, mut held_back) = (None, HeldBack::default());
     for index in std::iter::once(chosen).chain(ladder.fallbacks(chosen)) {
-        let Some(tier) = ladder.tiers().get(index) else { continue };
+        let Some((tier, passage)) = rungs.at(index) else { continue };
+        if last.is_none() && held_back.bars(ladder, chosen, index) {
+            continue;
+        }
+        // A connection counts as one request, answered when it is open.
+        let trying = match passage.enter(worker.number, target.deadline) {
+            Ok(trying) => trying,
+            Err(limit) => {
+                held_back.by(target, &passage.cluster, limit);
+                continue;
+            }
+        };
         let opened = match &tier.place {
             Where::Remote(cluster) => {
                 let service = target.view.service.name.clone();
@@ -59,12 +72,15 @@ pub(crate) async fn open(worker: &Rc<Worker>, target: &Target<'_>, inner: Inner)
             }
             _ => local(worker, target, &tier.endpoints, inner).await,
         };
+        trying.ended(opened.is_err());
         match opened {
             Ok(opened) => return Ok(opened),
-            Err(detail) => last = (Fault::UpstreamConnectionFailure, detail),
+            Err(detail) => last = Some(detail),
         }
     }
-    Err(last)
+    let limited = held_back.told(&target.view.service.name, last.as_deref());
+    let failed = || (Fault::UpstreamConnectionFailure, last.unwrap_or_else(|| "no endpoint could be tried".into()));
+    Err(limited.map_or_else(failed, |detail| (Fault::UpstreamOverflow, detail)))
 }
 
 async fn local(worker: &Rc<Worker>, target: &Target<'_>, endpoints: &[usize], inner: Inner) -> Result<Opened, String> {
@@ -196,7 +212,8 @@ where
     let began = Instant::now();
     let scope = view.scope(called);
     let (view, steps) = (&view, &Steps::default());
-    let target = Target { view, scope, subset: None, port, retries: 0, per_try: None, traceparent: "", steps };
+    let target =
+        Target { view, scope, subset: None, port, retries: 0, per_try: None, deadline: None, traceparent: "", steps };
     let opened = open(&worker, &target, Inner::Tcp).await;
     let mut client = client;
     let mut record = record(&worker, view);

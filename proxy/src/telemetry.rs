@@ -79,6 +79,7 @@ pub(crate) struct Metrics {
     closed: IntCounterVec,
     pub(crate) refused: IntCounterVec,
     pub(crate) retries: IntCounterVec,
+    pub(crate) limited: IntCounterVec,
 }
 
 impl Metrics {
@@ -107,6 +108,11 @@ impl Metrics {
             opened: tcp("connections_opened", "Connections opened.")?,
             closed: tcp("connections_closed", "Connections closed.")?,
             refused: counter("isthmus_proxy_refused_total", "Connections refused, by reason.", &["port", "reason"])?,
+            limited: counter(
+                "isthmus_limited_requests_total",
+                "Requests and connections that a limit kept back from a cluster.",
+                &["destination_service", "destination_cluster"],
+            )?,
             retries: counter("isthmus_proxy_retries_total", "Tries after the first, by why.", &["why"])?,
         })
     }

@@ -8,13 +8,16 @@ use axum::{
     routing::get,
 };
 use http::Request;
-use isthmus_core::{ladder::Ladder, name::HostScope};
+use isthmus_core::{
+    ladder::{Ladder, Tier},
+    name::HostScope,
+};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     body::Body,
-    forward::{Hop, Steps},
+    forward::{Hop, Steps, is_left, rate},
     outbound::{self, routed},
     snapshot::View,
     worker::Worker,
@@ -111,16 +114,22 @@ fn address(worker: &Worker, view: &View) -> String {
 }
 
 fn policy(view: &View, called: HostScope) -> Hop {
-    let ladder = view.ladders(None).map(|ladders| ladders.of(view.scope(called)));
+    let ladder = view.ladders(None).map(|ladders| &ladders.of(view.scope(called)).ladder);
     let tiers = ladder.map_or(&[][..], Ladder::tiers);
-    let told = tiers.iter().enumerate().map(|(index, tier)| {
-        let part = ladder.map_or(0.0, |ladder| ladder.part(index));
-        let standing = serde_json::to_value(tier.standing).unwrap_or_default();
-        let standing = standing.as_str().unwrap_or_default();
-        format!("{} {:.0} % ({} of {} usable, {standing})", tier.place, part * 100.0, tier.usable, tier.total)
-    });
-    let told: Vec<_> = told.collect();
+    let part = |index| ladder.map_or(0.0, |ladder| ladder.part(index));
+    let told: Vec<_> = tiers.iter().enumerate().map(|(index, tier)| rung(tier, part(index))).collect();
     let noun = if tiers.len() == 1 { "tier" } else { "tiers" };
     let hop = Hop::new("ladder", format!("{} {noun}", tiers.len()), told.join("; "));
     if tiers.iter().any(|tier| tier.usable > 0) { hop } else { hop.failed("no endpoint is usable anywhere") }
+}
+
+/// A rung, with the part of all requests that it gets: `cluster west 40 % (2 of 2 usable, alive, limit 50 requests a
+/// second)`.
+fn rung(tier: &Tier, part: f64) -> String {
+    let standing = serde_json::to_value(tier.standing).unwrap_or_default();
+    let standing = standing.as_str().unwrap_or_default();
+    let left = if is_left(tier) { ", left" } else { "" };
+    let limit = tier.limit.map(|limit| format!(", limit {}", rate(limit))).unwrap_or_default();
+    let Tier { place, usable, total, .. } = tier;
+    format!("{place} {:.0} % ({usable} of {total} usable, {standing}{left}{limit})", part * 100.0)
 }

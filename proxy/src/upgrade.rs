@@ -93,7 +93,17 @@ async fn ask(
     record: &mut Record,
 ) -> Result<(Response<Incoming>, Guard), (Fault, String)> {
     let (view, subset, steps) = (&way.view, way.subset.as_deref(), &Steps::default());
-    let target = Target { view, scope, subset, port: way.port, retries: 0, per_try: None, traceparent: "", steps };
+    let target = Target {
+        view,
+        scope,
+        subset,
+        port: way.port,
+        retries: 0,
+        per_try: None,
+        deadline: None,
+        traceparent: "",
+        steps,
+    };
     let Opened { stream, peer, upstream, guard } = stream::open(worker, &target, Inner::Http1).await?;
     record.upstream = upstream;
     let sent = send(stream, request).await;

@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) drain: Drain,
     /// What it waits for then.
     pub(crate) under_way: UnderWay,
+    /// The edition of the picture in force.
     changed: watch::Sender<u64>,
     next_gateway: AtomicU64,
 }
@@ -78,11 +79,12 @@ impl Shared {
 
     /// Puts a new picture in force.
     pub(crate) fn show(&self, snapshot: Snapshot) {
+        let edition = snapshot.edition;
         self.snapshot.store(Arc::new(snapshot));
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.send_if_modified(|shown| std::mem::replace(shown, edition) != edition);
     }
 
-    /// Counts pictures.
+    /// Editions: pictures in which more changed than where requests go.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -119,6 +121,8 @@ pub(crate) type InnerHttp2 = (SendRequest<Body>, Rc<Peer>);
 
 /// One worker's own.
 pub(crate) struct Worker {
+    /// From 0.
+    pub(crate) number: usize,
     pub(crate) shared: Arc<Shared>,
     pub(crate) http1: Http1Pool,
     pub(crate) links: Links,

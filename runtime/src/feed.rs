@@ -13,7 +13,7 @@ use isthmus_core::model;
 use isthmus_wire::feed as wire;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use wire::{ClusterEvidence, PathReport, Registration, Report, Role};
+pub use wire::{ClusterEvidence, PathReport, Registration, Report, Role, ServiceEvidence};
 
 use crate::{drain::Drain, identity::Identity};
 

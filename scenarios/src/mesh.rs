@@ -25,6 +25,7 @@ use crate::{
     state::{Found, Held, StateDir},
     status::{ProcessState, Status},
     supervisor::Supervisor,
+    wan::network::Network,
 };
 
 /// What proves that the mesh answers: us-east has no details of its own, so the answer crossed clusters.
@@ -48,6 +49,8 @@ pub struct Mesh {
     pub state: StateDir,
     /// Its processes.
     pub supervisor: Supervisor,
+    /// The network between its clusters, where they are apart; removed after the processes.
+    pub network: Option<Network>,
     begun: Instant,
     progress: Mutex<Progress>,
     observer: tokio::sync::Mutex<Observer>,
@@ -65,16 +68,18 @@ impl Mesh {
     /// what an earlier run left.
     ///
     /// # Errors
-    /// When the directory is another mesh's, an address is taken, or a file cannot be written.
+    /// When the directory is another mesh's, an address is taken, a file cannot be written, or a network between
+    /// namespaces cannot be made.
     pub fn spawn(plan: Plan, state: StateDir, binary: PathBuf) -> Result<(Arc<Self>, Found)> {
         let begun = Instant::now();
         let held = state.hold()?;
         addresses_are_free(&plan)?;
+        let network = Network::of(&plan)?;
         let found = state.settle(&plan)?;
         layout::write(&plan, &state)?;
         let supervisor = Supervisor::start(binary, state.clone(), plan.processes());
         let (progress, observer) = Default::default();
-        let mesh = Self { plan, state, supervisor, begun, progress, observer, _held: held };
+        let mesh = Self { plan, state, supervisor, network, begun, progress, observer, _held: held };
         Ok((Arc::new(mesh), found))
     }
 
@@ -199,6 +204,7 @@ impl Mesh {
             answered_ms: progress.answered_ms,
             coming_up: progress.step.clone(),
             clusters,
+            network: self.network.as_ref().map(|network| network.links.rows()).unwrap_or_default(),
         }
     }
 }
@@ -235,7 +241,8 @@ fn addresses_are_free(plan: &Plan) -> Result<()> {
 
 /// The first address of the plan that something else holds, and for which process it is meant.
 fn taken(plan: &Plan) -> Option<(Process, SocketAddr, &'static str, std::io::Error)> {
-    plan.processes().into_iter().find_map(|process| {
+    // In a namespace that is made for them alone they are free.
+    plan.processes().into_iter().filter(|process| process.namespace().is_none()).find_map(|process| {
         let (tcp, udp) = roles::ports(process.role);
         let at = |port: &u16| SocketAddr::new(process.address, *port);
         let tcp = tcp.iter().map(|port| (at(port), "TCP", TcpListener::bind(at(port)).err()));

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use isthmus_core::{
     name::{ClusterName, Locality, MeshDomain},
-    plan::LoopbackCluster,
+    plan::{ClusterAddresses, Form, cluster_of},
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +67,9 @@ pub struct ClusterPlan {
     pub name: ClusterName,
     /// Its number in the address plan, the second octet of its addresses.
     pub number: u8,
+    /// Whether its addresses are on loopback or in a namespace of its own.
+    #[serde(default)]
+    pub form: Form,
     /// Its region.
     pub region: String,
     /// Its zones; control, member and gateways are in the first.
@@ -153,13 +156,28 @@ impl Process {
     pub fn full_name(&self) -> String {
         format!("{}-{}", self.name, self.cluster)
     }
+
+    /// The network namespace it runs in; `None`: that of the machine.
+    #[must_use]
+    pub fn namespace(&self) -> Option<String> {
+        match cluster_of(self.address)? {
+            (Form::Namespaces, number) => Some(namespace(number, &self.cluster)),
+            (Form::Loopback, _) => None,
+        }
+    }
+}
+
+/// The name of a cluster's network namespace; numbers are unique on a machine, so names are.
+#[must_use]
+pub fn namespace(number: u8, cluster: &ClusterName) -> String {
+    format!("isthmus-{number}-{cluster}")
 }
 
 impl ClusterPlan {
     /// Its addresses.
     #[must_use]
-    pub fn addresses(&self) -> LoopbackCluster {
-        LoopbackCluster::new(self.number)
+    pub fn addresses(&self) -> ClusterAddresses {
+        ClusterAddresses::new(self.form, self.number)
     }
 
     /// The address of one of its workloads.
@@ -238,6 +256,12 @@ pub fn sidecar_of(workload: &str) -> String {
 }
 
 impl Plan {
+    /// Whether its clusters are in namespaces of their own, with a network between them.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        self.clusters.iter().any(|cluster| cluster.form == Form::Namespaces)
+    }
+
     /// A cluster by name.
     #[must_use]
     pub fn cluster(&self, name: &str) -> Option<&ClusterPlan> {

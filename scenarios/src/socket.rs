@@ -13,13 +13,20 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::{mesh::Mesh, state::StateDir};
+use crate::{
+    mesh::Mesh,
+    state::StateDir,
+    wan::{
+        links::{Links, Scope},
+        settings::Change,
+    },
+};
 
 /// The longest question, bytes.
 const LONGEST: u64 = 64 * 1024;
 
 /// A question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Question {
     /// How is the mesh?
@@ -46,6 +53,20 @@ pub enum Question {
         cluster: ClusterName,
         /// Which; none: all.
         only: Vec<String>,
+    },
+    /// The links of the emulated network.
+    Links,
+    /// Change some of them.
+    Link {
+        /// Which.
+        scope: Scope,
+        /// To what.
+        change: Change,
+    },
+    /// Make some of them what they were when the mesh was raised.
+    Heal {
+        /// Which.
+        scope: Scope,
     },
 }
 
@@ -99,7 +120,18 @@ async fn reply(question: &Question, mesh: &Mesh, down: &Notify) -> Result<Value>
         Question::Kill { cluster, only } => json!({ "killed": mesh.supervisor.kill(cluster, only).await? }),
         Question::Start { cluster, only } => json!({ "started": mesh.supervisor.revive(cluster, only)? }),
         Question::Restart { cluster, only } => json!({ "restarted": mesh.restart(cluster, only).await? }),
+        Question::Links => serde_json::to_value(links(mesh)?.rows())?,
+        Question::Link { scope, change } => json!({ "changed": links(mesh)?.change(scope, change)? }),
+        Question::Heal { scope } => json!({ "changed": links(mesh)?.heal(scope)? }),
     })
+}
+
+fn links(mesh: &Mesh) -> Result<&Links> {
+    let network = mesh.network.as_ref().map(|network| network.links.as_ref());
+    network.context(
+        "the clusters of this mesh are on loopback, with no network between them that could be changed; raise one as root \
+         with `isthmus up --emulate-wan`",
+    )
 }
 
 /// Asks the mesh raised in this state directory.

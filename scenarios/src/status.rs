@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use isthmus_core::name::ClusterName;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Role;
+use crate::{plan::Role, wan::links::Row};
 
 /// A raised mesh as it is now.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Status {
     pub coming_up: Option<String>,
     /// Its clusters.
     pub clusters: Vec<ClusterStatus>,
+    /// The links between them, where the network is emulated.
+    #[serde(default)]
+    pub network: Vec<Row>,
 }
 
 impl Status {

@@ -13,7 +13,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use isthmus_core::{name::ClusterName, plan::service_address};
+use isthmus_core::{
+    name::ClusterName,
+    plan::{Form, service_address},
+};
 use isthmus_scenarios::{
     layout, parent,
     plan::{
@@ -191,6 +194,7 @@ fn plan(name: &ClusterName) -> Result<Plan> {
     let cluster = ClusterPlan {
         name: name.clone(),
         number: NUMBER,
+        form: Form::Loopback,
         region: "bench".to_owned(),
         zones: vec!["bench-a".to_owned()],
         gateways: 1,

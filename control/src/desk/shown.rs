@@ -1,9 +1,8 @@
 //! The desk as people see it: rows made from what is in force, when somebody looks.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use isthmus_core::{
-    consent,
     model::{Endpoint, Endpoints, Resource, Service, Standing},
     name::ClusterName,
 };
@@ -21,7 +20,9 @@ impl Desk {
             clients: self.clients.iter().cloned().collect(),
             config: self.config_rows(),
             dns: self.services().filter(|service| service.clusterset).map(|service| self.dns_row(service)).collect(),
-            moves: self.decider.moves().cloned().collect(),
+            failover: self.failover.rows(&self.compiled.orders, self.decider.len(), Duration::from_millis(self.now())),
+            verbs: self.failover.verb_rows(Duration::from_millis(self.now())),
+            history: self.failover.history.all().cloned().collect(),
             speaker: self.speaker.clone(),
         }
     }
@@ -73,11 +74,7 @@ impl Desk {
             since_seconds: self.now() / 1000,
             gateways: self.setting.advertise.clone(),
             trust_domain: self.setting.cluster.trust_domain(&self.setting.mesh).to_string(),
-            bound_by: consent::binding(
-                &self.setting.cluster,
-                consent::listed(&self.compiled.contents),
-                self.world.as_deref().map(|world| world.operators.as_slice()).unwrap_or_default(),
-            ),
+            bound_by: self.bound_by(),
             requests: EvidenceRow::default(),
         }
     }
@@ -176,6 +173,6 @@ fn local_row(service: &str, cluster: &str, endpoint: &Endpoint) -> EndpointRow {
 }
 
 /// A word of the mesh as it is written in JSON.
-fn word(value: &impl serde::Serialize) -> String {
+pub(super) fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(ToOwned::to_owned)).unwrap_or_default()
 }

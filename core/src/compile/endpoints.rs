@@ -51,7 +51,8 @@ pub(super) fn of(inputs: &Inputs<'_>, name: &ServiceName, draft: Option<&Draft>,
         .filter_map(|(cluster, _)| {
             let other = inputs.others.get(&cluster)?;
             // Who may answer is of the cluster's own trust domain: it cannot name identities of another.
-            let groups: Vec<_> = summaries_of(other, name).map(|summary| group(summary, &other.trust_domain)).collect();
+            let fresh = summaries_of(other, name).filter(|_| !other.stale);
+            let groups: Vec<_> = fresh.map(|summary| group(summary, &other.trust_domain)).collect();
             (!groups.is_empty()).then_some((cluster, groups))
         })
         .collect();

@@ -1,11 +1,14 @@
 //! What the own cluster says to the others: card, bundle, import rules, exports, summaries by group.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Inputs, MOST_GROUPS, is_hash_of_revision, services::Draft};
 use crate::{
     model::{Endpoint, EndpointState},
-    name::{ServiceName, SpiffeId},
+    name::{ClusterName, ServiceName, SpiffeId},
     resource::{
         Body,
         kubernetes::{Consent, MeshClusterSpec},
@@ -30,26 +33,50 @@ pub(super) fn import_rules(inputs: &Inputs<'_>) -> ImportRules {
     rules
 }
 
+/// What its MeshCluster says of its properties.
+pub(super) fn properties(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
+    own_specs(inputs).flat_map(|spec| spec.properties.clone()).collect()
+}
+
+/// How long a dead cluster's endpoints are kept.
+pub(super) fn stale_after(inputs: &Inputs<'_>) -> Option<Duration> {
+    own_specs(inputs).find_map(|spec| spec.stale_after)
+}
+
 pub(super) fn standing_contents(inputs: &Inputs<'_>, rules: ImportRules) -> Vec<Content> {
     let setting = inputs.setting;
-    let card =
-        Card { region: setting.region.clone(), zones: setting.zones.clone(), gateways: setting.advertise.clone() };
+    let card = Card {
+        region: setting.region.clone(),
+        zones: setting.zones.clone(),
+        gateways: setting.advertise.clone(),
+        properties: properties(inputs),
+    };
     let trust_domain = setting.cluster.trust_domain(&setting.mesh);
     let mut contents = vec![Content::Card(card)];
     if !setting.roots.is_empty() {
         contents.push(Content::Bundle(Bundle { trust_domain, roots: setting.roots.clone() }));
     }
     contents.push(Content::ImportRules(rules));
-    let operators = own_specs(inputs).filter_map(|spec| spec.operators.clone()).flatten().collect::<BTreeSet<_>>();
-    if own_specs(inputs).any(|spec| spec.operators.is_some()) {
-        contents.push(Content::Operators { clusters: operators.into_iter().collect() });
-    }
+    contents.extend(operators(inputs).map(|clusters| Content::Operators { clusters }));
     contents
+}
+
+/// Whose policies and verbs bind it, where it says so.
+pub(super) fn operators(inputs: &Inputs<'_>) -> Option<Vec<ClusterName>> {
+    let listed: Vec<_> = own_specs(inputs).filter_map(|spec| spec.operators.clone()).collect();
+    let all: BTreeSet<_> = listed.iter().flatten().cloned().collect();
+    (!listed.is_empty()).then(|| all.into_iter().collect())
 }
 
 pub(super) fn export_contents(draft: &Draft, local: &[Endpoint]) -> Vec<Content> {
     let (Some(name), Some(consumers), true) = (&draft.name, &draft.exported, draft.defined) else { return vec![] };
-    let export = Export { service: name.clone(), ports: draft.ports.clone(), consumers: consumers.clone() };
+    let export = Export {
+        service: name.clone(),
+        ports: draft.ports.clone(),
+        consumers: consumers.clone(),
+        labels: draft.labels.clone(),
+        capacity: draft.capacity,
+    };
     let mut contents = vec![Content::Export(export)];
     contents.extend(summaries(name, local).into_iter().map(Content::Summary));
     contents

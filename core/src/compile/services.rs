@@ -24,6 +24,9 @@ pub(super) struct Draft {
     pub(super) targets: BTreeMap<u16, u16>,
     pub(super) selector: BTreeMap<String, String>,
     pub(super) exported: Option<Consumers>,
+    pub(super) labels: BTreeMap<String, String>,
+    /// Requests a second that one endpoint can take.
+    pub(super) capacity: Option<f64>,
     routes: Vec<HttpRoute>,
     subsets: BTreeMap<String, Subset>,
     policy: TrafficPolicy,
@@ -64,6 +67,16 @@ fn is_global(object: &Object) -> bool {
     of(&object.metadata.annotations) || of(&object.metadata.labels)
 }
 
+fn capacity(annotations: &BTreeMap<String, String>, find: &mut impl FnMut(&str, String)) -> Option<f64> {
+    let written = annotations.get(kubernetes::CAPACITY)?;
+    let number = written.parse().ok().filter(|number: &f64| *number > 0.0 && number.is_finite());
+    if number.is_none() {
+        let field = format!("metadata.annotations[{}]", kubernetes::CAPACITY);
+        find(&field, format!("{written:?} is no number of requests a second above 0; the annotation is left out"));
+    }
+    number
+}
+
 type Named = Result<Vec<ServiceName>, (&'static str, String)>;
 
 /// Which services an object is about.
@@ -79,7 +92,7 @@ fn own_host(object: &Object) -> Option<Named> {
             let hosts: Result<Vec<_>, _> = service.hosts.iter().map(|host| resolve(host, namespace)).collect();
             Some(hosts.map_err(|reason| ("spec.hosts", reason)))
         }
-        Body::Namespace | Body::MeshCluster(_) => None,
+        Body::Namespace | Body::MeshCluster(_) | Body::FailoverPolicy(_) => None,
     }
 }
 
@@ -104,7 +117,11 @@ fn resolve(host: &str, namespace: &str) -> Result<ServiceName, String> {
 impl Draft {
     fn take(&mut self, file: &str, object: &Object, find: &mut impl FnMut(&str, String)) {
         match &object.body {
-            Body::Service(spec) => self.take_service(spec, is_global(object), find),
+            Body::Service(spec) => {
+                self.labels.clone_from(&object.metadata.labels);
+                self.capacity = capacity(&object.metadata.annotations, find);
+                self.take_service(spec, is_global(object), find);
+            }
             Body::ServiceExport(spec) => {
                 self.exported = Some(spec.consumers.clone().map_or(Consumers::All, Consumers::Clusters));
             }
@@ -119,7 +136,7 @@ impl Draft {
                 let route = |(index, route): (usize, &istio::HttpRoute)| http_route(index, route, namespace, find);
                 self.routes = spec.http.iter().enumerate().filter_map(route).collect();
             }
-            Body::Namespace | Body::MeshCluster(_) => {}
+            Body::Namespace | Body::MeshCluster(_) | Body::FailoverPolicy(_) => {}
         }
     }
 

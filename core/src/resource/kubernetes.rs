@@ -1,7 +1,7 @@
 //! Kubernetes' own kinds, MCS (KEP-1645) and ours. Fields that only say how a Service is reached from elsewhere
 //! (cluster IPs, node ports, load balancers) are let through: they do not change what the mesh does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -9,6 +9,8 @@ use crate::name::ClusterName;
 
 /// `isthmus.dev/global: "true"` on a Service or Namespace: its `svc.cluster.local` name climbs the ladder too.
 pub const GLOBAL: &str = "isthmus.dev/global";
+/// `isthmus.dev/capacity: "200"` on a Service: so many requests a second can each of its endpoints take.
+pub const CAPACITY: &str = "isthmus.dev/capacity";
 
 /// `spec` of a `v1` Service.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -77,6 +79,12 @@ pub struct MeshClusterSpec {
     /// Clusters whose policies and verbs bind this one; none written: the operators of the mesh.
     #[serde(default)]
     pub operators: Option<Vec<ClusterName>>,
+    /// Its ClusterProperties (KEP-2149), for the selectors of policies; name and region are among them by themselves.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+    /// The endpoints of a cluster that is dead for so long are dropped; none written: a day.
+    #[serde(default, deserialize_with = "super::duration::optional")]
+    pub stale_after: Option<Duration>,
 }
 
 /// What a namespace without an import rule accepts.

@@ -90,6 +90,7 @@ impl Document<'_> {
             ("networking.istio.io", "VirtualService") => Body::VirtualService(self.spec()?),
             ("networking.istio.io", "DestinationRule") => Body::DestinationRule(self.spec()?),
             ("isthmus.dev", "MeshCluster") => Body::MeshCluster(self.optional_spec()?),
+            ("isthmus.dev", "FailoverPolicy") => Body::FailoverPolicy(Box::new(self.spec()?)),
             (_, kind) => {
                 let reason = format!("{} of {} is not supported by this release", kind, head.api_version);
                 return Err(self.error(0, "kind", reason));

@@ -32,6 +32,11 @@ impl Failed {
         Self { fault, detail, sent: false, unsent: Some(Box::new(request)), path_lost: false }
     }
 
+    /// Whether it tells nothing of who was asked: the connection had closed while it idled.
+    pub(super) fn says_nothing(&self) -> bool {
+        self.unsent.is_some() && self.fault == Fault::UpstreamConnectionTermination
+    }
+
     /// There was nothing to try.
     pub(super) fn nowhere() -> Self {
         Self { sent: false, ..Self::sent(Fault::NoHealthyUpstream, "no endpoint could be tried".into()) }

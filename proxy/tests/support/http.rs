@@ -40,7 +40,7 @@ pub async fn ok(to: SocketAddr, target: &str) -> Result<String, String> {
     if status.contains(" 200") { Ok(body) } else { Err(format!("{status}: {body}")) }
 }
 
-/// An application that answers every request with its name.
+/// An application that answers every request with its name, and those of `/fail` with 500.
 pub async fn application(at: SocketAddr, name: &'static str) {
     Gate::open().application(at, name).await;
 }
@@ -90,10 +90,11 @@ impl Gate {
         while let Ok(read @ 1..) = tcp.read(&mut buffer).await {
             heard.extend_from_slice(&buffer[..read]);
             while let Some(end) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
-                heard.drain(..end + 4);
+                let head: Vec<_> = heard.drain(..end + 4).collect();
                 self.came.send_modify(|came| *came += 1);
                 let _ = open.wait_for(|open| *open).await;
-                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                let status = if head.starts_with(b"GET /fail ") { "500 Broken" } else { "200 OK" };
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{name}", name.len());
                 if tcp.write_all(answer.as_bytes()).await.is_err() {
                     return;
                 }

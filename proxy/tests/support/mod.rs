@@ -1,8 +1,9 @@
 //! Real sidecars of two clusters in one process, with what surrounds them: CAs that enrol them, applications, and a
-//! gateway that leads to whichever far sidecar the test wants. Their pictures come from their disks, as after a restart
-//! without control.
+//! gateway that leads to whichever far sidecar the test wants. Their pictures come from their disks, as after a restart;
+//! control only listens to what they report.
 #![allow(dead_code, missing_docs, reason = "each test file uses a part")]
 
+pub mod control;
 pub mod gateway;
 pub mod http;
 
@@ -18,12 +19,13 @@ use isthmus_ca::{
     enrol::{Asked, mint},
 };
 use isthmus_core::{
+    failover::policy::WhenNothingHealthy,
     model::{
-        Endpoint, EndpointState, Endpoints, Group, Mesh, RemoteCluster, Resource, Service, Standing, TrafficPolicy,
-        Trust,
+        Cap, Endpoint, EndpointState, Endpoints, Failover, FailoverMember, FailoverTier, Group, Mesh, RemoteCluster,
+        Resource, Service, Standing, TrafficPolicy, Trust,
     },
     name::{ClusterName, Locality, MeshDomain, ServiceName},
-    plan::LoopbackCluster,
+    plan::{ClusterAddresses, Form},
     statement::{Consumers, Port, Protocol},
 };
 use isthmus_proxy::{AccessLog, Config, Format};
@@ -36,6 +38,8 @@ use isthmus_runtime::{
 };
 use serde_json::json;
 use tempfile::TempDir;
+
+use self::control::Heard;
 
 pub const LIMIT: Duration = Duration::from_secs(20);
 /// The port of the service, and of its application.
@@ -53,8 +57,11 @@ pub fn details() -> ServiceName {
 pub struct Cluster {
     pub name: ClusterName,
     pub ca: Ca,
-    pub at: LoopbackCluster,
+    pub at: ClusterAddresses,
+    /// What its sidecars tell control.
+    pub heard: Heard,
     control: SocketAddr,
+    gateway: SocketAddr,
     dir: TempDir,
     drain: Drain,
 }
@@ -63,14 +70,15 @@ impl Cluster {
     pub fn new(name: &str, number: u8) -> Self {
         let (dir, name) = (tempfile::tempdir().unwrap(), name.parse().unwrap());
         let ca = Ca::open_or_create(&dir.path().join("ca"), &mesh(), &name, Settings::default()).unwrap();
-        let at = LoopbackCluster::new(number);
+        let at = ClusterAddresses::new(Form::Loopback, number);
         let listener = listen::tcp(SocketAddr::new(at.control(), 0)).unwrap();
-        let control = listener.local_addr().unwrap();
-        let cluster = Self { name, ca, at, control, dir, drain: Drain::new() };
+        let (control, gateway) = (listener.local_addr().unwrap(), SocketAddr::new(at.gateway(), 15444));
+        let cluster = Self { name, ca, at, heard: Heard::default(), control, gateway, dir, drain: Drain::new() };
         let control = system_identity(cluster.ca.trust_domain(), "control").unwrap();
         let identity = cluster.ca.local_identity(&control, cluster.drain.clone()).unwrap();
         let config = tls::server_config(&identity, Accept::Any, &[grpc::ALPN], ClientAuth::Optional);
         let routes = tonic::service::Routes::new(isthmus_ca::service(cluster.ca.clone()));
+        let routes = routes.add_service(cluster.heard.service());
         tokio::spawn(grpc::serve(listener, config, routes, cluster.drain.clone()));
         cluster
     }
@@ -80,7 +88,13 @@ impl Cluster {
     }
 
     pub fn gateway(&self) -> SocketAddr {
-        SocketAddr::new(self.at.gateway(), 15444)
+        self.gateway
+    }
+
+    /// The same with its gateway beside the workload at this place: tests on other places leave it alone.
+    pub fn with_gateway_at(mut self, place: u8) -> Self {
+        self.gateway = SocketAddr::new(self.at.workload(place), 15444);
+        self
     }
 
     fn common(&self, name: &str, account: &str, address: IpAddr) -> Common {
@@ -222,7 +236,21 @@ pub fn picture(
     all.push(Resource::Mesh(mesh));
     all.push(Resource::Service(service));
     all.push(Resource::Endpoints(Endpoints { service: details(), local, remote }));
+    let tiers = [own].into_iter().chain(others.iter().copied()).map(|cluster| tier(cluster, 1.0, None));
+    all.push(decided(tiers.collect(), None));
     all
+}
+
+/// What control decided of `details`; behind [`picture`] it replaces what that says: the own cluster, then the others.
+pub fn decided(tiers: Vec<FailoverTier>, when_nothing_healthy: Option<WhenNothingHealthy>) -> Resource {
+    Resource::Failover(Failover { service: details(), tiers, when_nothing_healthy })
+}
+
+/// A cluster as a tier of its own, with the most requests a second that a sidecar may send there.
+pub fn tier(cluster: &Cluster, share: f64, limit: Option<f64>) -> FailoverTier {
+    let cap = limit.map(|other| Cap { parts: BTreeMap::new(), other });
+    let member = FailoverMember { cluster: cluster.name.clone(), weight: 1.0, cap };
+    FailoverTier { name: cluster.name.to_string(), share, members: vec![member] }
 }
 
 /// The picture with these gateways of the own cluster.
@@ -254,6 +282,12 @@ pub fn endpoint(cluster: &Cluster, name: &str, account: &str, place: u8) -> Endp
         state: EndpointState::Ready,
         targets: [(PORT, PORT)].into(),
     }
+}
+
+/// The sum of a counter in scraped metrics, over the lines with this label.
+pub fn metric(metrics: &str, name: &str, label: &str) -> u64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// Tries until it is so.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use isthmus_core::name::InvalidName;
+use isthmus_core::{name::InvalidName, plan::Form};
 
 use super::{ClusterPlan, MESH_DOMAIN, Plan, Tuning, WorkloadPlan};
 
@@ -48,7 +48,15 @@ pub fn plan(clusters: u8, first_number: u8) -> Result<Plan, InvalidName> {
 pub fn with_witness(mut plan: Plan) -> Result<Plan, InvalidName> {
     let number = plan.clusters.last().map_or(1, |last| last.number.saturating_add(1));
     let (name, region, zones) = (WITNESS.parse()?, WITNESS.to_owned(), vec![WITNESS.to_owned()]);
-    plan.clusters.push(ClusterPlan { name, number, region, zones, gateways: 0, workloads: vec![] });
+    plan.clusters.push(ClusterPlan {
+        name,
+        number,
+        form: Form::Loopback,
+        region,
+        zones,
+        gateways: 0,
+        workloads: vec![],
+    });
     Ok(plan)
 }
 
@@ -57,6 +65,15 @@ pub fn with_witness(mut plan: Plan) -> Result<Plan, InvalidName> {
 pub fn with_gateways(mut plan: Plan, gateways: u8) -> Plan {
     for cluster in plan.clusters.iter_mut().filter(|cluster| !cluster.is_witness()) {
         cluster.gateways = gateways;
+    }
+    plan
+}
+
+/// The plan with every cluster in a network namespace of its own.
+#[must_use]
+pub fn apart(mut plan: Plan) -> Plan {
+    for cluster in &mut plan.clusters {
+        cluster.form = Form::Namespaces;
     }
     plan
 }
@@ -74,6 +91,7 @@ fn cluster(name: &str, index: usize, first_number: u8) -> Result<ClusterPlan, In
     Ok(ClusterPlan {
         name: name.parse()?,
         number: first_number.saturating_add(u8::try_from(index).unwrap_or(u8::MAX)),
+        form: Form::Loopback,
         region: name.to_owned(),
         zones: ZONES.iter().map(|zone| format!("{name}-{zone}")).collect(),
         gateways: 1,
@@ -155,6 +173,17 @@ mod tests {
         assert_eq!(homes("reviews"), ["us-east", "us-west", "eu-west"]);
         assert_eq!(homes("ratings"), ["us-east", "eu-west"]);
         assert!(plan.processes().len() <= 45, "{}", plan.processes().len());
+    }
+
+    #[test]
+    fn apart_every_process_has_the_namespace_of_its_cluster_and_no_address_on_loopback() {
+        let plan = apart(with_witness(plan(2, 40).unwrap()).unwrap());
+        assert!(plan.is_apart());
+        for process in plan.processes() {
+            assert!(!process.address.is_loopback(), "{process:?}");
+            assert!(process.namespace().is_some_and(|name| name.ends_with(process.cluster.as_str())), "{process:?}");
+        }
+        assert_eq!(plan.processes()[0].namespace().as_deref(), Some("isthmus-40-us-east"));
     }
 
     #[test]

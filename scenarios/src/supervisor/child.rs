@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{Event, Now, Slot, Wanted};
-use crate::{parent::PARENT, plan::Process, state::StateDir, status::ProcessState};
+use crate::{parent::PARENT, plan::Process, state::StateDir, status::ProcessState, wan::namespace};
 
 /// First pause before a restart; doubled with every further death.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -129,7 +129,15 @@ impl Spawn {
 
     fn spawn(&self, process: &Process) -> std::io::Result<Child> {
         let log = open_log(&self.log(process))?;
-        Command::new(&self.binary)
+        let mut command = match process.namespace().map(|name| namespace::runner(&name)) {
+            Some((program, namespace)) => {
+                let mut command = Command::new(program);
+                command.arg(namespace).arg(&self.binary);
+                command
+            }
+            None => Command::new(&self.binary),
+        };
+        command
             .arg(process.role.subcommand())
             .arg("--config")
             .arg(self.state.run(&process.cluster, &process.name))

@@ -19,6 +19,10 @@ use isthmus_scenarios::{
     mesh::{self, Mesh},
     plan::{ClusterPlan, Plan, bookinfo},
     state::StateDir,
+    wan::{
+        links::{Links, Scope},
+        settings::Change,
+    },
 };
 use serde_json::Value;
 
@@ -52,6 +56,13 @@ impl Raised {
         Self::up_as(bookinfo::plan(3, first_number).expect("the demo's plan")).await
     }
 
+    /// As [`Raised::up`], each cluster in a network namespace of its own, with real round trips between them: 30 ms from
+    /// us-east to us-west, 80 from there to eu-west, 140 from us-west to it. Needs root. Numbers count apart from those
+    /// of meshes on loopback.
+    pub async fn up_wan(first_number: u8) -> Self {
+        Self::up_as(bookinfo::apart(bookinfo::plan(3, first_number).expect("the demo's plan"))).await
+    }
+
     /// As it is planned.
     pub async fn up_as(plan: Plan) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the mesh");
@@ -63,6 +74,31 @@ impl Raised {
             panic!("the mesh does not come up: {reason:#}");
         }
         raised
+    }
+
+    /// The links of a mesh raised by [`Raised::up_wan`].
+    pub fn links(&self) -> &Links {
+        &self.mesh.network.as_ref().expect("the mesh was raised by up_wan").links
+    }
+
+    /// Changes what one cluster's packets to another meet, from this instant on; the other way stays as it is.
+    pub fn link(&self, from: &str, to: &str, change: Change) {
+        self.links().change(&scope(from, Some(to), true), &change).expect("a link can be like this");
+    }
+
+    /// Changes all links of a cluster, both ways.
+    pub fn links_of(&self, cluster: &str, change: Change) {
+        self.links().change(&scope(cluster, None, false), &change).expect("links can be like this");
+    }
+
+    /// Cuts the network between two clusters, both ways.
+    pub fn cut(&self, one: &str, other: &str) {
+        self.links().change(&scope(one, Some(other), false), &Change::cut()).expect("the clusters are there");
+    }
+
+    /// Makes every link what it was when the mesh was raised.
+    pub fn heal(&self) {
+        self.links().heal(&Scope::default()).expect("every link is meant");
     }
 
     pub fn cluster(&self, name: &str) -> &ClusterPlan {
@@ -188,6 +224,11 @@ impl Raised {
             }
         }
     }
+}
+
+fn scope(one: &str, other: Option<&str>, one_way: bool) -> Scope {
+    let name = |text: &str| text.parse().expect("a cluster's name");
+    Scope { one: Some(name(one)), other: other.map(name), one_way }
 }
 
 /// Waits until `check` is content; panics with its last complaint after `limit`.

@@ -1,0 +1,186 @@
+//! What operators do for a while: drain a cluster, evacuate a service from one, pin it to one, drill. Each is an object
+//! of its own: who, when, why, and when it ends by itself.
+//!
+//! No cluster trusts another's clock: a verb carries how long, and each cluster counts from when it heard it first. The
+//! writer takes its verb back when the time is over; who cannot hear that ends it by the own count.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::{ClusterName, ServiceName},
+    resource::duration,
+};
+
+/// A verb that does not say how long holds so long.
+pub const DEFAULT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "camelCase")]
+pub enum Deed {
+    /// Traffic leaves a cluster, evenly over a while.
+    Drain {
+        /// The cluster.
+        cluster: ClusterName,
+        /// From all to nothing in so long.
+        #[serde(with = "duration::text")]
+        over: Duration,
+    },
+    /// The traffic of one service leaves a cluster.
+    Evacuate {
+        /// The service.
+        service: ServiceName,
+        /// The cluster.
+        cluster: ClusterName,
+        /// From all to nothing in so long.
+        #[serde(with = "duration::text")]
+        over: Duration,
+    },
+    /// A service is taken from one cluster as long as that can serve it.
+    Pin {
+        /// The service.
+        service: ServiceName,
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// As a drain at once, to see what happens; each cluster stops it for itself when its error rates rise.
+    Drill {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+}
+
+/// A verb in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Verb {
+    /// Its name, unique among its cluster's: `drain-eu-west`.
+    pub name: String,
+    /// What is done.
+    pub deed: Deed,
+    /// Ends by itself after so long.
+    #[serde(rename = "for", with = "duration::text")]
+    pub lasts: Duration,
+    /// Who did it.
+    pub by: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// When, Unix milliseconds by the writer's clock; for people.
+    pub at_ms: u64,
+}
+
+impl Deed {
+    /// The name that a verb of it has: one a deed and object, so that the same deed again replaces it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Drain { cluster, .. } => format!("drain-{cluster}"),
+            Self::Evacuate { service, cluster, .. } => {
+                format!("evacuate-{}-{}-{cluster}", service.namespace(), service.name())
+            }
+            Self::Pin { service, .. } => format!("pin-{}-{}", service.namespace(), service.name()),
+            Self::Drill { cluster } => format!("drill-{cluster}"),
+        }
+    }
+
+    /// The cluster it is about.
+    #[must_use]
+    pub fn cluster(&self) -> &ClusterName {
+        match self {
+            Self::Drain { cluster, .. }
+            | Self::Evacuate { cluster, .. }
+            | Self::Pin { cluster, .. }
+            | Self::Drill { cluster } => cluster,
+        }
+    }
+
+    /// Whether it is about this service.
+    #[must_use]
+    pub fn is_about(&self, of: &ServiceName) -> bool {
+        match self {
+            Self::Drain { .. } | Self::Drill { .. } => true,
+            Self::Evacuate { service, .. } | Self::Pin { service, .. } => service == of,
+        }
+    }
+
+    /// What it leaves of its cluster's share so long after it began; a pin leaves all.
+    #[must_use]
+    pub fn leaves(&self, after: Duration) -> f64 {
+        match self {
+            Self::Drain { over, .. } | Self::Evacuate { over, .. } if !over.is_zero() => {
+                (1.0 - after.as_secs_f64() / over.as_secs_f64()).clamp(0.0, 1.0)
+            }
+            Self::Pin { .. } => 1.0,
+            _ => 0.0,
+        }
+    }
+}
+
+impl std::fmt::Display for Deed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Drain { cluster, over } => write!(f, "drain of {cluster} over {}", duration::written(*over)),
+            Self::Evacuate { service, cluster, over } => {
+                write!(f, "evacuation of {service} from {cluster} over {}", duration::written(*over))
+            }
+            Self::Pin { service, cluster } => write!(f, "pin of {service} to {cluster}"),
+            Self::Drill { cluster } => write!(f, "drill of {cluster}"),
+        }
+    }
+}
+
+/// Whether a verb of `writer` binds a cluster that is bound by `bound_by` ([`crate::consent::binding`]): its own, its
+/// operators', and what a cluster does to itself, for a cluster may always drain itself.
+#[must_use]
+pub fn binds(deed: &Deed, writer: &ClusterName, bound_by: &[ClusterName]) -> bool {
+    let to_itself = matches!(deed, Deed::Drain { .. } | Deed::Evacuate { .. }) && deed.cluster() == writer;
+    to_itself || bound_by.contains(writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn drain(over: u64) -> Deed {
+        Deed::Drain { cluster: "eu".parse().unwrap(), over: Duration::from_secs(over) }
+    }
+
+    #[test]
+    fn a_cluster_may_always_drain_itself_and_others_only_with_consent() {
+        let [eu, us, west] = ["eu", "us", "west"].map(|name| name.parse::<ClusterName>().unwrap());
+        let drill = Deed::Drill { cluster: eu.clone() };
+        let bound = [west.clone(), us.clone()];
+        assert!(binds(&drain(0), &eu, &bound) && binds(&drain(0), &us, &bound) && binds(&drill, &us, &bound));
+        assert!(!binds(&drill, &eu, &bound), "a drill is for operators");
+        assert!(!binds(&drain(0), &"other".parse().unwrap(), &bound));
+    }
+
+    #[test]
+    fn a_verb_reads_as_it_was_said() {
+        let verb = Verb {
+            name: drain(600).name(),
+            deed: drain(600),
+            lasts: DEFAULT_FOR,
+            by: "ann".into(),
+            reason: "kernel".into(),
+            at_ms: 7,
+        };
+        let json = serde_json::to_string(&verb).unwrap();
+        assert!(json.contains(r#""over":"10m""#) && json.contains(r#""for":"24h""#), "{json}");
+        assert_eq!(serde_json::from_str::<Verb>(&json).unwrap(), verb);
+    }
+
+    proptest! {
+        #[test]
+        fn a_drain_never_gives_back(over in 0u64..100, a in 0u64..200, b in 0u64..200) {
+            let leaves = |at| drain(over).leaves(Duration::from_secs(at));
+            prop_assert!(leaves(a.max(b)) <= leaves(a.min(b)));
+            prop_assert!((0.0..=1.0).contains(&leaves(a)) && leaves(over).abs() < f64::EPSILON);
+        }
+    }
+}
