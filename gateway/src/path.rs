@@ -54,6 +54,7 @@ pub struct Pulse {
     next: u64,
     trips: VecDeque<Duration>,
     wire: Wire,
+    excused: Instant,
 }
 
 /// What the transport sent and received. What it sends is acknowledged: that nothing comes is known sooner than by the
@@ -69,7 +70,14 @@ impl Pulse {
     /// Of a tunnel that came up at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { heard: now, due: VecDeque::new(), next: 0, trips: VecDeque::with_capacity(TRIPS), wire: Wire::default() }
+        Self {
+            heard: now,
+            due: VecDeque::new(),
+            next: 0,
+            trips: VecDeque::with_capacity(TRIPS),
+            wire: Wire::default(),
+            excused: now,
+        }
     }
 
     /// A probe is sent at `now`; its sequence number.
@@ -125,12 +133,17 @@ impl Pulse {
         (self.wire.asked, self.wire.received) = (asked, received);
     }
 
+    /// This process itself did nothing for a while before `now`: what was due is due from now on.
+    pub fn excuse(&mut self, now: Instant) {
+        self.excused = now;
+    }
+
     /// Whether an answer is overdue.
     #[must_use]
     pub fn is_suspect(&self, now: Instant, rtt: Duration) -> bool {
         let limit = SUSPECT_AFTER.max(rtt * SUSPECT_TRIPS);
         let probe = self.due.front().map(|(_, sent)| self.heard.max(*sent));
-        let overdue = |since: Instant| now.saturating_duration_since(since) >= limit;
+        let overdue = |since: Instant| now.saturating_duration_since(since.max(self.excused)) >= limit;
         probe.is_some_and(overdue) || self.wire.unanswered.is_some_and(overdue)
     }
 }
@@ -232,6 +245,17 @@ mod tests {
         assert!(!pulse.is_suspect(start + 5_000 * MS, MS), "anything that comes answers");
         pulse.carried(20, 11, start + 9_000 * MS);
         assert!(!pulse.is_suspect(start + 9_999 * MS, MS), "nothing was sent, nothing is due");
+    }
+
+    #[test]
+    fn a_stall_of_our_own_is_no_silence_of_others() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        pulse.probe(start);
+        pulse.carried(1, 0, start);
+        pulse.excuse(start + 2_000 * MS);
+        assert!(!pulse.is_suspect(start + 2_499 * MS, MS));
+        assert!(pulse.is_suspect(start + 2_500 * MS, MS), "but it has to answer then");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::{context::Context, path::State, tunnel::TRANSPORT};
 /// Paths are judged so often, besides each time something is learned: what is said of a silent tunnel is late by twice
 /// that at most.
 const JUDGE_EVERY: Duration = Duration::from_millis(25);
+/// Who judges this much too late stood still itself: what it did not hear meanwhile is no silence of others.
+const STALL: Duration = Duration::from_millis(200);
 /// Reports are made so often, besides each change.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
@@ -19,12 +21,18 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 pub async fn judge(context: Context) {
     let mut beats = tokio::time::interval(JUDGE_EVERY);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = Instant::now();
     loop {
         tokio::select! {
             _ = beats.tick() => {}
             () = context.links.nudged() => {}
         }
-        context.links.judge(Instant::now());
+        let now = Instant::now();
+        if now.saturating_duration_since(before) > STALL {
+            context.links.tunnels().iter().for_each(|tunnel| tunnel.excuse(now));
+        }
+        before = now;
+        context.links.judge(now);
     }
 }
 

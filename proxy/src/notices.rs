@@ -276,3 +276,32 @@ fn heed(shared: &Shared, gateway: SocketAddr, notice: &Notice) {
         shared.notices.set_tunnel(gateway, &cluster, &notice.tunnel, state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_way_is_as_good_as_its_worst_part_and_what_leaves_means_those_over_it() {
+        let (notices, west) = (Notices::default(), "west".parse().unwrap());
+        let gateway = "127.0.0.1:1".parse().unwrap();
+        let mut leaving = notices.leaving();
+        let (mut one, two) = (notices.way(gateway, &west, "one"), notices.way(gateway, &west, "two"));
+        assert!(one.state() == State::Up && notices.is_usable(gateway, &west), "worth a try before anything is said");
+        notices.set_tunnel(gateway, &west, "one", State::Draining);
+        assert_eq!((one.state(), two.state()), (State::Draining, State::Up));
+        assert!(notices.is_usable(gateway, &west), "by another tunnel");
+        let left = leaving.recv().await.unwrap();
+        assert!(left.means(gateway, &west, "one") && !left.means(gateway, &west, "two"));
+        notices.set_gateway(gateway, State::Lost);
+        one.lost().await;
+        assert!(two.state() == State::Lost && !notices.is_usable(gateway, &west));
+        let left = leaving.recv().await.unwrap();
+        assert!(left.means(gateway, &"north".parse().unwrap(), "three") && left.state == State::Lost);
+        notices.set_gateway(gateway, State::Up);
+        assert_eq!((one.state(), two.state()), (State::Draining, State::Up));
+        notices.set_path(gateway, &west, Path { state: State::Draining, rtt: Duration::from_millis(3) });
+        assert!(!notices.is_usable(gateway, &west) && two.state() == State::Draining);
+        assert_eq!(notices.rtt(gateway, &west), Duration::from_millis(3));
+    }
+}

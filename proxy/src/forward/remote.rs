@@ -10,7 +10,11 @@ use http::Request;
 use isthmus_core::{ladder::Tier, name::ClusterName, retry::Fault};
 use isthmus_wire::tunnel::{Accept, Reason};
 
-use super::{Hop, Opening, Outcome, Target, Tried, failed::Failed, http2};
+use super::{
+    Hop, Opening, Outcome, Target, Tried,
+    failed::{Answered, Failed},
+    http2,
+};
 use crate::{
     body::Body,
     connect::ConnectError,
@@ -43,7 +47,7 @@ async fn over_link(
     tier: &Tier,
     cluster: &ClusterName,
     tried: &mut Tried,
-    mut request: Request<Body>,
+    request: Request<Body>,
     safe: bool,
 ) -> Result<Outcome, Failed> {
     let began = Instant::now();
@@ -65,20 +69,7 @@ async fn over_link(
     tried.remote.push(Arc::clone(&link.vital));
     let using = link.enter();
     let asked = target.steps.are_kept().then(Instant::now);
-    http2::to_absolute_form(&mut request, target);
-    let mut way = link.way.clone();
-    let sending = link.sender.borrow_mut().try_send_request(request);
-    let sent = tokio::select! {
-        answered = target.in_time(sending) => answered.and_then(|answered| match answered {
-            Ok(answer) => Ok((answer.map(Body::Incoming), Rc::clone(&link.peer))),
-            Err(mut error) => Err(Failed::unanswered(error.take_message(), error.error())),
-        }),
-        () = way.lost(), if safe => Err(lost(cluster, &link)),
-    };
-    let sent = match sent {
-        Err(broken) if broken.sent && !broken.path_lost => Err(cause(broken, cluster, &link).await),
-        sent => sent,
-    };
+    let sent = send(target, cluster, &link, request, safe).await;
     if sent.as_ref().is_err_and(|failed| failed.path_lost) {
         tried.lost.push(link.accept.gateway.clone());
         worker.links.look();
@@ -93,6 +84,30 @@ async fn over_link(
     }
     let (answer, peer) = sent?;
     Ok(Outcome::answered(answer, peer, Arc::clone(&link.vital.upstream), Box::new(using)))
+}
+
+/// Sends it and waits for the answer; a safe one only as long as its way is there.
+async fn send(
+    target: &Target<'_>,
+    cluster: &ClusterName,
+    link: &Rc<Link>,
+    mut request: Request<Body>,
+    safe: bool,
+) -> Answered {
+    http2::to_absolute_form(&mut request, target);
+    let mut way = link.way.clone();
+    let sending = link.sender.borrow_mut().try_send_request(request);
+    let sent = tokio::select! {
+        answered = target.in_time(sending) => answered.and_then(|answered| match answered {
+            Ok(answer) => Ok((answer.map(Body::Incoming), Rc::clone(&link.peer))),
+            Err(mut error) => Err(Failed::unanswered(error.take_message(), error.error())),
+        }),
+        () = way.lost(), if safe => Err(lost(cluster, link)),
+    };
+    match sent {
+        Err(broken) if broken.sent && !broken.path_lost => Err(cause(broken, cluster, link).await),
+        sent => sent,
+    }
 }
 
 fn fault(error: &ConnectError) -> Fault {
