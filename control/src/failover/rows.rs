@@ -8,7 +8,7 @@ use isthmus_core::{
     name::{ClusterName, ServiceName},
     resource::duration,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Failover,
@@ -17,7 +17,7 @@ use super::{
 };
 
 /// A service as one importing cluster sends to it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FailoverRow {
     /// namespace/name.
     pub service: String,
@@ -42,7 +42,7 @@ pub struct FailoverRow {
 }
 
 /// A cluster in a tier.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlaceRow {
     /// The tier's name.
     pub tier: String,
@@ -73,7 +73,7 @@ pub struct PlaceRow {
 }
 
 /// A verb.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VerbRow {
     /// Its name.
     pub name: String,
@@ -81,6 +81,8 @@ pub struct VerbRow {
     pub what: String,
     /// drain, evacuate, pin, drill.
     pub verb: String,
+    /// The service it is about; none: all.
+    pub service: Option<String>,
     /// The cluster it is about.
     pub cluster: String,
     /// The cluster that it was done in.
@@ -189,6 +191,7 @@ fn verb_row(one: &InForce<'_>) -> VerbRow {
         name: verb.name.clone(),
         what: verb.deed.to_string(),
         verb: word.into(),
+        service: verb.deed.service().map(ToString::to_string),
         cluster: verb.deed.cluster().to_string(),
         writer: one.writer.to_string(),
         by: verb.by.clone(),

@@ -14,12 +14,12 @@ use isthmus_core::{
     },
     name::{ClusterName, ServiceName},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Failover, steersman::parts};
 
 /// A service of this cluster's clients.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Simulated {
     /// namespace/name.
     pub service: String,
