@@ -8,10 +8,12 @@
 //! | [`status`] | where requests go, and why |
 //! | [`history`] | what happened, of all clusters |
 //! | [`simulate`] | what would go where |
+//! | [`drill`] | a drain at once that is watched |
 //! | [`clock`] | times as people read them |
 
 mod clock;
 mod controls;
+mod drill;
 mod history;
 mod in_force;
 mod simulate;
@@ -33,6 +35,9 @@ pub async fn run(state: &StateDir, command: Failover) -> Result<()> {
         Failover::Verbs(look) => verbs::list(state, &look).await,
         Failover::History(look) => history::run(state, &look).await,
         Failover::Simulate { down, fail_on_loss, look } => simulate::run(state, &down, fail_on_loss, &look).await,
+        Failover::Drill { cluster, lasts, reason, look } => {
+            drill::run(state, drill::Asked { cluster, lasts, reason }, &look).await
+        }
     }
 }
 

@@ -84,6 +84,19 @@ pub enum Failover {
         #[command(flatten)]
         look: Look,
     },
+    /// Drain a cluster at once, watch what happens, stop when error rates rise or at Ctrl-C, and report.
+    Drill {
+        /// The cluster.
+        cluster: ClusterName,
+        /// For how long: 30s, 5m, 1h. It ends by itself then, whatever becomes of this command.
+        #[arg(long = "for", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+        lasts: Duration,
+        /// Why; it is kept in the history.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+        #[command(flatten)]
+        look: Look,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Args)]

@@ -28,7 +28,9 @@ pub async fn run(state: &StateDir, down: &[ClusterName], fail_on_loss: bool, loo
         bail!("with {names} down no cluster is left that could be asked; leave one out");
     }
     let answers = controls.ask::<Vec<Simulated>>(&format!("/api/simulate?down={names}")).await?;
-    let rows = answers.said.into_iter().flat_map(|(_, rows)| rows).collect();
+    // A control that was given by address may be one of those.
+    let is_left = |row: &Simulated| !down.iter().any(|down| down.as_str() == row.importer);
+    let rows = answers.said.into_iter().flat_map(|(_, rows)| rows).filter(is_left).collect();
     let outcome = Outcome::of(down, rows, answers.silent);
     if look.output.output == Form::Json {
         out::line(serde_json::to_string_pretty(&outcome)?);
@@ -46,8 +48,7 @@ pub async fn run(state: &StateDir, down: &[ClusterName], fail_on_loss: bool, loo
 async fn known(controls: &Controls, down: &BTreeSet<ClusterName>) -> Result<()> {
     let answers = controls.ask::<Vec<Value>>("/api/clusters").await?;
     let rows = answers.said.iter().flat_map(|(_, rows)| rows);
-    let known: BTreeSet<_> =
-        rows.map(|row| table::field(row, "name")).chain(controls.0.iter().map(|one| one.name.clone())).collect();
+    let known: BTreeSet<_> = rows.map(|row| table::field(row, "name")).collect();
     match down.iter().find(|name| !known.contains(name.as_str())) {
         Some(name) => {
             bail!("no cluster {name} in this mesh; there are {}", known.into_iter().collect::<Vec<_>>().join(", "))

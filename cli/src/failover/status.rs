@@ -1,6 +1,8 @@
 //! `isthmus failover status`: a row a service and importing cluster, the verbs in force above; of one service also every
 //! place that may serve it.
 
+use std::{collections::BTreeMap, fmt::Display};
+
 use anyhow::{Result, bail};
 use isthmus_control::failover::rows::{FailoverRow, PlaceRow, VerbRow};
 use isthmus_scenarios::state::StateDir;
@@ -122,6 +124,14 @@ fn place(one: &PlaceRow) -> Vec<String> {
 /// A part of one, in hundredths.
 pub fn percent(part: f64) -> String {
     format!("{:.0} %", part * 100.0)
+}
+
+/// `us-east 60 %, us-west 40 %`.
+pub fn parts<Cluster: Display>(of: &BTreeMap<Cluster, f64>) -> String {
+    let mut parts: Vec<_> = of.iter().collect();
+    parts.sort_by(|a, b| b.1.total_cmp(a.1));
+    let words = parts.into_iter().map(|(cluster, part)| format!("{cluster} {}", percent(*part))).collect::<Vec<_>>();
+    if words.is_empty() { "nowhere".into() } else { words.join(", ") }
 }
 
 fn dash(text: &str) -> String {

@@ -17,6 +17,8 @@ use isthmus_scenarios::{
     state::StateDir,
 };
 
+pub use who::who;
+
 use super::{
     clock,
     controls::{Control, Controls, LIMIT, Silent, nobody, told},
@@ -30,7 +32,7 @@ use crate::{
 /// Does it, and says what is in force now.
 pub async fn act(state: &StateDir, deed: Deed, act: Act) -> Result<()> {
     let controls = Controls::of(state, &act.place)?;
-    let wish = Wish { deed, lasts: act.lasts, by: who::who(), reason: act.reason };
+    let wish = Wish { deed, lasts: act.lasts, by: who(), reason: act.reason };
     let (at, done) = first(&controls, &wish).await?;
     let lasts = wish.lasts.unwrap_or(DEFAULT_FOR);
     out::raw(&words::done(&wish, &at.name, &done, &clock::from_now(lasts)));

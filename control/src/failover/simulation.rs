@@ -57,7 +57,7 @@ pub fn simulate(
         Simulated {
             service: service.to_string(),
             importer: failover.cluster().to_string(),
-            requests_per_second: members().map(|one| rate(&one.cluster)).sum(),
+            requests_per_second: members().fold(0.0, |sum, one| sum + rate(&one.cluster)),
             now: some(parts(tiers, try_left)),
             then: some(parts(&without, try_left)),
             capacity: members().filter_map(|one| Some((one.cluster.clone(), one.capacity?))).collect(),

@@ -148,7 +148,7 @@ fn add(load: &mut Load, one: &Simulated, cluster: &ClusterName) {
 }
 
 fn survivor(cluster: ClusterName, loads: &BTreeMap<&str, Load>) -> Survivor {
-    let sum = |of: fn(&Load) -> f64| loads.values().map(of).sum::<f64>();
+    let sum = |of: fn(&Load) -> f64| loads.values().map(of).fold(0.0, |sum, one| sum + one);
     let said = || loads.values().filter_map(|load| Some((load.then, load.capacity?)));
     let capacity = said().next().map(|_| said().map(|(_, capacity)| capacity).sum::<f64>());
     let used: f64 = said().map(|(then, _)| then).sum();

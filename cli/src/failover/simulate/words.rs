@@ -1,11 +1,12 @@
 //! The outcome of a simulation as people read it.
 
-use std::collections::BTreeMap;
-
 use isthmus_core::name::ClusterName;
 
 use super::outcome::{Nowhere, Outcome, Strain, Survivor};
-use crate::{failover::status::percent, table};
+use crate::{
+    failover::status::{parts, percent},
+    table,
+};
 
 pub fn drawn(outcome: &Outcome) -> String {
     let down = outcome.down.iter().map(ClusterName::as_str).collect::<Vec<_>>().join(", ");
@@ -29,20 +30,6 @@ pub fn drawn(outcome: &Outcome) -> String {
     }
     text.extend(outcome.nowhere.iter().map(lost));
     text
-}
-
-/// `us-east 60 %, us-west 40 %`.
-pub fn parts(of: &BTreeMap<ClusterName, f64>) -> String {
-    let mut parts: Vec<_> = of.iter().collect();
-    parts.sort_by(|a, b| b.1.total_cmp(a.1));
-    match parts.is_empty() {
-        true => "nowhere".into(),
-        false => parts
-            .into_iter()
-            .map(|(cluster, part)| format!("{cluster} {}", percent(*part)))
-            .collect::<Vec<_>>()
-            .join(", "),
-    }
 }
 
 fn survivor(one: &Survivor) -> Vec<String> {
