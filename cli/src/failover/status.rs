@@ -93,7 +93,8 @@ fn row(row: &FailoverRow) -> Vec<String> {
 
 /// Every place of a service, as an importing cluster sends to it.
 fn places(row: &FailoverRow) -> String {
-    let headings = ["CLUSTER", "TIER", "PART", "SHARE", "HEALTHY", "LIMIT", "REQ/S", "ERRORS", "P90", "SINCE", "WHY"];
+    let headings =
+        ["CLUSTER", "TIER", "PART", "SHARE", "HEALTHY", "LIMIT", "KEPT BACK", "REQ/S", "ERRORS", "P90", "SINCE", "WHY"];
     let table = table::of(&headings, row.places.iter().map(place));
     let mut text = format!("\n{} from {}\n{table}\n", row.service, row.importer);
     for (cluster, why) in &row.excluded {
@@ -113,6 +114,7 @@ fn place(one: &PlaceRow) -> Vec<String> {
         percent(one.share),
         format!("{}/{}", one.healthy, one.total),
         one.limit.map_or_else(|| "-".into(), |limit| format!("{limit:.1}")),
+        if one.limit.is_none() { "-".into() } else { format!("{:.1}/s", one.kept_back_per_second) },
         format!("{:.1}", one.requests_per_second),
         format!("{:.1} %", one.error_rate * 100.0),
         if one.p90_ms == 0 { "-".into() } else { format!("{} ms", one.p90_ms) },
@@ -154,6 +156,7 @@ pub mod tests {
             next: String::new(),
             since_seconds: 70,
             limit: None,
+            kept_back_per_second: 0.0,
             requests_per_second: 10.0 * part,
             error_rate: 0.0,
             p90_ms: 4,
@@ -203,12 +206,12 @@ pub mod tests {
     #[test]
     fn one_service_shows_its_places_and_what_must_not_be_used() {
         let mut limited = place_of("eu", 0.25);
-        limited.limit = Some(12.5);
+        (limited.limit, limited.kept_back_per_second) = (Some(12.5), 3.0);
         let row = row_of("shop/cart", "us", vec![place_of("us", 0.75), limited]);
         let text = places(&row);
         let cells = |line: usize| text.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(cells(1), "shop/cart from us");
-        assert_eq!(cells(4), "eu near 25 % 100 % 2/3 12.5 2.5 0.0 % 4 ms 1m 10s path and lease hold");
+        assert_eq!(cells(4), "eu near 25 % 100 % 2/3 12.5 3.0/s 2.5 0.0 % 4 ms 1m 10s path and lease hold");
         assert_eq!(cells(5), "! mars is not used: region mars is not allowed");
         assert_eq!(sorted([row].into_iter(), Some("shop/other")).len(), 0);
     }

@@ -64,6 +64,9 @@ pub struct PlaceRow {
     pub since_seconds: u64,
     /// The most that own proxies may send there, requests a second.
     pub limit: Option<f64>,
+    /// Tries a second that the limit kept back, of the last seconds; the next tier may have taken them.
+    #[serde(default)]
+    pub kept_back_per_second: f64,
     /// Requests a second of own clients, of the last seconds.
     pub requests_per_second: f64,
     /// Part of them that failed, 0 to 1.
@@ -166,6 +169,7 @@ impl Failover {
             next: one.next.clone(),
             since_seconds: now.saturating_sub(one.since).as_secs(),
             limit: self.limits.part(service, one, others),
+            kept_back_per_second: recent.limited as f64 / RATE_OVER.as_secs_f64(),
             requests_per_second: recent.requests as f64 / RATE_OVER.as_secs_f64(),
             error_rate: recent.error_rate(),
             p90_ms: u64::try_from(millis).unwrap_or(u64::MAX),

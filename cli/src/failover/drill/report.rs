@@ -55,6 +55,8 @@ pub struct Importer {
     pub requests: f64,
     /// Those of them that failed.
     pub failed: f64,
+    /// Tries that limits kept back; those that no later tier took were refused.
+    pub kept_back: f64,
     /// Part that failed before, 0 to 1.
     pub error_rate_before: f64,
     /// And during it.

@@ -37,6 +37,7 @@ struct Watched {
     /// Since the drill began; rates of looks times the time between them.
     requests: f64,
     failed: f64,
+    kept_back: f64,
     slowest_p90_ms: u64,
 }
 
@@ -98,6 +99,7 @@ impl Watch {
             (importer.rate, importer.errors) = rates(name, said);
             importer.requests += importer.rate * seconds;
             importer.failed += importer.rate * importer.errors * seconds;
+            importer.kept_back += kept_back(name, said) * seconds;
         }
         for row in said.iter().flat_map(|(_, rows)| rows) {
             let Some(importer) = self.importers.get_mut(&row.importer) else { continue };
@@ -167,6 +169,7 @@ impl Watched {
                 .map(|took| took.as_secs_f64()),
             requests: self.requests.round(),
             failed: self.failed.round(),
+            kept_back: self.kept_back.round(),
             error_rate_before: self.errors_before,
             error_rate: if self.requests > 0.0 { self.failed / self.requests } else { 0.0 },
             requests_per_second_before: self.rate_before,
@@ -193,6 +196,12 @@ fn rates(importer: &str, said: &[(String, Vec<FailoverRow>)]) -> (f64, f64) {
     (rate, if rate > 0.0 { failed / rate } else { 0.0 })
 }
 
+/// Tries a second that limits keep back.
+fn kept_back(importer: &str, said: &[(String, Vec<FailoverRow>)]) -> f64 {
+    let rows = said.iter().flat_map(|(_, rows)| rows).filter(|row| row.importer == importer);
+    rows.flat_map(|row| &row.places).fold(0.0, |sum, place| sum + place.kept_back_per_second)
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -200,7 +209,7 @@ pub mod tests {
 
     fn said(eu: f64, errors: f64) -> Vec<(String, Vec<FailoverRow>)> {
         let mut places = vec![place_of("eu", eu), place_of("us", 1.0 - eu)];
-        places.iter_mut().for_each(|place| place.error_rate = errors);
+        places.iter_mut().for_each(|place| (place.error_rate, place.kept_back_per_second) = (errors, errors * 50.0));
         let only = row_of("shop/only", "us", vec![place_of("eu", 1.0)]);
         vec![("us".into(), vec![row_of("shop/cart", "us", places), only])]
     }
@@ -229,6 +238,7 @@ pub mod tests {
             (28.0, 1.0),
             "20 a second over 1.4 s; of 10 a second each tenth over 1.2 s"
         );
+        assert_eq!(us.kept_back, 12.0, "5 a second at each of two places, over 1.2 s");
         assert_eq!((us.error_rate_before, us.slowest_p90_ms), (0.0, 4));
         assert_eq!(us.services[0].during, [("us".to_owned(), 1.0)].into());
         assert_eq!(us.services[1].after_seconds, None);

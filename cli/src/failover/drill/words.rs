@@ -40,7 +40,16 @@ pub fn report(report: &Report) -> String {
         End::GivenUp { cluster, why } => format!("STOPPED: {cluster} gave it up: {why}"),
     };
     let mut text = format!("\ndrill of {}, {} s: {how}\n", report.cluster, report.seconds);
-    let headings = ["IMPORTER", "MOVED", "TOOK", "REQUESTS", "FAILED BEFORE", "FAILED DURING", "SLOWEST P90"];
+    let headings = [
+        "IMPORTER",
+        "MOVED",
+        "TOOK",
+        "REQUESTS",
+        "FAILED BEFORE",
+        "FAILED DURING",
+        "KEPT BACK BY LIMITS",
+        "SLOWEST P90",
+    ];
     text.push_str(&table::of(&headings, report.importers.iter().map(importer)));
     text.push('\n');
     text.push_str(&services(report));
@@ -72,6 +81,7 @@ fn importer(one: &Importer) -> Vec<String> {
         format!("{:.0}", one.requests),
         format!("{:.1} %", one.error_rate_before * 100.0),
         format!("{:.0} ({:.1} %)", one.failed, one.error_rate * 100.0),
+        format!("{:.0}", one.kept_back),
         if one.slowest_p90_ms == 0 { "-".into() } else { format!("{} ms", one.slowest_p90_ms) },
     ]
 }
@@ -89,7 +99,7 @@ mod tests {
         let text = report(&made);
         let cells = |line: usize| text.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(cells(1), "drill of eu, 1.4 s: STOPPED: us gave it up: 10 % fail");
-        assert_eq!(cells(3), "us 1/2 0.4 s 28 0.0 % 1 (4.3 %) 4 ms");
+        assert_eq!(cells(3), "us 1/2 0.4 s 28 0.0 % 1 (4.3 %) 12 4 ms");
         assert_eq!(cells(6), "shop/cart us eu 100 % us 100 % 0.4 s");
         assert_eq!(cells(7), "shop/only us eu 100 % eu 100 % it stayed");
         assert_eq!(cells(8), "! the control of ap did not answer all the time: refused");
