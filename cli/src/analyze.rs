@@ -72,6 +72,10 @@ mod tests {
         for directory in ["bookinfo", "failover"] {
             run(&examples.join(directory), Output { output: Form::Table }).unwrap();
         }
+        let readme = include_str!("../../README.md");
+        let yaml = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert!(yaml.contains("FailoverPolicy"));
+        assert!(parse_documents("README", yaml).into_iter().all(|one| faults(one, "README").is_empty()), "{yaml}");
         let policy = "apiVersion: isthmus.dev/v1alpha1\nkind: FailoverPolicy\nmetadata: {name: a}\n\
                       spec: {leave: {healthyShare: 2}, tiers: [{}]}\n";
         let folder = tempfile::tempdir().unwrap();
