@@ -10,7 +10,11 @@
 
 mod support;
 
-use std::process::Output;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::Output,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -30,6 +34,7 @@ fn an_operator_drains_looks_drills_and_takes_it_back() {
     a_drain_of_one_cluster_by_itself_is_taken_back_where_it_was_done(&yard);
     a_service_is_evacuated_pinned_and_given_back(&yard);
     a_drill_reports_and_leaves_nothing_behind(&yard);
+    a_drill_stops_when_requests_fail(&yard);
     who_does_not_answer_is_named(&yard);
 }
 
@@ -159,6 +164,7 @@ fn a_service_is_evacuated_pinned_and_given_back(yard: &Yard) {
 }
 
 fn a_drill_reports_and_leaves_nothing_behind(yard: &Yard) {
+    wait("us-west takes reviews from itself after the pin", || is_used(yard, "us-west", "us-west", 3));
     let report = json(yard, &["failover", "drill", "us-west", "--for", "3s", "--reason", "practice"]);
     assert_eq!((&report["end"]["how"], &report["cluster"]), (&"over".into(), &"us-west".into()), "{report}");
     let of = |name: &str| report["importers"].as_array().unwrap().iter().find(|one| one["importer"] == name).unwrap();
@@ -171,10 +177,46 @@ fn a_drill_reports_and_leaves_nothing_behind(yard: &Yard) {
     assert!(well, "{said}");
     has(&said, &["drill of us-west begun in us-east", "Ctrl-C ends it at once", "stopped by Ctrl-C", "SLOWEST P90"]);
     has(&said, &["bookinfo/details", "it stayed"]);
+    nothing_is_in_force(yard);
+}
+
+fn nothing_is_in_force(yard: &Yard) {
     wait("nothing is in force", || {
         let said = yard.says(&["failover", "verbs"]);
         if said.starts_with("nothing is drained") { Ok(()) } else { Err(said) }
     });
+}
+
+/// Sends requests of us-west's client to echo, which answers with this status.
+fn send(status: u16, count: usize) {
+    for _ in 0..count {
+        let mut proxy = TcpStream::connect("127.165.11.1:15080").unwrap();
+        let host = "echo.bookinfo.svc.clusterset.local:9080";
+        write!(proxy, "GET http://{host}/status/{status} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        proxy.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}
+
+fn a_drill_stops_when_requests_fail(yard: &Yard) {
+    send(200, 40);
+    let mut drill = yard.start(&["failover", "drill", "eu-west", "--for", "1h"]);
+    drill.until("Ctrl-C ends it at once");
+    wait("the drill is given up", || {
+        send(500, 10);
+        let history = json(yard, &["failover", "history"]);
+        let given_up = |event: &Value| event["what"] == "given up" && event["importer"] == "us-west";
+        if history["events"].as_array().unwrap().iter().any(given_up) { Ok(()) } else { Err(history.to_string()) }
+    });
+    let (well, said) = drill.end();
+    assert!(!well, "{said}");
+    has(
+        &said,
+        &["STOPPED for us-west: ", "of requests fail, 0.0 % before the drill", "the drill of eu-west was stopped"],
+    );
+    nothing_is_in_force(yard);
 }
 
 fn who_does_not_answer_is_named(yard: &Yard) {

@@ -1,5 +1,5 @@
 //! `isthmus failover drill`: a drain at once that is watched: each second what moved and what failed, stopped at the
-//! first cluster that gives it up or at Ctrl-C, and a report. If this command dies, the verb ends by itself.
+//! first cluster that gives it up or has nowhere to go, or at Ctrl-C, and a report. If this command dies, the verb ends by itself.
 
 mod report;
 mod watch;
@@ -71,7 +71,7 @@ pub async fn run(state: &StateDir, asked: Asked, look: &Look) -> Result<()> {
     }
     ended?;
     match report.given_up() {
-        Some(why) => bail!("the drill of {} was stopped after {} s: {why}", report.cluster, report.seconds),
+        Some(why) => bail!("the drill of {} was stopped after {} s {why}", report.cluster, report.seconds),
         None => Ok(()),
     }
 }
@@ -120,6 +120,9 @@ impl Drill<'_> {
         let (rows, verbs) = tokio::join!(rows(self.watched), verbs);
         if let Ok(rows) = rows {
             watch.look(self.begun.elapsed(), &rows.said, rows.silent);
+        }
+        if let Some((importer, service)) = watch.stranded() {
+            return Some(End::GivenUp { cluster: importer.into(), why: format!("{service} has nowhere to go") });
         }
         let verbs = verbs.ok()?.said;
         let own = |row: &&VerbRow| row.name == self.done.name;

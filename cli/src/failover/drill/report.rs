@@ -14,7 +14,7 @@ pub enum End {
     Stopped,
     /// Somebody else took it back.
     TakenBack,
-    /// A cluster gave it up.
+    /// A cluster gave it up, or has nowhere to send a service to.
     GivenUp {
         /// Which.
         cluster: String,
@@ -86,7 +86,7 @@ impl Report {
     /// Who gave it up and why.
     pub fn given_up(&self) -> Option<String> {
         match &self.end {
-            End::GivenUp { cluster, why } => Some(format!("{cluster} gave it up: {why}")),
+            End::GivenUp { cluster, why } => Some(format!("for {cluster}: {why}")),
             _ => None,
         }
     }

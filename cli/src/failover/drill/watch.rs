@@ -121,6 +121,16 @@ impl Watch {
         self.progress().all(|one| one.moved == one.of)
     }
 
+    /// An importing cluster and a service that it has nowhere to send to any more: what is refused at once fails no try,
+    /// so error rates would not tell.
+    pub fn stranded(&self) -> Option<(&str, &str)> {
+        let stranded = |service: &Service| service.is_drilled && service.now.is_empty();
+        self.importers.iter().find_map(|(importer, one)| {
+            let (service, _) = one.services.iter().find(|(_, service)| stranded(service))?;
+            Some((importer.as_str(), service.as_str()))
+        })
+    }
+
     /// How far the importing clusters are that used the drilled one.
     pub fn progress(&self) -> impl Iterator<Item = Progress<'_>> {
         self.importers.iter().map(|(name, one)| {
@@ -243,6 +253,18 @@ pub mod tests {
         assert_eq!(us.services[0].during, [("us".to_owned(), 1.0)].into());
         assert_eq!(us.services[1].after_seconds, None);
         assert_eq!(report.silent["ap"], "refused");
+    }
+
+    #[test]
+    fn a_service_that_has_nowhere_to_go_is_found() {
+        let mut watch = watch();
+        assert_eq!(watch.stranded(), None);
+        watch.look(
+            Duration::from_secs(2),
+            &[("us".into(), vec![row_of("shop/only", "us", vec![place_of("eu", 0.0)])])],
+            vec![],
+        );
+        assert_eq!(watch.stranded(), Some(("us", "shop/only")));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub fn report(report: &Report) -> String {
         End::Over => "its time was over".into(),
         End::Stopped => "stopped by Ctrl-C".into(),
         End::TakenBack => "somebody else took it back".into(),
-        End::GivenUp { cluster, why } => format!("STOPPED: {cluster} gave it up: {why}"),
+        End::GivenUp { cluster, why } => format!("STOPPED for {cluster}: {why}"),
     };
     let mut text = format!("\ndrill of {}, {} s: {how}\n", report.cluster, report.seconds);
     let headings = [
@@ -95,10 +95,10 @@ mod tests {
     fn a_report_says_what_moved_where_and_what_it_cost() {
         let given_up = End::GivenUp { cluster: "us".into(), why: "10 % fail".into() };
         let made = watch().report("us", Duration::from_millis(1400), given_up);
-        assert_eq!(made.given_up().unwrap(), "us gave it up: 10 % fail");
+        assert_eq!(made.given_up().unwrap(), "for us: 10 % fail");
         let text = report(&made);
         let cells = |line: usize| text.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(cells(1), "drill of eu, 1.4 s: STOPPED: us gave it up: 10 % fail");
+        assert_eq!(cells(1), "drill of eu, 1.4 s: STOPPED for us: 10 % fail");
         assert_eq!(cells(3), "us 1/2 0.4 s 28 0.0 % 1 (4.3 %) 12 4 ms");
         assert_eq!(cells(6), "shop/cart us eu 100 % us 100 % 0.4 s");
         assert_eq!(cells(7), "shop/only us eu 100 % eu 100 % it stayed");
