@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use isthmus_core::resource::parse_documents;
+use isthmus_core::resource::{Body, Object, ObjectError, parse_documents};
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,22 +23,19 @@ const FINDINGS: [Column; 4] = [
 /// When the directory cannot be read, or anything in it is refused.
 pub fn run(directory: &Path, output: Output) -> Result<()> {
     let mut findings = vec![];
-    let mut objects = 0;
+    let (mut objects, mut refused) = (0, 0);
     let entries = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     files.sort();
     for path in files.iter().filter(|path| path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml")) {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         for parsed in parse_documents(&path.display().to_string(), &text) {
-            match parsed {
-                Ok(_) => objects += 1,
-                Err(error) => findings.push(json!({
-                    "file": error.file, "line": error.line, "field": error.field, "reason": error.reason,
-                })),
-            }
+            let faults = faults(parsed, &path.display().to_string());
+            objects += usize::from(faults.is_empty());
+            refused += usize::from(!faults.is_empty());
+            findings.extend(faults);
         }
     }
-    let refused = findings.len();
     if refused > 0 || output.output == Form::Json {
         table::print(&Value::Array(findings), output, &FINDINGS)?;
     }
@@ -49,4 +46,44 @@ pub fn run(directory: &Path, output: Output) -> Result<()> {
         out::line(format_args!("{objects} objects in {}, nothing to say against them", directory.display()));
     }
     Ok(())
+}
+
+/// What is wrong with a document: that it is no object, or what its policy says.
+fn faults(parsed: Result<Object, ObjectError>, file: &str) -> Vec<Value> {
+    let finding =
+        |line: u64, field: &str, reason: &str| json!({ "file": file, "line": line, "field": field, "reason": reason });
+    match parsed {
+        Err(error) => vec![finding(error.line, &error.field, &error.reason)],
+        Ok(Object { line, metadata, body: Body::FailoverPolicy(policy) }) => {
+            let faults = policy.faults(&metadata.namespace);
+            faults.iter().map(|(field, reason)| finding(line, field, reason)).collect()
+        }
+        Ok(_) => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_is_accepted_and_a_policy_that_control_would_refuse_is_not() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
+        for directory in ["bookinfo", "failover"] {
+            run(&examples.join(directory), Output { output: Form::Table }).unwrap();
+        }
+        let readme = include_str!("../../README.md");
+        let yaml = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert!(yaml.contains("FailoverPolicy"));
+        assert!(parse_documents("README", yaml).into_iter().all(|one| faults(one, "README").is_empty()), "{yaml}");
+        let policy = "apiVersion: isthmus.dev/v1alpha1\nkind: FailoverPolicy\nmetadata: {name: a}\n\
+                      spec: {leave: {healthyShare: 2}, tiers: [{}]}\n";
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.yaml"), policy).unwrap();
+        let said = run(folder.path(), Output { output: Form::Table }).unwrap_err().to_string();
+        assert!(said.starts_with("1 of 1 objects in "), "{said}");
+        let parsed = parse_documents("a.yaml", policy).remove(0);
+        let fields: Vec<_> = faults(parsed, "a.yaml").iter().map(|one| field(one, "field")).collect();
+        assert_eq!(fields, ["spec.tiers[0]", "spec.leave.healthyShare"]);
+    }
 }

@@ -1,5 +1,6 @@
 //! What may be typed.
 
+mod failover;
 mod link;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use isthmus_core::name::ClusterName;
 use isthmus_scenarios::state::StateDir;
 
+pub use failover::{Act, Drain, Failover, Look, Place, Service};
 pub use link::Link;
 
 /// Gateways of a cluster that `up` raises at most: a third shows nothing that two do not.
@@ -57,9 +59,15 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Kill a cluster's processes on this machine, or start them again.
+    /// Kill a cluster's processes on this machine, or start them again; drain a cluster; who belongs to the mesh.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Take a service's traffic from a cluster, or keep it at one, for a while.
+    #[command(subcommand)]
+    Service(Service),
+    /// Where requests go and why, what happened, what would happen, and a drill of it.
+    #[command(subcommand)]
+    Failover(Failover),
     /// The emulated network between clusters: look at it, make it bad, cut it, heal it.
     #[command(subcommand)]
     Link(Link),
@@ -124,6 +132,15 @@ pub enum Cluster {
     /// Restart a cluster's processes one after the other, as for an upgrade: each is asked to drain (SIGTERM), and the
     /// next one's turn comes when it is ready again.
     Restart(Processes),
+    /// Let traffic leave a cluster, evenly over a while; it ends by itself.
+    Drain(Drain),
+    /// End a drain.
+    Undrain {
+        /// The cluster.
+        cluster: ClusterName,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Put a cluster out of the mesh. Its key never comes in again; only an operator's cluster may say so.
     Eject {
         /// The cluster.

@@ -28,6 +28,8 @@ pub fn hints(plan: &Plan, state: &StateDir) -> String {
          \x20 dig @{dns} -p {DNS_PORT} {called}.{service}\n\
          \x20 isthmus trace curl@{} {called}.bookinfo\n\
          \x20 isthmus clusters; isthmus services; isthmus endpoints reviews.bookinfo; isthmus proxy-status\n\
+         \x20 isthmus failover status; isthmus failover simulate --down {last}\n\
+         \x20 isthmus cluster drain {last} --over 10s; isthmus cluster undrain {last}\n\
          \x20 isthmus cluster kill {last}; isthmus cluster start {last}\n\
          {}\
          state and logs: {}; configuration: clusters/<name>/config in it\n",

@@ -8,6 +8,7 @@
 //! | [`detach`] | the same in the background |
 //! | [`hints`] | what to try next |
 //! | [`picture`] | pure: its live picture |
+//! | [`failover`] | `failover …`, `service …`, `cluster drain` and `undrain` |
 //! | [`link`] | `link list`, `set`, `cut`, `heal` |
 //! | [`running`] | `status`, `down`, `cluster kill`, `cluster start` |
 //! | [`listing`] | `clusters`, `services`, `endpoints`, `proxy-status`, `config` |
@@ -20,6 +21,7 @@
 mod analyze;
 mod args;
 mod detach;
+mod failover;
 mod hints;
 mod link;
 mod listing;
@@ -62,6 +64,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Down => block_on(running::down(&state.resolve()?)),
         Command::Status { output } => block_on(running::status(&state.resolve()?, output)),
         Command::Cluster(command) => block_on(running::cluster(&state.resolve()?, command)),
+        Command::Service(command) => block_on(failover::service(&state.resolve()?, command)),
+        Command::Failover(command) => block_on(failover::run(&state.resolve()?, command)),
         Command::Link(command) => block_on(link::run(&state.resolve()?, command)),
         Command::Listing(listing) => block_on(listing::run(&state.resolve()?, listing)),
         Command::Trace(trace) => block_on(tracing_request::run(&state.resolve()?, trace)),

@@ -1,5 +1,7 @@
 //! The picture of a raised mesh: pure, from its status to text. The live form draws over itself.
 
+use std::collections::BTreeSet;
+
 use isthmus_scenarios::{
     plan::Role,
     status::{ClusterStatus, Link, ProcessState, ProcessStatus, Status},
@@ -45,6 +47,7 @@ pub fn live(status: &Status, commands: &str, size: Size) -> String {
 /// The picture as plain text.
 pub fn draw(status: &Status) -> String {
     let mut text = headline(status);
+    text.push_str(&verbs(status));
     for cluster in &status.clusters {
         text.push_str(&cluster_lines(cluster, &status.network));
     }
@@ -60,6 +63,15 @@ fn headline(status: &Status) -> String {
         (None, None) => "coming up".into(),
     };
     format!("mesh {}   up {up}   {answers}\n\n", status.mesh)
+}
+
+/// What operators do, once each however many clusters know it.
+fn verbs(status: &Status) -> String {
+    let all: BTreeSet<_> = status.clusters.iter().flat_map(|cluster| &cluster.verbs).collect();
+    match all.is_empty() {
+        true => String::new(),
+        false => all.into_iter().map(|verb| format!("» {verb}\n")).collect::<String>() + "\n",
+    }
 }
 
 fn cluster_lines(cluster: &ClusterStatus, network: &[Row]) -> String {
@@ -184,6 +196,7 @@ mod tests {
                 ..Link::default()
             }],
             refused: vec!["late.yaml:9: spec.ports[0].port: not a number".into()],
+            verbs: vec!["drain of eu-west over 10m, by ann at us-east".into(); 2],
         };
         Status {
             mesh: "mesh.local".into(),
@@ -218,6 +231,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+        assert_eq!(text.matches("» drain of eu-west over 10m, by ann at us-east\n").count(), 1, "{text}");
         assert!(!text.contains("the network to eu-west"), "it is as it was raised: {text}");
     }
 
@@ -228,7 +242,7 @@ mod tests {
         assert!(!frame.contains("\x1b[2J"));
         assert_eq!(frame.matches("\x1b[K\r\n").count(), draw(&status()).lines().count() + 1);
         let small = live(&status(), "try next", Size { rows: 3, columns: 4 });
-        assert_eq!(small, "\x1b[Hmesh\x1b[K\r\nus-e\x1b[K\r\n\x1b[J");
+        assert_eq!(small, "\x1b[Hmesh\x1b[K\r\n» dr\x1b[K\r\n\x1b[J");
     }
 
     #[test]

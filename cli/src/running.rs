@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     args::{Cluster, Form, Output},
-    membership, out, picture, table,
+    failover, membership, out, picture, table,
 };
 
 /// `down` waits so long for the mesh's processes; each is killed after three seconds.
@@ -57,6 +57,8 @@ pub async fn status(state: &StateDir, output: Output) -> Result<()> {
 
 pub async fn cluster(state: &StateDir, command: Cluster) -> Result<()> {
     let (question, verb, key) = match command {
+        Cluster::Drain(drain) => return failover::drain(state, drain).await,
+        Cluster::Undrain { cluster, place } => return failover::undrain(state, cluster, &place).await,
         Cluster::Eject { cluster, member } => return membership::eject(state, &cluster, &member).await,
         Cluster::Vote { cluster, member } => return membership::move_vote(state, &cluster, &member).await,
         Cluster::Operators { clusters, member } => return membership::operators(state, &clusters, &member).await,

@@ -30,15 +30,21 @@ pub fn print(list: &Value, output: Output, columns: &[Column]) -> Result<()> {
 /// When `list` is no list.
 pub fn render(list: &Value, columns: &[Column]) -> Result<String> {
     let rows = list.as_array().context("the answer is no list; the mesh may be of another release")?;
+    let headings: Vec<_> = columns.iter().map(|(heading, _)| *heading).collect();
+    Ok(of(&headings, rows.iter().map(|row| columns.iter().map(|(_, cell)| cell(row)).collect())))
+}
+
+/// Rows of cells as text, below their headings.
+pub fn of(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(columns.iter().map(|(heading, _)| *heading));
+    table.set_header(headings);
     for row in rows {
-        table.add_row(columns.iter().map(|(_, cell)| cell(row)));
+        table.add_row(row);
     }
     let text =
         table.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or_default().to_owned()).collect::<Vec<_>>();
-    Ok(text.join("\n"))
+    text.join("\n")
 }
 
 /// A field as people read it: no quotes, lists by commas, nothing as `-`.

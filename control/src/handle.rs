@@ -110,13 +110,13 @@ pub enum Message {
 }
 
 /// What an operator wants done.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Wish {
     /// What.
     pub deed: Deed,
     /// For how long; not said: [`isthmus_core::failover::verb::DEFAULT_FOR`].
-    #[serde(default, rename = "for", deserialize_with = "duration::optional")]
+    #[serde(default, rename = "for", with = "duration::optional_text", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Duration>,
     /// Who.
     pub by: String,
@@ -126,7 +126,7 @@ pub struct Wish {
 }
 
 /// What was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// The verb's name.
     pub name: String,

@@ -24,6 +24,18 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// It answered, and does not do it.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// One request on a connection of its own.
 ///
 /// # Errors
@@ -59,7 +71,7 @@ pub async fn through(proxy: SocketAddr, url: &str, limit: Duration) -> Result<An
 /// GETs JSON of an admin endpoint.
 ///
 /// # Errors
-/// When it does not answer, or answers with an error: then the error is what it says.
+/// When it does not answer, or answers with an error: then the error is what it says, as [`Refused`].
 pub async fn read(admin: SocketAddr, path: &str) -> Result<Value> {
     let request = Request::get(path).header(header::HOST, admin.to_string()).body(Full::default())?;
     value(exchange(admin, request, Duration::from_secs(10)).await?)
@@ -77,13 +89,22 @@ pub async fn send(admin: SocketAddr, path: &str, body: &Value, limit: Duration) 
     value(exchange(admin, request, limit).await?)
 }
 
+/// DELETEs at an admin endpoint.
+///
+/// # Errors
+/// As [`read`].
+pub async fn delete(admin: SocketAddr, path: &str, limit: Duration) -> Result<Value> {
+    let request = Request::delete(path).header(header::HOST, admin.to_string()).body(Full::default())?;
+    value(exchange(admin, request, limit).await?)
+}
+
 fn value(answer: Answer) -> Result<Value> {
     let text = String::from_utf8_lossy(&answer.body);
     let parsed = serde_json::from_str::<Value>(&text);
     if !answer.status.is_success() {
         let said = parsed.ok().and_then(|value| said(&value)).unwrap_or_else(|| text.trim().to_owned());
         let said = if said.is_empty() { answer.status.to_string() } else { said };
-        bail!("{said}");
+        return Err(Refused(said).into());
     }
     Ok(parsed.unwrap_or_else(|_| Value::String(text.trim().to_owned())))
 }

@@ -57,7 +57,8 @@ impl Observer {
 async fn look_at(cluster: &ClusterPlan, mut processes: Vec<ProcessStatus>) -> (ClusterStatus, f64) {
     let ready = join_all(processes.iter().map(ready));
     let requests = join_all(processes.iter().filter(|p| p.role == Role::Proxy && is_running(p)).map(requests));
-    let (ready, requests, links, refused) = tokio::join!(ready, requests, links(cluster), refused(cluster));
+    let (ready, requests, links, refused, verbs) =
+        tokio::join!(ready, requests, links(cluster), refused(cluster), verbs(cluster));
     for (process, ready) in processes.iter_mut().zip(ready) {
         process.ready = ready;
     }
@@ -68,8 +69,10 @@ async fn look_at(cluster: &ClusterPlan, mut processes: Vec<ProcessStatus>) -> (C
         requests_per_second: 0.0,
         links,
         refused,
+        verbs,
     };
-    (status, requests.iter().sum())
+    // A sum of nothing would be -0.
+    (status, requests.iter().fold(0.0, |sum, one| sum + one))
 }
 
 fn is_running(process: &ProcessStatus) -> bool {
@@ -122,6 +125,17 @@ fn fault(fault: &Value) -> String {
     format!("{}{line}: {field}{}", text(fault, "file"), text(fault, "reason"))
 }
 
+async fn verbs(cluster: &ClusterPlan) -> Vec<String> {
+    known(cluster, "/api/verbs").await.iter().map(verb).collect()
+}
+
+/// `what, by whom at where: why`: the same of every cluster that knows it.
+fn verb(verb: &Value) -> String {
+    let why = Some(text(verb, "reason")).filter(|why| !why.is_empty());
+    let why = why.map_or_else(String::new, |why| format!(": {why}"));
+    format!("{}, by {} at {}{why}", text(verb, "what"), text(verb, "by"), text(verb, "writer"))
+}
+
 async fn links(cluster: &ClusterPlan) -> Vec<Link> {
     let clusters = known(cluster, "/api/clusters").await;
     let others = clusters.iter().filter(|other| text(other, "name") != cluster.name.as_str());
@@ -160,6 +174,14 @@ mod tests {
         assert_eq!(fault(&whole), "a.yaml:9: spec.ports: not a list");
         let file = serde_json::json!({"file": "a.yaml", "line": 0, "field": "", "reason": "too large"});
         assert_eq!(fault(&file), "a.yaml: too large");
+    }
+
+    #[test]
+    fn a_verb_is_one_line_with_its_reason_if_it_has_one() {
+        let mut drain = serde_json::json!({"what": "drain of eu over 10m", "by": "ann", "writer": "us", "reason": ""});
+        assert_eq!(verb(&drain), "drain of eu over 10m, by ann at us");
+        drain["reason"] = "kernel".into();
+        assert_eq!(verb(&drain), "drain of eu over 10m, by ann at us: kernel");
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub struct ClusterStatus {
     /// What is refused of its configuration: file, line, field and reason.
     #[serde(default)]
     pub refused: Vec<String>,
+    /// What operators do that it knows of: what, who, where, why.
+    #[serde(default)]
+    pub verbs: Vec<String>,
 }
 
 impl ClusterStatus {

@@ -1,5 +1,7 @@
 //! The binary as a person runs it: its output, its processes, its end.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},

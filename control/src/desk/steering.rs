@@ -108,7 +108,9 @@ impl Desk {
         let bound = |cluster: &ClusterName| verb::binds(&verb.deed, own, &world.bound_by(cluster));
         let (mut binds, free): (Vec<_>, Vec<_>) = world.members.keys().cloned().partition(bound);
         binds.insert(0, own.clone());
-        let done = Done { name: verb.name.clone(), local: !self.federation.quorum, binds, free };
+        // What was heard of a quorum last says nothing without the member that would have to write.
+        let local = !(self.federation.quorum && self.speaker.member);
+        let done = Done { name: verb.name.clone(), local, binds, free };
         tracing::info!(verb = %verb.deed, by = verb.by, reason = verb.reason, local = done.local, "an operator acts");
         self.failover.verbs.add(verb);
         self.look_at_verbs();

@@ -80,7 +80,7 @@ impl Limits {
     #[must_use]
     pub fn rate(&self, now: Duration, service: &ServiceName, cluster: &ClusterName) -> f64 {
         let of = self.wanted.get(&(service.clone(), cluster.clone()));
-        of.into_iter().flat_map(BTreeMap::values).map(|(demand, _)| demand.rate(now)).sum()
+        of.into_iter().flat_map(BTreeMap::values).fold(0.0, |sum, (demand, _)| sum + demand.rate(now))
     }
 
     /// What goes with the own lease: wants of limited places elsewhere, and the parts of own limits.

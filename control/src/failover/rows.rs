@@ -8,7 +8,7 @@ use isthmus_core::{
     name::{ClusterName, ServiceName},
     resource::duration,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Failover,
@@ -17,7 +17,7 @@ use super::{
 };
 
 /// A service as one importing cluster sends to it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FailoverRow {
     /// namespace/name.
     pub service: String,
@@ -42,7 +42,7 @@ pub struct FailoverRow {
 }
 
 /// A cluster in a tier.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlaceRow {
     /// The tier's name.
     pub tier: String,
@@ -64,6 +64,9 @@ pub struct PlaceRow {
     pub since_seconds: u64,
     /// The most that own proxies may send there, requests a second.
     pub limit: Option<f64>,
+    /// Tries a second that the limit kept back, of the last seconds; the next tier may have taken them.
+    #[serde(default)]
+    pub kept_back_per_second: f64,
     /// Requests a second of own clients, of the last seconds.
     pub requests_per_second: f64,
     /// Part of them that failed, 0 to 1.
@@ -73,7 +76,7 @@ pub struct PlaceRow {
 }
 
 /// A verb.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VerbRow {
     /// Its name.
     pub name: String,
@@ -81,6 +84,8 @@ pub struct VerbRow {
     pub what: String,
     /// drain, evacuate, pin, drill.
     pub verb: String,
+    /// The service it is about; none: all.
+    pub service: Option<String>,
     /// The cluster it is about.
     pub cluster: String,
     /// The cluster that it was done in.
@@ -164,6 +169,7 @@ impl Failover {
             next: one.next.clone(),
             since_seconds: now.saturating_sub(one.since).as_secs(),
             limit: self.limits.part(service, one, others),
+            kept_back_per_second: recent.limited as f64 / RATE_OVER.as_secs_f64(),
             requests_per_second: recent.requests as f64 / RATE_OVER.as_secs_f64(),
             error_rate: recent.error_rate(),
             p90_ms: u64::try_from(millis).unwrap_or(u64::MAX),
@@ -189,6 +195,7 @@ fn verb_row(one: &InForce<'_>) -> VerbRow {
         name: verb.name.clone(),
         what: verb.deed.to_string(),
         verb: word.into(),
+        service: verb.deed.service().map(ToString::to_string),
         cluster: verb.deed.cluster().to_string(),
         writer: one.writer.to_string(),
         by: verb.by.clone(),

@@ -14,12 +14,12 @@ use isthmus_core::{
     },
     name::{ClusterName, ServiceName},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Failover, steersman::parts};
 
 /// A service of this cluster's clients.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Simulated {
     /// namespace/name.
     pub service: String,
@@ -57,7 +57,7 @@ pub fn simulate(
         Simulated {
             service: service.to_string(),
             importer: failover.cluster().to_string(),
-            requests_per_second: members().map(|one| rate(&one.cluster)).sum(),
+            requests_per_second: members().fold(0.0, |sum, one| sum + rate(&one.cluster)),
             now: some(parts(tiers, try_left)),
             then: some(parts(&without, try_left)),
             capacity: members().filter_map(|one| Some((one.cluster.clone(), one.capacity?))).collect(),

@@ -64,7 +64,8 @@ impl Steersman {
         };
         // Only of services that are known: a report is no way to fill the memory.
         let Some(helm) = self.helms.get_mut(&service) else { return };
-        let mut tally = Tally { requests: evidence.requests, errors: evidence.errors, latency: [0; BUCKETS] };
+        let ServiceEvidence { requests, errors, limited, .. } = *evidence;
+        let mut tally = Tally { requests, errors, limited, latency: [0; BUCKETS] };
         for (count, reported) in tally.latency.iter_mut().zip(&evidence.latency) {
             *count = *reported;
         }

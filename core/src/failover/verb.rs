@@ -97,13 +97,19 @@ impl Deed {
         }
     }
 
+    /// The service it is about; `None`: all.
+    #[must_use]
+    pub fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Drain { .. } | Self::Drill { .. } => None,
+            Self::Evacuate { service, .. } | Self::Pin { service, .. } => Some(service),
+        }
+    }
+
     /// Whether it is about this service.
     #[must_use]
     pub fn is_about(&self, of: &ServiceName) -> bool {
-        match self {
-            Self::Drain { .. } | Self::Drill { .. } => true,
-            Self::Evacuate { service, .. } | Self::Pin { service, .. } => service == of,
-        }
+        self.service().is_none_or(|service| service == of)
     }
 
     /// What it leaves of its cluster's share so long after it began; a pin leaves all.

@@ -17,6 +17,8 @@ pub struct Tally {
     pub requests: u64,
     /// Those that failed: no answer, or 5xx.
     pub errors: u64,
+    /// Tries that a limit kept back; they are no requests, and may have gone on to the next tier.
+    pub limited: u64,
     /// By time to the answer's head.
     pub latency: [u64; BUCKETS],
 }
@@ -42,6 +44,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.errors = self.errors.saturating_add(other.errors);
+        self.limited = self.limited.saturating_add(other.limited);
         for (sum, more) in self.latency.iter_mut().zip(other.latency) {
             *sum = sum.saturating_add(more);
         }

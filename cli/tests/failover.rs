@@ -1,0 +1,230 @@
+//! Failover as an operator has it: what is in force, what would happen, what happened, and how it is taken back.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails says so by a panic"
+)]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::Output,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::{Yard, wait};
+
+const DRAIN: &[&str] = &["cluster", "drain", "us-west", "--over", "0s", "--for", "2h", "--reason", "a new kernel"];
+
+#[test]
+fn an_operator_drains_looks_drills_and_takes_it_back() {
+    let yard = Yard::new(164);
+    let said = yard.says(&["up", "--clusters", "3", "--detach"]);
+    assert!(said.contains("isthmus failover status"), "{said}");
+    wait("us-east takes reviews from itself and knows the others", || is_used(&yard, "us-east", "us-east", 3));
+    what_is_unknown_is_refused_with_its_remedy(&yard);
+    what_would_happen_is_told_without_a_packet(&yard);
+    a_drain_is_in_force_everywhere_and_seen(&yard);
+    a_drain_of_one_cluster_by_itself_is_taken_back_where_it_was_done(&yard);
+    a_service_is_evacuated_pinned_and_given_back(&yard);
+    a_drill_reports_and_leaves_nothing_behind(&yard);
+    a_drill_stops_when_requests_fail(&yard);
+    who_does_not_answer_is_named(&yard);
+}
+
+fn json(yard: &Yard, args: &[&str]) -> Value {
+    let said = yard.says(&[args, &["-o", "json"]].concat());
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// Whether an importing cluster takes reviews from this cluster, among so many places.
+fn is_used(yard: &Yard, importer: &str, cluster: &str, places: usize) -> Result<(), String> {
+    let status = json(yard, &["failover", "status", "reviews.bookinfo"]);
+    let row = status["rows"].as_array().unwrap().iter().find(|row| row["importer"] == importer).cloned().unwrap();
+    let is_so = row["in_use"] == cluster && row["places"].as_array().unwrap().len() == places;
+    if is_so { Ok(()) } else { Err(row.to_string()) }
+}
+
+/// What a command prints that fails after it told all of it.
+fn fails(yard: &Yard, args: &[&str]) -> (String, String) {
+    let Output { status, stdout, stderr } = yard.run(args);
+    assert!(!status.success(), "{args:?}");
+    (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn has(said: &str, parts: &[&str]) {
+    parts.iter().for_each(|part| assert!(said.contains(part), "{part} is not in:\n{said}"));
+}
+
+fn what_is_unknown_is_refused_with_its_remedy(yard: &Yard) {
+    for (args, part) in [
+        (&["cluster", "drain", "mars"][..], "no cluster mars is a member of this mesh; there are"),
+        (&["cluster", "undrain", "us-west"], "no drain-us-west is in force in us-east; `isthmus failover verbs` lists"),
+        (&["service", "pin", "nobody.bookinfo", "--to", "us-west"], "knows no service bookinfo/nobody"),
+        (&["service", "pin", "reviews", "--to", "us-west"], "names no service; write it as reviews.bookinfo"),
+        (&["cluster", "drain", "eu-west", "--at", "us-west"], "us-west operates no other cluster"),
+        (&["failover", "status", "nobody.bookinfo"], "knows a service bookinfo/nobody"),
+        (
+            &["failover", "simulate", "--down", "mars"],
+            "no cluster mars in this mesh; there are eu-west, us-east, us-west",
+        ),
+        (&["failover", "simulate", "--down", "us-east,us-west,eu-west"], "no cluster is left that could be asked"),
+    ] {
+        let said = yard.refuses(args);
+        assert!(said.contains(part), "{args:?}: {part} is not in {said}");
+    }
+    assert!(yard.says(&["failover", "verbs"]).starts_with("nothing is drained"));
+}
+
+fn what_would_happen_is_told_without_a_packet(yard: &Yard) {
+    let said = yard.says(&["failover", "simulate", "--down", "us-west"]);
+    has(&said, &["if us-west were down", "services with nowhere to go", "only us-west can serve it"]);
+    let (said, why) = fails(yard, &["failover", "simulate", "--down", "us-west", "--fail-on-loss", "-o", "json"]);
+    assert!(why.contains("with us-west down bookinfo/details from us-east would have nowhere to go"), "{why}");
+    let outcome: Value = serde_json::from_str(&said).unwrap();
+    let reviews = |row: &&Value| row["service"] == "bookinfo/reviews" && row["importer"] == "us-east";
+    let row = outcome["services"].as_array().unwrap().iter().find(reviews).unwrap();
+    assert_eq!(row["then"]["us-east"], 1.0, "{row}");
+    // Ratings are in the two others, so this loses nothing of them.
+    let said = yard.says(&["failover", "simulate", "--down", "eu-west", "--fail-on-loss"]);
+    assert!(said.contains("every service would have somewhere to go"), "{said}");
+}
+
+fn a_drain_is_in_force_everywhere_and_seen(yard: &Yard) {
+    let said = yard.says(DRAIN);
+    has(
+        &said,
+        &["drain of us-west over 0s, done in us-east by ", ": a new kernel", "in force  us-east, ", "in 2h, at "],
+    );
+    has(&said, &["into the federation's log", "isthmus cluster undrain us-west", "isthmus failover status"]);
+    wait("us-west itself takes reviews from elsewhere", || {
+        is_used(yard, "us-west", "us-east", 3).or_else(|_| is_used(yard, "us-west", "eu-west", 3))
+    });
+    wait("the drain is known everywhere, and written", || {
+        let verbs = json(yard, &["failover", "verbs"]);
+        let one = &verbs["verbs"][0];
+        let everywhere = one["binds"].as_array().is_some_and(|binds| binds.len() == 3);
+        if everywhere && one["local"] == false { Ok(()) } else { Err(verbs.to_string()) }
+    });
+    let status = yard.says(&["failover", "status", "reviews.bookinfo"]);
+    has(
+        &status,
+        &["» drain of us-west over 0s, by ", "a new kernel; in force in us-east, us-west, eu-west; leaves 0 %"],
+    );
+    has(&status, &["WOULD CHANGE WHEN", "bookinfo/reviews from us-west", "HEALTHY"]);
+    has(&yard.says(&["failover", "history"]), &["IMPORTER", "drain of us-west over 0s", "began", "bookinfo/reviews"]);
+    wait("the picture shows it", || {
+        let shown = yard.says(&["status"]);
+        if shown.contains("» drain of us-west over 0s") { Ok(()) } else { Err(shown) }
+    });
+    let said = yard.says(&["cluster", "undrain", "us-west"]);
+    assert!(said.starts_with("the drain of us-west is over, taken back in us-east;"), "{said}");
+    wait("us-west takes reviews from itself again", || is_used(yard, "us-west", "us-west", 3));
+    let events = json(yard, &["failover", "history"]);
+    let ended = |event: &&Value| event["kind"] == "verb" && event["what"] == "ended" && event["importer"] == "us-west";
+    assert!(events["events"].as_array().unwrap().iter().any(|event| ended(&event)), "{events}");
+}
+
+fn a_drain_of_one_cluster_by_itself_is_taken_back_where_it_was_done(yard: &Yard) {
+    let said = yard.says(&["cluster", "drain", "eu-west", "--at", "eu-west"]);
+    has(&said, &["done in eu-west by ", "in 24h, at "]);
+    wait("us-east knows where it was done", || {
+        let said = yard.run(&["cluster", "undrain", "eu-west", "--at", "us-east"]);
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        if said.contains("was done in eu-west; take it back there, with --at eu-west") { Ok(()) } else { Err(said) }
+    });
+    assert!(yard.says(&["cluster", "undrain", "eu-west"]).contains("taken back in eu-west"));
+}
+
+fn a_service_is_evacuated_pinned_and_given_back(yard: &Yard) {
+    let said = yard.says(&["service", "evacuate", "reviews.bookinfo", "--from", "us-east", "--over", "0s"]);
+    has(
+        &said,
+        &[
+            "evacuation of bookinfo/reviews from us-east over 0s",
+            "isthmus service restore bookinfo/reviews --from us-east",
+        ],
+    );
+    wait("reviews are taken from elsewhere", || {
+        is_used(yard, "us-east", "us-west", 3).or_else(|_| is_used(yard, "us-east", "eu-west", 3))
+    });
+    assert!(yard.says(&["service", "restore", "bookinfo/reviews", "--from", "us-east"]).contains("is over"));
+    has(
+        &yard.says(&["service", "pin", "reviews.bookinfo", "--to", "eu-west"]),
+        &["isthmus service unpin bookinfo/reviews"],
+    );
+    wait("reviews are taken from eu-west", || is_used(yard, "us-east", "eu-west", 3));
+    assert!(yard.says(&["service", "unpin", "reviews.bookinfo"]).contains("the pin of bookinfo/reviews is over"));
+}
+
+fn a_drill_reports_and_leaves_nothing_behind(yard: &Yard) {
+    wait("us-west takes reviews from itself after the pin", || is_used(yard, "us-west", "us-west", 3));
+    let report = json(yard, &["failover", "drill", "us-west", "--for", "3s", "--reason", "practice"]);
+    assert_eq!((&report["end"]["how"], &report["cluster"]), (&"over".into(), &"us-west".into()), "{report}");
+    let of = |name: &str| report["importers"].as_array().unwrap().iter().find(|one| one["importer"] == name).unwrap();
+    assert!(of("us-west")["move_took_seconds"].as_f64().is_some_and(|took| took < 3.0), "{report}");
+    wait("us-west takes reviews from itself again", || is_used(yard, "us-west", "us-west", 3));
+    let mut stopped = yard.start(&["failover", "drill", "us-west", "--for", "1h"]);
+    stopped.until("services moved");
+    stopped.signal(Signal::INT);
+    let (well, said) = stopped.end();
+    assert!(well, "{said}");
+    has(&said, &["drill of us-west begun in us-east", "Ctrl-C ends it at once", "stopped by Ctrl-C", "SLOWEST P90"]);
+    has(&said, &["bookinfo/details", "it stayed"]);
+    nothing_is_in_force(yard);
+}
+
+fn nothing_is_in_force(yard: &Yard) {
+    wait("nothing is in force", || {
+        let said = yard.says(&["failover", "verbs"]);
+        if said.starts_with("nothing is drained") { Ok(()) } else { Err(said) }
+    });
+}
+
+/// Sends requests of us-west's client to echo, which answers with this status.
+fn send(status: u16, count: usize) {
+    for _ in 0..count {
+        let mut proxy = TcpStream::connect("127.165.11.1:15080").unwrap();
+        let host = "echo.bookinfo.svc.clusterset.local:9080";
+        write!(proxy, "GET http://{host}/status/{status} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        proxy.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}
+
+fn a_drill_stops_when_requests_fail(yard: &Yard) {
+    send(200, 40);
+    let mut drill = yard.start(&["failover", "drill", "eu-west", "--for", "1h"]);
+    drill.until("Ctrl-C ends it at once");
+    wait("the drill is given up", || {
+        send(500, 10);
+        let history = json(yard, &["failover", "history"]);
+        let given_up = |event: &Value| event["what"] == "given up" && event["importer"] == "us-west";
+        if history["events"].as_array().unwrap().iter().any(given_up) { Ok(()) } else { Err(history.to_string()) }
+    });
+    let (well, said) = drill.end();
+    assert!(!well, "{said}");
+    has(
+        &said,
+        &["STOPPED for us-west: ", "of requests fail, 0.0 % before the drill", "the drill of eu-west was stopped"],
+    );
+    nothing_is_in_force(yard);
+}
+
+fn who_does_not_answer_is_named(yard: &Yard) {
+    yard.says(&["cluster", "kill", "eu-west", "--only", "control"]);
+    for args in [&["failover", "status"], &["failover", "history"], &["failover", "verbs"]] {
+        let said = yard.says(args);
+        assert!(said.starts_with("! the control of eu-west does not answer: "), "{args:?}: {said}");
+    }
+    assert_eq!(json(yard, &["failover", "status"])["silent"][0]["cluster"], "eu-west");
+    yard.says(&["cluster", "start", "eu-west"]);
+}
