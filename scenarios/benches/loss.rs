@@ -3,7 +3,8 @@
 //!
 //! The promise: at 1 % loss each way and 50 ms, with a queue of one bandwidth-delay product and 300 requests a second or
 //! more, p50 and p90 are at most 1.1 times those without loss, and p99 at most 2.3 times. Turns with and without loss
-//! alternate, so that what else the machine does falls on both; a figure is the median of its turns.
+//! alternate, so that what else the machine does falls on both. It only ever adds to a latency: so beside the median of its
+//! turns each figure has the least of them, which is nearest to what the network alone costs.
 //!
 //! Requests come in open loop: each is due at its own time, and its latency counts from then.
 
@@ -74,8 +75,10 @@ async fn measure() {
         get(mesh.curl("us-east"), &url("details", "/details/0")).await.map(drop)
     })
     .await;
-    println!("| requests a second | loss each way | p50 ms | p90 ms | p99 ms | slowest ms | failed | lost packets |");
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| requests a second | loss each way | of the turns | p50 ms | p90 ms | p99 ms | slowest ms | failed | lost packets |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut verdicts = Vec::new();
     for rate in RATES {
         let (mut clean, mut lossy) = (Vec::new(), Vec::new());
@@ -83,17 +86,17 @@ async fn measure() {
             clean.push(turn(&mesh, rate, 0.0).await);
             lossy.push(turn(&mesh, rate, LOSS).await);
         }
-        let (clean, lossy) = (middle(&clean), middle(&lossy));
-        for (turn, loss) in [(clean, 0.0), (lossy, LOSS)] {
-            println!("| {rate} | {:.0} % {}", loss * 100.0, row(&turn));
+        for (name, place) in [("median", TURNS / 2), ("least", 0)] {
+            let (clean, lossy) = (at(&clean, place), at(&lossy, place));
+            println!("| {rate} | 0 % | {name} {}", row(&clean));
+            println!("| {rate} | {:.0} % | {name} {}", LOSS * 100.0, row(&lossy));
+            let [p50, p90, p99] = [lossy.p50 / clean.p50, lossy.p90 / clean.p90, lossy.p99 / clean.p99];
+            let hard = lossy.p99 / clean.p50;
+            verdicts.push(format!(
+                "{rate} requests a second, {name}: p50 {p50:.2}, p90 {p90:.2}, p99 {p99:.2} times that without loss; p99 \
+                 {hard:.2} times the p50 without loss"
+            ));
         }
-        let times = |of: fn(&Turn) -> f64| of(&lossy) / of(&clean);
-        verdicts.push(format!(
-            "{rate} requests a second: p50 {:.2}, p90 {:.2}, p99 {:.2} times that without loss",
-            times(|turn| turn.p50),
-            times(|turn| turn.p90),
-            times(|turn| turn.p99)
-        ));
     }
     println!("\n{}\n(promised: at most 1.1, 1.1 and 2.3)", verdicts.join("\n"));
     mesh.mesh.supervisor.stop().await;
@@ -124,18 +127,18 @@ fn percentiles(mut samples: Vec<Sample>, lost: u64) -> Turn {
     Turn { p50: at(0.5), p90: at(0.9), p99: at(0.99), slowest: at(1.0), failed, lost }
 }
 
-/// The median of each figure; failures and losses are summed up, and the slowest is the slowest of all.
-fn middle(turns: &[Turn]) -> Turn {
-    let median = |of: fn(&Turn) -> f64| {
+/// Each figure at this place of its turns in their order; failures and losses are summed up.
+fn at(turns: &[Turn], place: usize) -> Turn {
+    let figure = |of: fn(&Turn) -> f64| {
         let mut all: Vec<_> = turns.iter().map(of).collect();
         all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
+        all[place]
     };
     Turn {
-        p50: median(|turn| turn.p50),
-        p90: median(|turn| turn.p90),
-        p99: median(|turn| turn.p99),
-        slowest: turns.iter().map(|turn| turn.slowest).fold(0.0, f64::max),
+        p50: figure(|turn| turn.p50),
+        p90: figure(|turn| turn.p90),
+        p99: figure(|turn| turn.p99),
+        slowest: figure(|turn| turn.slowest),
         failed: turns.iter().map(|turn| turn.failed).sum(),
         lost: turns.iter().map(|turn| turn.lost).sum(),
     }

@@ -1,13 +1,14 @@
 //! The thread that moves packets: from the TUN device of one namespace to that of another, when the link says so.
 //!
 //! It sleeps in `ppoll` until a packet comes or one is due, so a packet is late by the kernel's timer slack and by the
-//! wait for a core; it runs at a higher priority than the mesh whose network it is, or its delays would be the mesh's.
+//! wait for a core. It does little and comes first, or the delays of a busy machine would be those of the network.
 
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     io::{self, PipeWriter},
     os::fd::AsFd,
+    process::{Command, Stdio},
     sync::Arc,
     thread::JoinHandle,
     time::Duration,
@@ -28,7 +29,7 @@ const BATCH: usize = 64;
 const LARGEST: usize = 65_536;
 /// Packets under way, all links together; what comes then is dropped as by a full queue. A megabit of delay at a gigabit.
 const MOST_UNDER_WAY: usize = 100_000;
-/// Above the processes of the mesh, below the kernel's threads.
+/// Above the processes of the mesh, where the system gives no real-time priority.
 const NICE: i32 = -15;
 
 /// A cluster's TUN device; its number tells which addresses are behind it.
@@ -55,14 +56,17 @@ impl Router {
             port.device.set_nonblocking(true)?;
         }
         let (stopped, stop) = io::pipe()?;
+        let (started, starts) = std::sync::mpsc::channel();
         let table = Table { ports, links, doors, under_way: BinaryHeap::new(), sent: 0 };
         let thread = std::thread::Builder::new().name("wan".into()).spawn(move || {
-            // Without the right to it the delays are less exact, no more.
-            let _ = rustix::process::nice(NICE);
+            come_first();
+            let _ = started.send(());
             if let Err(reason) = table.route(&stopped) {
                 tracing::error!(%reason, "the network between the clusters stands still; raise the mesh again");
             }
         })?;
+        // Packets that came before would be later than their link says.
+        let _ = starts.recv();
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -73,6 +77,17 @@ impl Drop for Router {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// The calling thread gets a core as soon as it wants one; also for who measures the router. On two cores with eighteen
+/// threads that want them, a sleep of 20 ms was late by 6 ms in the median, with the highest weight by 2.5 ms (and by 68 in
+/// one of ten), with a real-time priority by 0.1 ms. Without the right to either, delays are less exact, no more.
+pub fn come_first() {
+    let thread = rustix::thread::gettid().as_raw_pid().to_string();
+    let real_time = Command::new("chrt").args(["--fifo", "--pid", "1", &thread]).stderr(Stdio::null()).status();
+    if !real_time.is_ok_and(|status| status.success()) {
+        let _ = rustix::process::nice(NICE);
     }
 }
 

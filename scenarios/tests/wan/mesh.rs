@@ -9,13 +9,16 @@ use super::support::{Raised, eventually, load::get, url};
 const PATIENCE: Duration = Duration::from_secs(60);
 const CLUSTERS: [&str; 3] = ["us-east", "us-west", "eu-west"];
 
-/// Waits until `from` tells the real round trip to `to`, within a tenth.
+/// What the gateways of a busy machine add to a round trip, microseconds.
+const BUSY_US: f64 = 5_000.0;
+
+/// Waits until `from` tells the real round trip to `to`, within a tenth and what this machine adds.
 async fn until_near(mesh: &Raised, from: &str, to: &str) {
     let real = regions::round_trip(from, to).as_micros() as f64;
     eventually(&format!("{from} knows how far {to} is"), PATIENCE, || async {
         let view = mesh.view(from, to).await?;
         let told = view["rtt_us"].as_f64().unwrap_or_default();
-        anyhow::ensure!((told - real).abs() <= real / 10.0, "{told} of {real} microseconds: {view}");
+        anyhow::ensure!((told - real).abs() <= real / 10.0 + BUSY_US, "{told} of {real} microseconds: {view}");
         println!("{from} to {to}: {:.1} ms told, {:.0} ms real", told / 1000.0, real / 1000.0);
         Ok(())
     })
