@@ -66,6 +66,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row!(Processes, true, "a survivor dies while it carries another's load", death::a_survivor),
         row!(Processes, true, "a cluster comes back empty-handed", death::comes_back_empty_handed),
+        row!(Processes, false, "a cluster comes back with its clock an hour off", death::clock_is_wrong),
         row!(
             Processes,
             false,
