@@ -8,6 +8,7 @@ mod local;
 mod opening;
 mod refusal;
 mod remote;
+mod stall;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -150,13 +151,14 @@ pub(crate) async fn forward(worker: &Rc<Worker>, target: &Target<'_>, request: R
     };
     target.view.budget.lock().earn(now());
     let mut walk = Walk::of(request);
-    for index in std::iter::once(chosen).chain(rungs.ladder.fallbacks(chosen)) {
-        if walk.tries == 0 && walk.held_back.bars(&rungs.ladder, chosen, index) {
-            continue;
-        }
-        if let Some(outcome) = walk.tier(worker, target, rungs, index).await {
-            return outcome;
-        }
+    if let Some(outcome) = walk.down(worker, target, rungs, chosen).await {
+        return outcome;
+    }
+    if walk.request.is_some()
+        && stall::way_comes_back(worker, &rungs.ladder).await
+        && let Some(outcome) = walk.down(worker, target, rungs, chosen).await
+    {
+        return outcome;
     }
     let failed = walk.last.as_ref().map(|failed| failed.detail.as_str());
     if let Some(detail) = walk.held_back.told(&target.view.service.name, failed) {
@@ -217,6 +219,25 @@ impl Walk {
     fn of(request: Request<Body>) -> Self {
         let held_back = HeldBack::default();
         Self { replay: Replay::of(&request), request: Some(request), sent: 0, tries: 0, last: None, held_back }
+    }
+
+    /// From the chosen tier on through all that may be tried; `None`: nobody answered.
+    async fn down(
+        &mut self,
+        worker: &Rc<Worker>,
+        target: &Target<'_>,
+        rungs: &Rungs,
+        chosen: usize,
+    ) -> Option<Outcome> {
+        for index in std::iter::once(chosen).chain(rungs.ladder.fallbacks(chosen)) {
+            if self.tries == 0 && self.held_back.bars(&rungs.ladder, chosen, index) {
+                continue;
+            }
+            if let Some(outcome) = self.tier(worker, target, rungs, index).await {
+                return Some(outcome);
+            }
+        }
+        None
     }
 
     /// Tries a tier; `None`: on to the next.

@@ -1,6 +1,6 @@
-//! What the local gateways say of themselves, of the paths to other clusters and of their tunnels, as it is said: suspect, lost,
-//! draining. They do not know
-//! which requests are safe; whoever holds the request does, and decides (DESIGN.md decision 16).
+//! What the local gateways say of themselves, of the paths to other clusters and of their tunnels, as it is said:
+//! suspect, lost, draining. They do not know which requests are safe; whoever holds the request does, and decides
+//! (DESIGN.md decision 16).
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -94,6 +94,8 @@ impl Leaving {
 pub(crate) struct Notices {
     known: Mutex<Known>,
     leaving: broadcast::Sender<Leaving>,
+    /// Counts what is up again.
+    back: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -111,7 +113,7 @@ const UNHEEDED: usize = 1024;
 
 impl Default for Notices {
     fn default() -> Self {
-        Self { known: Mutex::default(), leaving: broadcast::channel(UNHEEDED).0 }
+        Self { known: Mutex::default(), leaving: broadcast::channel(UNHEEDED).0, back: watch::Sender::new(0) }
     }
 }
 
@@ -154,6 +156,11 @@ impl Notices {
         self.leaving.subscribe()
     }
 
+    /// Changes when a gateway or a path is up again.
+    pub(crate) fn back(&self) -> watch::Receiver<u64> {
+        self.back.subscribe()
+    }
+
     fn set_gateway(&self, gateway: SocketAddr, state: State) {
         self.known.lock().gateways.entry(gateway).or_default().send_replace(state);
         self.tell(Leaving { state, gateway, cluster: None, tunnel: None });
@@ -179,7 +186,9 @@ impl Notices {
     }
 
     fn tell(&self, leaving: Leaving) {
-        if leaving.state != State::Up {
+        if leaving.state == State::Up {
+            self.back.send_modify(|count| *count += 1);
+        } else {
             // Without a worker there is nothing to be left.
             let _ = self.leaving.send(leaving);
         }

@@ -183,3 +183,25 @@ async fn a_sidecar_that_drains_ends_when_nothing_is_under_way() {
     tokio::time::timeout(LIMIT, scene.client.drain.closed()).await.unwrap();
     assert_eq!(scene.client.drain.reason().as_deref(), Some("nothing is under way any more"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_place_is_not_left_for_a_moment_without_a_way_but_for_longer_it_is() {
+    let scene = Scene::new(6).await;
+    let lose = || {
+        scene.first.say("west", "", State::Suspect);
+        scene.second.say("west", "", State::Suspect);
+    };
+    lose();
+    eventually("both ways are lost, and a request that waits too long is told so", || async {
+        let (status, body) = http::get(scene.explicit(), URL).await?;
+        if status.contains(" 503") { Ok(()) } else { Err(format!("{status}: {body}")) }
+    })
+    .await;
+    // Each of these finds no way; it comes back while they wait.
+    let mut requests = JoinSet::new();
+    for method in ["GET", "POST", "GET", "POST"] {
+        requests.spawn(http::ask(method, scene.explicit(), URL));
+    }
+    scene.second.say("west", "", State::Up);
+    all_are_answered(requests).await;
+}
