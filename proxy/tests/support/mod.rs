@@ -23,7 +23,7 @@ use isthmus_core::{
         Trust,
     },
     name::{ClusterName, Locality, MeshDomain, ServiceName},
-    plan::LoopbackCluster,
+    plan::{ClusterAddresses, Form},
     statement::{Consumers, Port, Protocol},
 };
 use isthmus_proxy::{AccessLog, Config, Format};
@@ -53,7 +53,7 @@ pub fn details() -> ServiceName {
 pub struct Cluster {
     pub name: ClusterName,
     pub ca: Ca,
-    pub at: LoopbackCluster,
+    pub at: ClusterAddresses,
     dir: TempDir,
     drain: Drain,
 }
@@ -62,7 +62,7 @@ impl Cluster {
     pub fn new(name: &str, number: u8) -> Self {
         let (dir, name) = (tempfile::tempdir().unwrap(), name.parse().unwrap());
         let ca = Ca::open_or_create(&dir.path().join("ca"), &mesh(), &name, Settings::default()).unwrap();
-        let cluster = Self { name, ca, at: LoopbackCluster::new(number), dir, drain: Drain::new() };
+        let cluster = Self { name, ca, at: ClusterAddresses::new(Form::Loopback, number), dir, drain: Drain::new() };
         let control = system_identity(cluster.ca.trust_domain(), "control").unwrap();
         let identity = cluster.ca.local_identity(&control, cluster.drain.clone()).unwrap();
         let config = tls::server_config(&identity, Accept::Any, &[grpc::ALPN], ClientAuth::Optional);
