@@ -1,6 +1,6 @@
 //! Network namespaces: made with their devices, entered by a thread, removed, and found again when their run was killed.
 //!
-//! A run owns a namespace by a lock on a file in [`LOCKS`], which goes with the process however it ends. So what is left
+//! A run owns a namespace by a lock on a file in `/run/isthmus`, which goes with the process however it ends. So what is left
 //! of a killed run is known by a lock that can be had, and nothing of a run that lives is ever touched.
 
 use std::{
