@@ -168,7 +168,8 @@ pub enum Cluster {
 pub struct Processes {
     /// The cluster.
     pub cluster: ClusterName,
-    /// Only these: control, federation, gateway, gateway-2 or a workload; may be repeated.
+    /// Only these: control, federation, gateway, gateway-2, a workload, or WORKLOAD.app for its application alone; may be
+    /// repeated.
     #[arg(long, value_name = "PROCESS")]
     pub only: Vec<String>,
 }

@@ -285,8 +285,11 @@ impl Walk {
     fn another(&mut self, target: &Target<'_>, outcome: &Outcome) -> Option<Failed> {
         let replay = self.replay.as_ref()?;
         let why = worth_another(outcome.answer.as_ref().ok()?)?;
-        self.sent += 1;
-        if self.sent > target.retries || self.tries >= MOST_TRIES || !target.view.budget.lock().spend(now()) {
+        // The far sidecar did not reach its application: nothing of the request did either, so it is not paid for.
+        let unreached = why == Fault::UpstreamConnectionFailure.flag();
+        self.sent += u32::from(!unreached);
+        let paid = || unreached || target.view.budget.lock().spend(now());
+        if self.sent > target.retries || self.tries >= MOST_TRIES || !paid() {
             return None;
         }
         self.request = Some(replay.request());

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    plan::Process,
+    plan::{Process, Role},
     state::StateDir,
     status::{ProcessState, ProcessStatus},
 };
@@ -204,9 +204,11 @@ impl Supervisor {
 }
 
 impl Slot {
-    /// A name means the process of that name, and a workload's name its sidecar too.
+    /// A name means the process of that name, and a workload's name its sidecar too; `NAME.app` is its application alone.
     fn is_meant_by(&self, name: &str) -> bool {
-        self.process.name == name || self.process.name.strip_suffix(".sidecar") == Some(name)
+        let process = &self.process;
+        let alone = process.role == Role::App && name.strip_suffix(".app") == Some(&process.name);
+        process.name == name || process.name.strip_suffix(".sidecar") == Some(name) || alone
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
@@ -239,7 +241,6 @@ mod tests {
     use std::{os::unix::fs::PermissionsExt, path::Path};
 
     use super::*;
-    use crate::plan::Role;
 
     fn start(dir: &Path, script: &str) -> Supervisor {
         let binary = dir.join("role");

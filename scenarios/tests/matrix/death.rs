@@ -68,7 +68,7 @@ pub async fn a_survivor(stage: &Stage) -> Figures {
     let own: Vec<_> = own.iter().map(String::as_str).collect();
     let watch = Watch::on(stage, "reviews").await;
     stage.mesh.kill(HERE, &own).await;
-    stage.mesh.kill(FIRST, &["reviews-v3-a"]).await;
+    stage.mesh.kill(FIRST, &["reviews-v3-a.app"]).await;
     eventually("the survivor carries it", PATIENCE, || async {
         let place = stage.place("bookinfo/reviews", NEXT).await?;
         anyhow::ensure!(place["part"].as_f64() == Some(1.0), "{place}");
@@ -76,7 +76,7 @@ pub async fn a_survivor(stage: &Stage) -> Figures {
     })
     .await;
     // The first one serves again, and then the survivor dies under the whole load.
-    stage.mesh.start(FIRST, &["reviews-v3-a"]);
+    stage.mesh.start(FIRST, &["reviews-v3-a.app"]);
     eventually("the first is ready again", PATIENCE, || async {
         let place = stage.place("bookinfo/reviews", FIRST).await?;
         anyhow::ensure!(place["healthy"] == 1, "{place}");
@@ -105,7 +105,7 @@ pub async fn comes_back_empty_handed(stage: &Stage) -> Figures {
     let all = stage.mesh.mesh.supervisor.processes();
     let others: Vec<_> = all
         .iter()
-        .filter(|one| one.cluster.as_str() == FIRST && !applications.contains(&one.name))
+        .filter(|one| one.cluster.as_str() == FIRST && !applications.contains(&format!("{}.app", one.name)))
         .map(|one| one.name.as_str())
         .collect();
     stage.mesh.start(FIRST, &others);

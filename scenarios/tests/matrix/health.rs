@@ -19,7 +19,7 @@ pub async fn unready_in_part(stage: &Stage) -> Figures {
     let limit = f64::from(RATE) * 0.3;
     stage.policy(NEXT, &format!("  caps: [{{clusters: [{NEXT}], requestsPerSecond: {limit}}}]\n")).await;
     let watch = Watch::ratings(stage).await;
-    let two = ["ratings-more-1", "ratings-more-2"];
+    let two = ["ratings-more-1.app", "ratings-more-2.app"];
     let event = watch.now();
     stage.mesh.kill(FIRST, &two).await;
     let share = 1.0 / 3.0 / 0.7;

@@ -1,6 +1,8 @@
 //! The rows: a name, a ground, a story; and how they are run and told.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, time::Duration};
+
+use futures_util::FutureExt;
 
 use crate::{death, federation, health, network, stage::Stage, verbs};
 
@@ -97,6 +99,7 @@ pub async fn run(rows: impl Iterator<Item = Row>) {
     let is_picked = |row: &Row| words.is_empty() || words.iter().any(|word| row.name.contains(word));
     let mut rows: Vec<_> = rows.filter(is_picked).collect();
     rows.sort_by_key(|row| row.ground);
+    let mut failed = vec![];
     for ground in [Ground::Processes, Ground::Network] {
         let of_ground: Vec<_> = rows.iter().filter(|row| row.ground == ground).collect();
         if of_ground.is_empty() {
@@ -104,12 +107,24 @@ pub async fn run(rows: impl Iterator<Item = Row>) {
         }
         let stage = Stage::raise(ground).await;
         for row in of_ground {
-            stage.in_order().await;
             println!("-- {}", row.name);
-            tell(row, &(row.play)(&stage).await);
+            // One row that fails hides none of the others.
+            let played = AssertUnwindSafe(async {
+                stage.in_order().await;
+                (row.play)(&stage).await
+            });
+            match played.catch_unwind().await {
+                Ok(figures) => tell(row, &figures),
+                Err(_) => {
+                    println!("-- {} FAILED", row.name);
+                    failed.push(row.name);
+                    stage.revive();
+                }
+            }
         }
         stage.end().await;
     }
+    assert!(failed.is_empty(), "rows that do not hold: {failed:?}");
 }
 
 /// One line that people and `scenarios/rehearse` read.

@@ -50,12 +50,20 @@ impl Stage {
         self.mesh.mesh.supervisor.stop().await;
     }
 
+    /// Starts whatever is down.
+    pub fn revive(&self) {
+        [FIRST, NEXT, HERE].into_iter().for_each(|cluster| self.mesh.start(cluster, &[]));
+    }
+
     /// Everything runs, nobody is left, drained or bad: each row begins so.
     pub async fn in_order(&self) {
         if self.ground == Ground::Network {
             self.mesh.heal();
         }
         for cluster in [FIRST, NEXT, HERE] {
+            let control = self.mesh.control(cluster);
+            eventually("control answers", PATIENCE, || async { admin::read(control, "/version").await.map(drop) })
+                .await;
             for verb in self.rows(cluster, "/api/verbs").await {
                 if verb["writer"] == cluster {
                     self.take_back(cluster, verb["name"].as_str().unwrap()).await;
@@ -142,7 +150,7 @@ impl Stage {
     /// Names of a cluster's applications of this kind, without their sidecars.
     pub fn applications(&self, cluster: &str, app: &str) -> Vec<String> {
         let workloads = self.mesh.cluster(cluster).workloads.iter();
-        workloads.filter(|one| one.app.as_deref() == Some(app)).map(|one| one.name.clone()).collect()
+        workloads.filter(|one| one.app.as_deref() == Some(app)).map(|one| format!("{}.app", one.name)).collect()
     }
 }
 

@@ -95,10 +95,16 @@ impl Load {
     }
 
     /// Ends it, waits for what is under way, returns all samples.
-    pub async fn finish(self) -> Vec<Sample> {
+    pub async fn finish(mut self) -> Vec<Sample> {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        self.pacer.await.expect("the pacer ends by itself");
+        (&mut self.pacer).await.expect("the pacer ends by itself");
         std::mem::take(&mut self.samples.lock())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
