@@ -1,6 +1,6 @@
 //! Sessions: one bidirectional stream between two members, opened by whichever can dial (DESIGN.md decision 13). Both
-//! ends send requests on it; each numbers its own. Each end says whom it has sessions with, so that the other relays to
-//! it what clusters say that it cannot hear itself.
+//! ends send requests on it; each numbers its own. Each end says whom it hears, so that the other relays to it what
+//! clusters say that it cannot hear itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use isthmus_wire::federation::{
@@ -17,6 +17,9 @@ use isthmus_wire::federation::{
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// A session on which nothing comes for so long is not heard on: a lease comes each second. What its cluster says is
+/// then relayed by others long before the connection is found dead, and before the lease counts as lost.
+const SILENT: Duration = Duration::from_millis(1500);
 /// Frames that wait for a slow session; deltas beyond it are lost and come again by the log.
 const QUEUE: usize = 4096;
 
@@ -47,8 +50,10 @@ struct Live {
     out: mpsc::Sender<SessionFrame>,
     pending: Pending,
     ended: Arc<tokio::sync::Notify>,
-    /// Whom the other end has sessions with, once it said so.
+    /// Whom the other end hears, once it said so.
     reach: Arc<Mutex<Option<BTreeSet<String>>>>,
+    /// When anything came last.
+    heard: Arc<Mutex<Instant>>,
 }
 
 /// All sessions of a member; clones share them.
@@ -103,6 +108,7 @@ impl Drop for End {
 impl End {
     /// Takes a frame: an answer goes to who asked, the other end's reach is kept; anything else comes back to be answered.
     pub(crate) fn take(&self, frame: SessionFrame) -> Option<(u64, Body)> {
+        *self.live.heard.lock() = Instant::now();
         match frame.body? {
             answer @ (Body::RaftAnswer(_) | Body::ProposeAnswer(_)) => {
                 if let Some(asker) = self.live.pending.lock().remove(&frame.id) {
@@ -133,7 +139,8 @@ impl Sessions {
     pub(crate) fn prepare(&self, cluster: &str) -> (Prepared, mpsc::Receiver<SessionFrame>) {
         let (out, frames) = mpsc::channel(QUEUE);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let live = Live { id, out, pending: Pending::default(), ended: Arc::default(), reach: Arc::default() };
+        let (pending, ended, reach) = Default::default();
+        let live = Live { id, out, pending, ended, reach, heard: Arc::new(Mutex::new(Instant::now())) };
         (Prepared(End { cluster: cluster.to_owned(), live, sessions: self.clone() }), frames)
     }
 
@@ -141,6 +148,13 @@ impl Sessions {
     #[must_use]
     pub fn clusters(&self) -> Vec<String> {
         self.live.lock().keys().cloned().collect()
+    }
+
+    /// Clusters whose members are heard now.
+    #[must_use]
+    pub fn heard(&self) -> Vec<String> {
+        let heard = |of: &Vec<Live>| of.iter().any(|live| live.heard.lock().elapsed() < SILENT);
+        self.live.lock().iter().filter(|(_, of)| heard(of)).map(|(cluster, _)| cluster.clone()).collect()
     }
 
     /// Ends the sessions with a cluster's member.
@@ -225,9 +239,9 @@ impl Sessions {
         self.send_all(|to, live| to != from && to != origin && deaf(live), &Body::Delta(statement.clone()));
     }
 
-    /// Tells every other end whom there are sessions with.
-    pub(crate) fn say_reach(&self) {
-        self.send_all(|_, _| true, &Body::Reach(Reach { clusters: self.clusters() }));
+    /// Tells every other end who is heard.
+    pub(crate) fn say_reach(&self, heard: Vec<String>) {
+        self.send_all(|_, _| true, &Body::Reach(Reach { clusters: heard }));
     }
 
     fn send_all(&self, to: impl Fn(&str, &Live) -> bool, body: &Body) {

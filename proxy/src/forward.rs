@@ -245,7 +245,7 @@ impl Walk {
         let (tier, passage) = rungs.at(index)?;
         let mut tried = Tried::default();
         let mut left = match tier.place {
-            Place::Remote(_) => 2,
+            Place::Remote(_) => (tier.usable as usize).clamp(2, 3),
             _ => tier.endpoints.len().clamp(1, 3),
         };
         while left > 0 {

@@ -26,7 +26,7 @@ use crate::{
 
 /// Statements of one batch.
 const BATCH_MOST: usize = 512;
-/// How often the leader looks at the membership, and everyone at who is to be dialled.
+/// How often the leader looks at the membership, and everyone at who is to be dialled and who is heard.
 const LOOK: Duration = Duration::from_millis(200);
 /// How often watchers are told how the federation stands.
 const TELL: Duration = Duration::from_secs(1);
@@ -65,8 +65,19 @@ async fn batch(member: Arc<Member>) {
 async fn say_reach(member: Arc<Member>) {
     let mut changes = member.sessions.changes();
     changes.mark_changed();
-    while member.drain.unless(changes.changed()).await.is_some_and(|changed| changed.is_ok()) {
-        member.sessions.say_reach();
+    let mut said = vec![];
+    loop {
+        // A new session is told at once; a silent one is found by looking.
+        let opened = tokio::select! {
+            changed = changes.changed() => if changed.is_ok() { true } else { return },
+            () = tokio::time::sleep(LOOK) => false,
+            () = member.drain.draining() => return,
+        };
+        let heard = member.sessions.heard();
+        if opened || heard != said {
+            member.sessions.say_reach(heard.clone());
+            said = heard;
+        }
     }
 }
 

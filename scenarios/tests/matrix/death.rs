@@ -159,7 +159,7 @@ pub async fn is_reinstalled(stage: &Stage) -> Figures {
     mesh.kill(FIRST, &[]).await;
     mesh.wait_standing(HERE, FIRST, "dead", PATIENCE).await;
     // Keys, roots and state are gone with the old machines.
-    let folder = mesh.config_dir(FIRST).parent().expect("a folder").to_path_buf();
+    let folder = mesh.mesh.state.cluster(&mesh.cluster(FIRST).name);
     std::fs::remove_dir_all(&folder).expect("the old installation goes");
     layout::write(&mesh.mesh.plan, &mesh.mesh.state).expect("a new one is written");
     let started = watch.now();
@@ -199,7 +199,7 @@ pub async fn clock_is_wrong(stage: &Stage) -> Figures {
     watch.goes_on(3).await;
     let view = mesh.view(HERE, FIRST).await.expect("control answers");
     assert!(["dead", "cutOff"].contains(&view["standing"].as_str().unwrap()), "{view}");
-    ahead.end();
+    drop(ahead);
     let right = watch.now();
     mesh.start(FIRST, &[]);
     stage.until_served_by(FIRST, 1.0).await;
@@ -223,6 +223,8 @@ impl Ahead {
         let (plan, state) = (&stage.mesh.mesh.plan, &stage.mesh.mesh.state);
         let processes = plan.processes().into_iter().filter(|one| one.cluster.as_str() == FIRST);
         let spawn = |process: isthmus_scenarios::plan::Process| {
+            // Leaves that were kept are good for hours yet; those issued by the wrong clock are not good before its time.
+            let _ = std::fs::remove_file(state.role(&process.cluster, &process.name).join("identity.json"));
             std::process::Command::new(crate::support::binary())
                 .arg(process.role.subcommand())
                 .arg("--config")
@@ -238,9 +240,13 @@ impl Ahead {
         };
         Self(processes.map(spawn).collect())
     }
+}
 
-    fn end(mut self) {
-        self.0.iter_mut().for_each(|child| child.kill().expect("it is ended"));
-        self.0.iter_mut().for_each(|child| drop(child.wait()));
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

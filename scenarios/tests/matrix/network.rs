@@ -6,9 +6,13 @@ use isthmus_scenarios::wan::settings::Change;
 
 use crate::{
     row::Figures,
-    stage::{FIRST, HERE, NEXT, PATIENCE, Stage},
+    stage::{HERE, PATIENCE, Stage},
     watch::Watch,
 };
+
+/// The nearer one answers first: 30 ms from us-west, and the other 140 ms.
+pub const FIRST: &str = "us-east";
+const NEXT: &str = "eu-west";
 
 /// Everything to and from the cluster is lost for 35 s: nothing says goodbye.
 pub async fn silent(stage: &Stage) -> Figures {
@@ -31,7 +35,12 @@ pub async fn cut_between(stage: &Stage) -> Figures {
     stage.mesh.cut(HERE, FIRST);
     stage.mesh.wait_standing(HERE, FIRST, "cutOff", PATIENCE).await;
     stage.mesh.wait_standing(FIRST, HERE, "cutOff", PATIENCE).await;
-    watch.goes_on(3).await;
+    // Long enough for a lease to be lost that nobody relays.
+    watch.goes_on(7).await;
+    for (from, to) in [(HERE, FIRST), (FIRST, HERE)] {
+        let view = stage.mesh.view(from, to).await.expect("control answers");
+        assert_eq!(view["standing"], "cutOff", "its control is heard by way of the third: {view}");
+    }
     for of in [HERE, FIRST] {
         let view = stage.mesh.view(NEXT, of).await.expect("control answers");
         assert_eq!(view["standing"], "alive", "the third calls nobody dead: {view}");
@@ -73,7 +82,7 @@ pub async fn flaps(stage: &Stage) -> Figures {
     let end = watch.now();
     stage.until_served_by(FIRST, 1.0).await;
     let whole = watch.now();
-    let seen = watch.finish().await.unharmed();
+    let seen = watch.finish().await.answered();
     // Every share above nothing is a return; while it flaps each one takes longer than the last.
     let returns: Vec<_> =
         ups.iter().map(|up| seen.part(FIRST, *up, *up + Duration::from_secs(3))).filter(|part| *part > 0.01).collect();

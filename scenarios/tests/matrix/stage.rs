@@ -11,6 +11,7 @@ use isthmus_scenarios::{
 use serde_json::{Value, json};
 
 use crate::{
+    network,
     row::Ground,
     support::{Raised, eventually},
 };
@@ -77,7 +78,8 @@ impl Stage {
         for (from, to) in [(HERE, FIRST), (HERE, NEXT), (FIRST, NEXT), (NEXT, FIRST)] {
             self.mesh.wait_standing(from, to, "alive", PATIENCE).await;
         }
-        self.until_served_by(FIRST, 1.0).await;
+        let first = if self.ground == Ground::Network { network::FIRST } else { FIRST };
+        self.until_served_by(first, 1.0).await;
     }
 
     /// Waits until ratings are sent from here to this cluster in this part, and its share is whole.

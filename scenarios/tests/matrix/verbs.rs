@@ -36,11 +36,11 @@ pub async fn drained_and_dies(stage: &Stage) -> Figures {
     let seen = watch.finish().await.unharmed();
     let back = seen.part(FIRST, gone, undrained);
     assert!(back.abs() < f64::EPSILON, "{back:.3} went back to a cluster that is drained");
-    let third = Duration::from_secs(2);
-    let (early, late) = (seen.part(FIRST, begun, begun + third), seen.part(FIRST, begun + 2 * third, died));
+    let second = Duration::from_secs(1);
+    let (early, late) = (seen.part(FIRST, begun, begun + second), seen.part(FIRST, died - second, died));
     Figures {
         note: format!(
-            "in the drain's first 2 s it got {early:.2}, from its 4th {late:.2}; died at half; nothing went back"
+            "in the drain's first second it got {early:.2}, in its last before it died {late:.2}; nothing went back"
         ),
         ..seen.left(FIRST, died, Some(undrained))
     }

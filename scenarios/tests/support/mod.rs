@@ -207,12 +207,12 @@ impl Raised {
 
     /// Where a cluster's configuration files are.
     pub fn config_dir(&self, cluster: &str) -> PathBuf {
-        self.folder.path().join(cluster).join("config")
+        self.mesh.state.config(&self.cluster(cluster).name)
     }
 
     /// The ends of all logs, for the story of a failure.
     pub fn print_logs(&self) {
-        let Ok(clusters) = std::fs::read_dir(self.folder.path()) else { return };
+        let Ok(clusters) = std::fs::read_dir(self.folder.path().join("clusters")) else { return };
         for log in
             clusters.flatten().flat_map(|cluster| std::fs::read_dir(cluster.path().join("logs"))).flatten().flatten()
         {
