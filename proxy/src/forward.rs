@@ -5,6 +5,7 @@ mod hop;
 mod http1;
 mod http2;
 mod local;
+mod next;
 mod opening;
 mod refusal;
 mod remote;
@@ -152,6 +153,7 @@ pub(crate) async fn forward(worker: &Rc<Worker>, target: &Target<'_>, request: R
     target.view.budget.lock().earn(now());
     let mut walk = Walk::of(request);
     if let Some(outcome) = walk.down(worker, target, rungs, chosen).await {
+        next::keep_warm(worker, target, rungs, chosen);
         return outcome;
     }
     if walk.request.is_some()

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -22,6 +22,9 @@ use parking_lot::Mutex;
 
 use crate::snapshot::now;
 
+/// The place that comes next is seen to so often, milliseconds.
+const SEE_TO_NEXT: u64 = 500;
+
 /// The way of a service's requests to one cluster, perhaps the own one.
 pub(crate) struct Passage {
     pub(crate) cluster: ClusterName,
@@ -29,6 +32,8 @@ pub(crate) struct Passage {
     limit: Mutex<Option<(f64, Bucket)>>,
     /// One a worker.
     tallies: Box<[Tally]>,
+    /// When the place that comes next was last seen to, milliseconds of this process.
+    seen_to: AtomicU64,
 }
 
 /// What one worker counted. On cache lines of its own: two workers that count must not wait for each other.
@@ -66,7 +71,16 @@ impl Counted {
 impl Passage {
     pub(crate) fn new(cluster: ClusterName, workers: usize) -> Self {
         let tallies = std::iter::repeat_with(Tally::default).take(workers.max(1)).collect();
-        Self { cluster, is_limited: AtomicBool::default(), limit: Mutex::default(), tallies }
+        let (is_limited, limit, seen_to) = Default::default();
+        Self { cluster, is_limited, limit, tallies, seen_to }
+    }
+
+    /// Whether it is time to see to the place that comes next: once in a while as long as this one is in use.
+    pub(crate) fn sees_to_next(&self) -> bool {
+        let now = u64::try_from(now().as_millis()).unwrap_or(u64::MAX);
+        let last = self.seen_to.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= SEE_TO_NEXT;
+        due && self.seen_to.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The limit from now on, requests a second; what a limit before it left to take stays.

@@ -112,6 +112,18 @@ async fn a_decided_order_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_to_the_cluster_that_comes_next_is_there_before_it_is_needed() {
+    let ground = Ground::new(14, None).await;
+    let client = ground.client(vec![tier(&ground.north, 1.0, None), tier(&ground.west, 1.0, None)]);
+    eventually("one to the next", || async {
+        let answer = http::ok(client.port(15080), URL).await?;
+        assert_eq!(answer, "north-1");
+        if ground.asked().iter().any(|cluster| cluster == "west") { Ok(()) } else { Err("none yet".to_owned()) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_was_left_gets_nothing_while_another_lives() {
     let ground = Ground::new(2, None).await;
     let client = ground.client(vec![tier(&ground.north, 0.0, None), tier(&ground.west, 1.0, None)]);
@@ -119,6 +131,7 @@ async fn a_cluster_that_was_left_gets_nothing_while_another_lives() {
     for _ in 0..20 {
         assert_eq!(http::ok(client.port(15080), URL).await.expect("no request fails"), "west-1");
     }
+    assert!(ground.asked().iter().all(|cluster| cluster == "west"), "no connection either: {:?}", ground.asked());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -156,6 +156,16 @@ impl Links {
         bundle.choose(ask)
     }
 
+    /// Whether there is no connection and none is being opened: then one is announced, as by [`Choice::open`].
+    pub(crate) fn lacks(&self, key: &LinkKey) -> bool {
+        let mut all = self.0.borrow_mut();
+        let bundle = all.entry(key.clone()).or_default();
+        bundle.links.retain(|link| link.is_alive());
+        let lacks = bundle.links.is_empty() && bundle.opening == 0;
+        bundle.opening += usize::from(lacks);
+        lacks
+    }
+
     /// An opening announced by [`Choice::open`] ended.
     pub(crate) fn opened(&self, key: &LinkKey, link: Result<Rc<Link>, String>) {
         if let Some(bundle) = self.0.borrow_mut().get_mut(key) {

@@ -1,0 +1,32 @@
+//! A connection that is kept to the cluster that comes next: when the one in use falls silent, its requests go on at once,
+//! and not over three round trips that open one.
+
+use std::rc::Rc;
+
+use isthmus_core::ladder::Place;
+
+use super::{Opening, Target};
+use crate::{pool::link::LinkKey, snapshot::Rungs, worker::Worker};
+
+/// Opens one in the background where there is none, while another cluster serves the requests. Where the own cluster
+/// does, its own endpoints come next, and no other cluster shall hold connections for that.
+pub(super) fn keep_warm(worker: &Rc<Worker>, target: &Target<'_>, rungs: &Rungs, chosen: usize) {
+    let is_remote = |place: &Place| matches!(place, Place::Remote(_));
+    let due = rungs.at(chosen).is_some_and(|(tier, passage)| is_remote(&tier.place) && passage.sees_to_next());
+    let next = rungs.ladder.fallbacks(chosen).next().filter(|_| due);
+    let Some((tier, _)) = next.and_then(|index| rungs.at(index)).filter(|(tier, _)| tier.share > 0.0) else { return };
+    let Place::Remote(cluster) = &tier.place else { return };
+    let key = LinkKey {
+        service: target.view.service.name.clone(),
+        port: target.port,
+        subset: target.subset.map(ToOwned::to_owned),
+        cluster: cluster.clone(),
+    };
+    if worker.shared.has_way(cluster) && worker.links.lacks(&key) {
+        let opening = Opening::new(target, tier, &key, vec![]);
+        let worker = Rc::clone(worker);
+        tokio::task::spawn_local(async move {
+            let _ = opening.open(&worker).await;
+        });
+    }
+}
