@@ -1,7 +1,7 @@
 //! Errors and latency that leave a cluster: above a limit it is left, only below a lower one may its share rise again.
 //!
-//! What was left can show nothing, so it is tried again after a while, along the ramp; each further time within
-//! [`AGAIN`] waits twice as long.
+//! What was left can show nothing, so it is tried again after a while, along the ramp; each further time within five
+//! minutes waits twice as long.
 
 use std::time::Duration;
 
