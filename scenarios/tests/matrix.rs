@@ -33,13 +33,18 @@ mod watch;
 
 use row::{Ground, Row, rows};
 
+/// Two meshes at once would disturb each other's requests.
+static STAGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fast_rows_on_processes_hold() {
+    let _alone = STAGE.lock().await;
     row::run(rows().into_iter().filter(|row| row.fast && row.ground == Ground::Processes)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fast_rows_on_the_network_hold() {
+    let _alone = STAGE.lock().await;
     row::run(rows().into_iter().filter(|row| row.fast && row.ground == Ground::Network)).await;
 }
 

@@ -67,7 +67,7 @@ pub fn rows() -> Vec<Row> {
             death::own_applications
         ),
         row!(Processes, true, "a survivor dies while it carries another's load", death::a_survivor),
-        row!(Processes, true, "a cluster comes back empty-handed", death::comes_back_empty_handed),
+        row!(Processes, false, "a cluster comes back empty-handed", death::comes_back_empty_handed),
         row!(Processes, false, "a cluster comes back with its clock an hour off", death::clock_is_wrong),
         row!(
             Processes,
@@ -80,11 +80,11 @@ pub fn rows() -> Vec<Row> {
         row!(Processes, false, "the same for a minute", federation::blind_for_a_minute),
         row!(Processes, true, "only its federation member dies", federation::member_down),
         row!(Processes, true, "the federation loses its quorum", federation::no_quorum),
-        row!(Processes, true, "all its members die", federation::no_members),
+        row!(Processes, false, "all its members die", federation::no_members),
         row!(Processes, true, "two thirds of a cluster's endpoints become unready", health::unready_in_part),
         row!(Processes, true, "a cluster answers with errors", health::errors),
         row!(Processes, false, "a cluster answers ten times slower", health::slow),
-        row!(Processes, true, "a cluster is drained, and dies in the middle of it", verbs::drained_and_dies),
+        row!(Processes, false, "a cluster is drained, and dies in the middle of it", verbs::drained_and_dies),
         row!(Network, true, "it falls silent: packets lost both ways", network::silent),
         row!(Network, true, "the network between two clusters is cut, both still see the third", network::cut_between),
         row!(Network, false, "one direction only is cut", network::cut_one_way),
