@@ -20,7 +20,6 @@ pub async fn unready_in_part(stage: &Stage) -> Figures {
     stage.policy(NEXT, &format!("  caps: [{{clusters: [{NEXT}], requestsPerSecond: {limit}}}]\n")).await;
     let watch = Watch::ratings(stage).await;
     let two = ["ratings-more-1.app", "ratings-more-2.app"];
-    let event = watch.now();
     stage.mesh.kill(FIRST, &two).await;
     let share = 1.0 / 3.0 / 0.7;
     stage.until_served_by(FIRST, share).await;
@@ -42,7 +41,7 @@ pub async fn unready_in_part(stage: &Stage) -> Figures {
     assert!(to_next >= limit * 0.85, "and no less than it may: {to_next:.0} a second of {limit:.0}");
     Figures {
         note: format!("the survivor got {to_next:.0}/s of a limit of {limit:.0}/s; {share:.2} stayed by health"),
-        ..seen.left(FIRST, event, None)
+        ..seen.figures()
     }
 }
 
