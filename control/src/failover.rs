@@ -103,14 +103,15 @@ impl Failover {
     /// What to keep on disk, if it changed since it was kept last.
     #[must_use]
     pub fn to_keep(&self) -> Option<OnDisk> {
-        let fresh = OnDisk {
-            shares: self.steersman.shares(),
-            verbs: self.verbs.on_disk(),
-            limits: self.limits.on_disk(),
-            history: self.history.all().cloned().collect(),
-            born: self.born.clone(),
-        };
-        (fresh != self.kept).then_some(fresh)
+        let (shares, verbs, limits) = (self.steersman.shares(), self.verbs.on_disk(), self.limits.on_disk());
+        let kept = &self.kept;
+        // A thousand events are compared each beat, and copied only when something is to be written.
+        let same = shares == kept.shares && verbs == kept.verbs && limits == kept.limits && self.born == kept.born;
+        if same && self.history.all().eq(&kept.history) {
+            return None;
+        }
+        let (history, born) = (self.history.all().cloned().collect(), self.born.clone());
+        Some(OnDisk { shares, verbs, limits, history, born })
     }
 
     /// It is on disk now.
@@ -165,9 +166,9 @@ impl Failover {
         &mut self,
         now: Duration,
         orders: &BTreeMap<ServiceName, Ordered>,
-        others: impl Iterator<Item = ClusterName>,
+        others: &BTreeSet<ClusterName>,
     ) -> Lease {
-        self.limits.lease(now, orders, &others.collect())
+        self.limits.lease(now, orders, others)
     }
 
     /// Own verbs, as they are said.

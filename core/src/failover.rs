@@ -39,4 +39,4 @@ pub mod steering;
 pub mod verb;
 pub mod window;
 
-pub use judge::{BEAT, Decision, Judge, LEASE_LOST_AFTER, LEAVE_AFTER, Path, RAMP, RAMP_FIRST, STABLE, ramp};
+pub use judge::{BEAT, Decision, Judge, LEASE_LOST_AFTER, LEAVE_AFTER, Path, RAMP, STABLE, ramp};

@@ -64,10 +64,10 @@ impl Desk {
 
     /// What goes with the next lease.
     pub(super) fn prepare_lease(&mut self) {
-        let others = self.world.iter().flat_map(|world| world.members.keys().cloned()).collect::<Vec<_>>();
+        let others = self.world.iter().flat_map(|world| world.members.keys().cloned()).collect();
         let compiled = self.compiled.clone();
         let now = Duration::from_millis(self.now());
-        let lease = self.failover.lease(now, &compiled.orders, others.into_iter());
+        let lease = self.failover.lease(now, &compiled.orders, &others);
         self.outputs.lease.send_if_modified(|said| {
             let differs = *said != lease;
             *said = lease;

@@ -8,10 +8,7 @@ use std::{
 
 use isthmus_core::{
     compile::Ordered,
-    failover::{
-        shares::{Strength, tier_share},
-        steering::{Steered, Tier},
-    },
+    failover::steering::{Steered, Tier},
     name::{ClusterName, ServiceName},
 };
 use serde::{Deserialize, Serialize};
@@ -78,11 +75,8 @@ fn without(tiers: &[Tier], down: &BTreeSet<ClusterName>, trigger: f64) -> Vec<Ti
         one
     };
     let tier = |tier: &Tier| {
-        let members: Vec<_> = tier.members.iter().map(gone).collect();
-        let strength =
-            |one: &Steered| Strength { share: one.share, healthy: one.member.healthy, total: one.member.total };
-        let share = tier_share(&members.iter().map(strength).collect::<Vec<_>>(), trigger);
-        Tier { name: tier.name.clone(), share, members }
+        let members = tier.members.iter().map(gone).collect();
+        Tier::of(&tier.name, members, trigger)
     };
     tiers.iter().map(tier).collect()
 }

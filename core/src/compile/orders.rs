@@ -31,6 +31,7 @@ pub struct Ordered {
 /// All policies that may bind the own cluster.
 pub(super) struct Policies {
     own: ClusterName,
+    properties: BTreeMap<String, String>,
     written: Vec<(ClusterName, Arc<Written>)>,
     specs: BTreeMap<(ClusterName, String), Arc<FailoverPolicy>>,
     default: Arc<FailoverPolicy>,
@@ -55,7 +56,8 @@ impl Policies {
             ((writer.clone(), path(policy)), Arc::new(policy.spec.clone()))
         };
         let specs = written.iter().map(spec).collect();
-        Self { own, written, specs, default: Arc::default() }
+        let properties = properties(&own, &inputs.setting.region, &own::properties(inputs));
+        Self { own, properties, written, specs, default: Arc::default() }
     }
 
     /// What the own cluster says to the others.
@@ -78,19 +80,31 @@ impl Policies {
         let bound = policy::binding(&self.own, service, labels.unwrap_or(&none), candidates);
         let policy = bound.first().and_then(|first| self.specs.get(&(first.writer.clone(), path(first.policy))));
         let policy = Arc::clone(policy.unwrap_or(&self.default));
-        let own = own_party(inputs, defined, endpoints);
-        let importer = properties(&self.own, &inputs.setting.region, &own::properties(inputs));
-        let own_cap = own.as_ref().and_then(|own| own_cap(&policy, own));
+        let own = self.own_party(defined, endpoints);
+        let own_cap = own.as_ref().and_then(|own| order::limit(&policy, own));
         let parties: Vec<_> = own.into_iter().chain(exports.iter().map(|one| party(inputs, endpoints, one))).collect();
         let pins = inputs.pins.get(service).map_or(&[][..], Vec::as_slice);
         let order = order::order(&order::Inputs {
             policy: &policy,
             importer: &self.own,
-            properties: &importer,
+            properties: &self.properties,
             parties: &parties,
             pins,
         });
         Ordered { order, policies: bound.iter().map(ToString::to_string).collect(), policy, own_cap }
+    }
+
+    fn own_party(&self, defined: Option<&Draft>, endpoints: &Endpoints) -> Option<Party> {
+        let draft = defined.filter(|draft| !draft.selector.is_empty())?;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(Party {
+            name: self.own.clone(),
+            properties: self.properties.clone(),
+            rtt_us: 0,
+            healthy: count(endpoints.local.iter().filter(|one| one.state.is_usable()).count()),
+            total: count(endpoints.local.len()),
+            capacity: draft.capacity,
+        })
     }
 }
 
@@ -117,20 +131,6 @@ fn own_policies(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> Vec<(Cluste
     written
 }
 
-fn own_party(inputs: &Inputs<'_>, defined: Option<&Draft>, endpoints: &Endpoints) -> Option<Party> {
-    let draft = defined.filter(|draft| !draft.selector.is_empty())?;
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let name = inputs.setting.cluster.clone();
-    Some(Party {
-        properties: properties(&name, &inputs.setting.region, &own::properties(inputs)),
-        name,
-        rtt_us: 0,
-        healthy: count(endpoints.local.iter().filter(|one| one.state.is_usable()).count()),
-        total: count(endpoints.local.len()),
-        capacity: draft.capacity,
-    })
-}
-
 fn party(inputs: &Inputs<'_>, endpoints: &Endpoints, (name, export): &(ClusterName, &Export)) -> Party {
     let groups = endpoints.remote.get(name).map_or(&[][..], Vec::as_slice);
     let sum = |count: fn(&crate::model::Group) -> u32| groups.iter().map(count).fold(0, u32::saturating_add);
@@ -149,9 +149,4 @@ fn party(inputs: &Inputs<'_>, endpoints: &Endpoints, (name, export): &(ClusterNa
         total: sum(|group| group.total),
         capacity: export.capacity,
     }
-}
-
-fn own_cap(policy: &FailoverPolicy, own: &Party) -> Option<f64> {
-    let cap = policy.caps.iter().find(|cap| cap.clusters.is_empty() || cap.clusters.contains(&own.name))?;
-    order::limit(cap, own.capacity.map(|each| each * f64::from(own.healthy)))
 }

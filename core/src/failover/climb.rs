@@ -19,7 +19,7 @@ pub fn curve(progress: f64) -> f64 {
     if progress < first {
         LEAST + (fifth - LEAST) * progress / first
     } else {
-        fifth + (1.0 - fifth) * (progress - first) / (1.0 - first)
+        (fifth + (1.0 - fifth) * (progress - first) / (1.0 - first)).min(1.0)
     }
 }
 

@@ -27,9 +27,7 @@ pub const STABLE: Duration = Duration::from_secs(3);
 pub const STABLE_MOST: Duration = Duration::from_secs(60);
 /// A loss within so long of the last one is flapping.
 pub const FLAP_WINDOW: Duration = Duration::from_secs(300);
-/// The first part of the ramp, in which at most a fifth returns.
-pub const RAMP_FIRST: Duration = Duration::from_secs(5);
-/// The whole ramp.
+/// The whole ramp; [`super::climb::curve`] is its shape.
 pub const RAMP: Duration = Duration::from_secs(20);
 /// Decisions further apart than this mean that we stalled.
 const STALL: Duration = Duration::from_secs(1);
@@ -221,8 +219,7 @@ impl Judge {
 /// The share so long after the return began: up to a fifth in the first 5 s, then evenly to all of it.
 #[must_use]
 pub fn ramp(after: Duration) -> f64 {
-    let (first, whole, at) = (RAMP_FIRST.as_secs_f64(), RAMP.as_secs_f64(), after.as_secs_f64());
-    if at < first { 0.02 + 0.18 * at / first } else { (0.2 + 0.8 * (at - first) / (whole - first)).min(1.0) }
+    super::climb::curve(after.as_secs_f64() / RAMP.as_secs_f64())
 }
 
 #[cfg(test)]

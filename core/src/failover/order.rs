@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    policy::{Cap, FailoverPolicy, TierSpec},
+    policy::{FailoverPolicy, TierSpec},
     selector::{CLUSTER_PROPERTY, REGION_PROPERTY, SAME_AS_IMPORTER},
 };
 use crate::name::ClusterName;
@@ -157,24 +157,30 @@ fn selects(inputs: &Inputs<'_>, spec: &TierSpec, party: &Party) -> bool {
 }
 
 fn member(inputs: &Inputs<'_>, party: &Party, weights: &BTreeMap<ClusterName, u32>) -> Member {
-    let capacity = party.capacity.map(|each| each * f64::from(party.healthy));
     let is_own = party.name == *inputs.importer;
-    let cap = inputs.policy.caps.iter().find(|cap| cap.clusters.is_empty() || cap.clusters.contains(&party.name));
     Member {
         cluster: party.name.clone(),
         weight: weights.get(&party.name).copied().unwrap_or(1),
         healthy: party.healthy,
         total: party.total,
-        capacity,
+        capacity: party.whole_capacity(),
         // A cap is for what others bring: a cluster's own clients come first.
-        cap: cap.filter(|_| !is_own).and_then(|cap| limit(cap, capacity)),
+        cap: if is_own { None } else { limit(inputs.policy, party) },
     }
 }
 
-/// The limit that a cap sets on a cluster of this capacity, requests a second.
+/// The limit that a policy sets on what others send to a cluster, requests a second.
 #[must_use]
-pub fn limit(cap: &Cap, capacity: Option<f64>) -> Option<f64> {
-    cap.requests_per_second.or_else(|| Some(cap.share_of_capacity? * capacity?))
+pub fn limit(policy: &FailoverPolicy, party: &Party) -> Option<f64> {
+    let cap = policy.caps.iter().find(|cap| cap.clusters.is_empty() || cap.clusters.contains(&party.name))?;
+    cap.requests_per_second.or_else(|| Some(cap.share_of_capacity? * party.whole_capacity()?))
+}
+
+impl Party {
+    /// Requests a second that all its healthy endpoints can take.
+    fn whole_capacity(&self) -> Option<f64> {
+        self.capacity.map(|each| each * f64::from(self.healthy))
+    }
 }
 
 /// By round trip in steps, so that near-equal ones do not flutter; then own region, then name. The own cluster first.

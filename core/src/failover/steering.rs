@@ -127,15 +127,21 @@ impl Steering {
                     course.decide(now, member, policy, &sight(&member.cluster))
                 })
                 .collect();
-            let strengths: Vec<_> = members.iter().map(strength).collect();
-            Tier { name: tier.name.clone(), share: tier_share(&strengths, policy.leave.healthy_share), members }
+            Tier::of(&tier.name, members, policy.leave.healthy_share)
         };
         order.tiers.iter().map(tier).collect()
     }
 }
 
-fn strength(steered: &Steered) -> Strength {
-    Strength { share: steered.share, healthy: steered.member.healthy, total: steered.member.total }
+impl Tier {
+    /// With the share that its clusters give it, by the trigger part.
+    #[must_use]
+    pub fn of(name: &str, members: Vec<Steered>, trigger: f64) -> Self {
+        let strength =
+            |one: &Steered| Strength { share: one.share, healthy: one.member.healthy, total: one.member.total };
+        let strengths: Vec<_> = members.iter().map(strength).collect();
+        Self { name: name.to_owned(), share: tier_share(&strengths, trigger), members }
+    }
 }
 
 impl Course {
