@@ -16,7 +16,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use http::{HeaderName, Request, Response, request::Parts};
 use isthmus_core::{
     ladder::{Place, Tier},
-    name::HostScope,
+    name::{ClusterName, HostScope},
     outlier::Showed,
     retry::{Fault, Retry, is_safe},
 };
@@ -24,7 +24,7 @@ use isthmus_core::{
 use crate::{
     body::Body,
     passage::Trying,
-    pool::Peer,
+    pool::{Peer, link::LinkKey},
     snapshot::{Rungs, View, Vital, now},
     worker::Worker,
 };
@@ -59,6 +59,16 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// What its connections to a cluster are kept under.
+    fn link_to(&self, cluster: &ClusterName) -> LinkKey {
+        LinkKey {
+            service: self.view.service.name.clone(),
+            port: self.port,
+            subset: self.subset.map(ToOwned::to_owned),
+            cluster: cluster.clone(),
+        }
+    }
+
     /// The outcome of a try, when it is there within the route's limit for one.
     async fn in_time<F: Future>(&self, trying: F) -> Result<F::Output, Failed> {
         match self.per_try {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use isthmus_core::ladder::Place;
 
 use super::{Opening, Target};
-use crate::{pool::link::LinkKey, snapshot::Rungs, worker::Worker};
+use crate::{snapshot::Rungs, worker::Worker};
 
 /// Opens one in the background where there is none, while another cluster serves the requests. Where the own cluster
 /// does, its own endpoints come next, and no other cluster shall hold connections for that.
@@ -16,12 +16,7 @@ pub(super) fn keep_warm(worker: &Rc<Worker>, target: &Target<'_>, rungs: &Rungs,
     let next = rungs.ladder.fallbacks(chosen).next().filter(|_| due);
     let Some((tier, _)) = next.and_then(|index| rungs.at(index)).filter(|(tier, _)| tier.share > 0.0) else { return };
     let Place::Remote(cluster) = &tier.place else { return };
-    let key = LinkKey {
-        service: target.view.service.name.clone(),
-        port: target.port,
-        subset: target.subset.map(ToOwned::to_owned),
-        cluster: cluster.clone(),
-    };
+    let key = target.link_to(cluster);
     if worker.shared.has_way(cluster) && worker.links.lacks(&key) {
         let opening = Opening::new(target, tier, &key, vec![]);
         let worker = Rc::clone(worker);

@@ -51,12 +51,7 @@ async fn over_link(
     safe: bool,
 ) -> Result<Outcome, Failed> {
     let began = Instant::now();
-    let key = LinkKey {
-        service: target.view.service.name.clone(),
-        port: target.port,
-        subset: target.subset.map(ToOwned::to_owned),
-        cluster: cluster.clone(),
-    };
+    let key = target.link_to(cluster);
     let link = match link(worker, target, tier, &key, tried).await {
         Ok(link) => link,
         Err(error) => {
