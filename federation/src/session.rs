@@ -50,23 +50,45 @@ struct Live {
     out: mpsc::Sender<SessionFrame>,
     pending: Pending,
     ended: Arc<tokio::sync::Notify>,
-    /// Whom the other end hears, once it said so.
-    reach: Arc<Mutex<Option<BTreeSet<String>>>>,
     /// When anything came last.
     heard: Arc<Mutex<Instant>>,
+}
+
+/// The member of another cluster. Both ends may dial at once, so there may be several sessions with it, and each end
+/// may send on another one: what it says on any of them is said by the member.
+#[derive(Default)]
+struct Peer {
+    sessions: Vec<Live>,
+    /// Whom it hears, once it said so.
+    reach: Option<BTreeSet<String>>,
+}
+
+impl Peer {
+    /// The session that was heard on last: another one may hang on a path that is gone.
+    fn best(&self) -> Option<&Live> {
+        self.sessions.iter().max_by_key(|live| (*live.heard.lock(), live.id))
+    }
+
+    fn is_heard(&self) -> bool {
+        self.sessions.iter().any(|live| live.heard.lock().elapsed() < SILENT)
+    }
+
+    fn hears(&self, cluster: &str) -> bool {
+        self.reach.as_ref().is_none_or(|reach| reach.contains(cluster))
+    }
 }
 
 /// All sessions of a member; clones share them.
 #[derive(Clone)]
 pub struct Sessions {
-    live: Arc<Mutex<BTreeMap<String, Vec<Live>>>>,
+    peers: Arc<Mutex<BTreeMap<String, Peer>>>,
     next: Arc<AtomicU64>,
     changed: watch::Sender<u64>,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { live: Arc::default(), next: Arc::default(), changed: watch::Sender::new(0) }
+        Self { peers: Arc::default(), next: Arc::default(), changed: watch::Sender::new(0) }
     }
 }
 
@@ -84,7 +106,7 @@ impl Prepared {
     /// It is open.
     pub(crate) fn open(self) -> End {
         let Self(end) = self;
-        end.sessions.live.lock().entry(end.cluster.clone()).or_default().push(end.live.clone());
+        end.sessions.peers.lock().entry(end.cluster.clone()).or_default().sessions.push(end.live.clone());
         end.sessions.changed.send_modify(|count| *count += 1);
         end
     }
@@ -92,14 +114,14 @@ impl Prepared {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let mut all = self.sessions.live.lock();
-        if let Some(of) = all.get_mut(&self.cluster) {
-            of.retain(|one| one.id != self.live.id);
-            if of.is_empty() {
-                all.remove(&self.cluster);
+        let mut peers = self.sessions.peers.lock();
+        if let Some(peer) = peers.get_mut(&self.cluster) {
+            peer.sessions.retain(|one| one.id != self.live.id);
+            if peer.sessions.is_empty() {
+                peers.remove(&self.cluster);
             }
         }
-        drop(all);
+        drop(peers);
         self.live.pending.lock().clear();
         self.sessions.changed.send_modify(|count| *count += 1);
     }
@@ -117,7 +139,9 @@ impl End {
                 None
             }
             Body::Reach(reach) => {
-                *self.live.reach.lock() = Some(reach.clusters.into_iter().collect());
+                if let Some(peer) = self.sessions.peers.lock().get_mut(&self.cluster) {
+                    peer.reach = Some(reach.clusters.into_iter().collect());
+                }
                 None
             }
             request => Some((frame.id, request)),
@@ -139,27 +163,26 @@ impl Sessions {
     pub(crate) fn prepare(&self, cluster: &str) -> (Prepared, mpsc::Receiver<SessionFrame>) {
         let (out, frames) = mpsc::channel(QUEUE);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (pending, ended, reach) = Default::default();
-        let live = Live { id, out, pending, ended, reach, heard: Arc::new(Mutex::new(Instant::now())) };
+        let (pending, ended) = Default::default();
+        let live = Live { id, out, pending, ended, heard: Arc::new(Mutex::new(Instant::now())) };
         (Prepared(End { cluster: cluster.to_owned(), live, sessions: self.clone() }), frames)
     }
 
     /// Clusters whose members there is a session with.
     #[must_use]
     pub fn clusters(&self) -> Vec<String> {
-        self.live.lock().keys().cloned().collect()
+        self.peers.lock().keys().cloned().collect()
     }
 
     /// Clusters whose members are heard now.
     #[must_use]
     pub fn heard(&self) -> Vec<String> {
-        let heard = |of: &Vec<Live>| of.iter().any(|live| live.heard.lock().elapsed() < SILENT);
-        self.live.lock().iter().filter(|(_, of)| heard(of)).map(|(cluster, _)| cluster.clone()).collect()
+        self.peers.lock().iter().filter(|(_, peer)| peer.is_heard()).map(|(cluster, _)| cluster.clone()).collect()
     }
 
     /// Ends the sessions with a cluster's member.
     pub(crate) fn close(&self, cluster: &str) {
-        for live in self.live.lock().remove(cluster).unwrap_or_default() {
+        for live in self.peers.lock().remove(cluster).unwrap_or_default().sessions {
             live.ended.notify_one();
         }
         self.changed.send_modify(|count| *count += 1);
@@ -174,16 +197,12 @@ impl Sessions {
     /// Whether there is one.
     #[must_use]
     pub fn has(&self, cluster: &str) -> bool {
-        self.live.lock().contains_key(cluster)
-    }
-
-    /// The youngest one: an older one may hang on a path that is gone.
-    fn youngest(&self, cluster: &str) -> Option<Live> {
-        self.live.lock().get(cluster)?.last().cloned()
+        self.peers.lock().contains_key(cluster)
     }
 
     async fn call(&self, cluster: &str, body: Body, limit: Duration) -> Result<Body, CallError> {
-        let live = self.youngest(cluster).ok_or_else(|| CallError::NoSession(cluster.to_owned()))?;
+        let live = self.peers.lock().get(cluster).and_then(Peer::best).cloned();
+        let live = live.ok_or_else(|| CallError::NoSession(cluster.to_owned()))?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (asker, answer) = oneshot::channel();
         live.pending.lock().insert(id, asker);
@@ -235,8 +254,8 @@ impl Sessions {
     /// Passes on a delta that was new here to those who cannot hear its cluster themselves.
     pub(crate) fn relay(&self, from: &str, statement: &SignedStatement) {
         let origin = &statement.cluster;
-        let deaf = |live: &Live| live.reach.lock().as_ref().is_some_and(|reach| !reach.contains(origin));
-        self.send_all(|to, live| to != from && to != origin && deaf(live), &Body::Delta(statement.clone()));
+        let to = |to: &str, peer: &Peer| to != from && to != origin && !peer.hears(origin);
+        self.send_all(to, &Body::Delta(statement.clone()));
     }
 
     /// Tells every other end who is heard.
@@ -244,9 +263,9 @@ impl Sessions {
         self.send_all(|_, _| true, &Body::Reach(Reach { clusters: heard }));
     }
 
-    fn send_all(&self, to: impl Fn(&str, &Live) -> bool, body: &Body) {
-        for (cluster, of) in self.live.lock().iter() {
-            if let Some(live) = of.last().filter(|live| to(cluster, live)) {
+    fn send_all(&self, to: impl Fn(&str, &Peer) -> bool, body: &Body) {
+        for (_, peer) in self.peers.lock().iter().filter(|(cluster, peer)| to(cluster, peer)) {
+            if let Some(live) = peer.best() {
                 let _ = live.out.try_send(SessionFrame { id: 0, body: Some(body.clone()) });
             }
         }
@@ -276,5 +295,25 @@ mod tests {
         sessions.relay("from", &delta);
         let got = ends.iter_mut().filter_map(|(cluster, _, frames)| frames.try_recv().ok().map(|_| *cluster));
         assert_eq!(got.collect::<Vec<_>>(), ["deaf"]);
+    }
+
+    #[test]
+    fn what_a_member_says_on_one_session_counts_for_what_it_is_sent_on_another() {
+        let sessions = Sessions::default();
+        let open = || {
+            let (prepared, frames) = sessions.prepare("deaf");
+            (prepared.open(), frames)
+        };
+        // Both dialled at once: each end opened the two in another order.
+        let ((theirs, mut on_theirs), (ours, mut on_ours)) = (open(), open());
+        let reach = Body::Reach(Reach { clusters: vec!["own".into()] });
+        assert!(theirs.take(SessionFrame { id: 0, body: Some(reach) }).is_none());
+        assert!(ours.take(SessionFrame { id: 9, body: Some(Body::Propose(vec![])) }).is_some(), "heard on last");
+        let delta = SignedStatement { cluster: "origin".into(), ..SignedStatement::default() };
+        sessions.relay("from", &delta);
+        assert!(on_ours.try_recv().is_ok() && on_theirs.try_recv().is_err());
+        drop(ours);
+        sessions.relay("from", &delta);
+        assert!(on_theirs.try_recv().is_ok(), "and on the one that is left");
     }
 }

@@ -58,7 +58,8 @@ impl Demand {
     }
 }
 
-/// A token bucket: so many requests a second, and at once at most what a twentieth of a second gives.
+/// A token bucket: so many requests a second, and at once at most what a fifth of a second gives. A shallower one would
+/// lose a tenth of a small limit to the gaps between requests that come at random.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
     rate: f64,
@@ -98,7 +99,7 @@ impl Bucket {
 }
 
 fn burst(rate: f64) -> f64 {
-    if rate > 0.0 { (rate / 20.0).max(1.0) } else { 0.0 }
+    if rate > 0.0 { (rate / 5.0).max(1.0) } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -146,6 +147,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_small_limit_is_used_up_by_requests_that_come_at_random(seed in any::<u64>()) {
+            // A hundred requests a second, of which a little over half are to go here, and thirty may.
+            let (mut dice, mut bucket) = (seed | 1, Bucket::new(Duration::ZERO, 30.0));
+            let mut comes = || {
+                dice ^= dice << 13;
+                dice ^= dice >> 7;
+                dice ^= dice << 17;
+                dice % 1000 < 524
+            };
+            let taken = (0..500u32).filter(|tick| comes() && bucket.take(Duration::from_millis(10) * *tick)).count();
+            prop_assert!((135..=165).contains(&taken), "{taken} of 150");
+        }
+
         #[test]
         fn parts_sum_to_the_limit_and_nobody_who_wants_more_gets_less(
             limit in 0.0f64..1e6, wants in proptest::collection::btree_map(0u8..20, 0.0f64..1e6, 1..8),

@@ -28,7 +28,7 @@ use crate::{
 const BATCH_MOST: usize = 512;
 /// How often the leader looks at the membership, and everyone at who is to be dialled and who is heard.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often watchers are told how the federation stands.
+/// How often watchers are told how the federation stands, and the others who is heard.
 const TELL: Duration = Duration::from_secs(1);
 
 pub(super) fn spawn(member: &Arc<Member>, changes: mpsc::UnboundedReceiver<News>) {
@@ -65,18 +65,18 @@ async fn batch(member: Arc<Member>) {
 async fn say_reach(member: Arc<Member>) {
     let mut changes = member.sessions.changes();
     changes.mark_changed();
-    let mut said = vec![];
+    let (mut said, mut at) = (vec![], Instant::now());
     loop {
-        // A new session is told at once; a silent one is found by looking.
+        // A new session is told at once, a silent one is found by looking, and what was lost with a session comes again.
         let opened = tokio::select! {
             changed = changes.changed() => if changed.is_ok() { true } else { return },
             () = tokio::time::sleep(LOOK) => false,
             () = member.drain.draining() => return,
         };
         let heard = member.sessions.heard();
-        if opened || heard != said {
+        if opened || heard != said || at.elapsed() >= TELL {
             member.sessions.say_reach(heard.clone());
-            said = heard;
+            (said, at) = (heard, Instant::now());
         }
     }
 }
