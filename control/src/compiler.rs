@@ -29,7 +29,7 @@ use crate::{
 pub type Objects = Vec<Object>;
 
 /// Address indexes of services: those given once stay.
-pub type Indexes = BTreeMap<ServiceName, u8>;
+pub type Indexes = BTreeMap<ServiceName, u16>;
 
 /// The own cluster.
 #[derive(Clone, Debug)]

@@ -131,7 +131,7 @@ pub struct ServiceRow {
     /// Usable endpoints by remote cluster.
     pub remote_usable: BTreeMap<String, u32>,
     /// Which service address it has.
-    pub address_index: Option<u8>,
+    pub address_index: Option<u16>,
 }
 
 /// A local endpoint, or a group of a remote cluster.

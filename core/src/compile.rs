@@ -95,7 +95,7 @@ pub struct Inputs<'a> {
     /// Other clusters.
     pub others: &'a BTreeMap<ClusterName, Other>,
     /// Address indexes given before: they stay.
-    pub indexes: &'a BTreeMap<ServiceName, u8>,
+    pub indexes: &'a BTreeMap<ServiceName, u16>,
     /// Who operates the mesh.
     pub operators: &'a [ClusterName],
     /// When own policies were read first, Unix milliseconds, by `namespace/name`.
@@ -128,7 +128,7 @@ pub struct Compiled {
     /// What could not be honoured.
     pub findings: Vec<Finding>,
     /// Address indexes given, to be handed in next time.
-    pub indexes: BTreeMap<ServiceName, u8>,
+    pub indexes: BTreeMap<ServiceName, u16>,
     /// The tiers of each service, and the policy they are from.
     pub orders: BTreeMap<ServiceName, Ordered>,
     /// How long a dead cluster's endpoints are kept, where the own cluster says so.

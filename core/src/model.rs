@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -130,8 +130,11 @@ pub struct Service {
     pub global: bool,
     /// Whether it is offered to other clusters or imported from one: only then `svc.clusterset.local` exists.
     pub clusterset: bool,
-    /// Which of the workload's service addresses it has (DESIGN.md decision 23): 16 to 254; none left: `None`.
-    pub address_index: Option<u8>,
+    /// Which of the mesh's service addresses it has, 16 and up: [`crate::plan`] makes the address of it; none left: `None`.
+    pub address_index: Option<u16>,
+    /// Its addresses within the own cluster (`clusterIPs`); none of a headless one, and of one of other clusters only.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<Port>,
     /// For whom it is exported, when it is: the gateway refuses everyone else.

@@ -15,8 +15,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// Last octets that services may have.
-pub const SERVICE_OCTETS: std::ops::RangeInclusive<u8> = 16..=254;
+/// Indexes that services are given.
+pub const SERVICE_INDEXES: std::ops::RangeInclusive<u16> = 16..=65_534;
+/// Those of them that are a last octet on a workload of the plan.
+const SERVICE_OCTETS: std::ops::RangeInclusive<u8> = 16..=254;
 /// Third octet of the first workload less one.
 const WORKLOAD_BASE: u8 = 10;
 
@@ -117,17 +119,27 @@ pub fn cluster_of(address: IpAddr) -> Option<(Form, u8)> {
 }
 
 /// Where the sidecar at `workload` listens for the service with this `address_index`: the workload's address with that
-/// last octet. `None` for addresses outside both forms of the plan, and for indexes outside [`SERVICE_OCTETS`].
+/// last octet, 16 to 254. `None` for addresses outside both forms of the plan, and for indexes that are no such octet.
 #[must_use]
-pub fn service_address(workload: IpAddr, address_index: u8) -> Option<Ipv4Addr> {
+pub fn service_address(workload: IpAddr, address_index: u16) -> Option<Ipv4Addr> {
     cluster_of(workload)?;
+    let octet = u8::try_from(address_index).ok().filter(|octet| SERVICE_OCTETS.contains(octet))?;
     match workload {
-        IpAddr::V4(address) if SERVICE_OCTETS.contains(&address_index) => {
+        IpAddr::V4(address) => {
             let [a, b, c, _] = address.octets();
-            Some(Ipv4Addr::new(a, b, c, address_index))
+            Some(Ipv4Addr::new(a, b, c, octet))
         }
-        _ => None,
+        IpAddr::V6(_) => None,
     }
+}
+
+/// The address that a captured workload's DNS gives the service with this `address_index`: in 240.240.0.0/16, which is
+/// reserved (RFC 1112), so that nothing else can mean it. It is the same for every workload, and no packet to it leaves
+/// one: its sidecar takes it.
+#[must_use]
+pub const fn set_address(address_index: u16) -> Ipv4Addr {
+    let [high, low] = address_index.to_be_bytes();
+    Ipv4Addr::new(240, 240, high, low)
 }
 
 #[cfg(test)]
@@ -145,6 +157,8 @@ mod tests {
             assert_eq!(service_address(workload, 1), None);
         }
         assert_eq!(service_address("10.0.0.1".parse().unwrap(), 16), None);
+        assert_eq!(service_address("127.2.11.1".parse().unwrap(), 300), None, "no octet");
+        assert_eq!(set_address(300).to_string(), "240.240.1.44");
     }
 
     #[test]

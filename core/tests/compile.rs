@@ -45,7 +45,7 @@ struct Cluster {
     workloads: Vec<Workload>,
     others: BTreeMap<ClusterName, Other>,
     operators: Vec<ClusterName>,
-    indexes: BTreeMap<ServiceName, u8>,
+    indexes: BTreeMap<ServiceName, u16>,
 }
 
 impl Cluster {

@@ -79,12 +79,13 @@ mod tests {
     use super::*;
     use crate::snapshot::Painter;
 
-    fn service(name: &str, clusterset: bool, index: u8) -> (String, u64, Resource) {
+    fn service(name: &str, clusterset: bool, index: u16) -> (String, u64, Resource) {
         let service = Service {
             name: ServiceName::new("bookinfo", name).unwrap(),
             global: false,
             clusterset,
             address_index: Some(index),
+            addresses: vec![],
             ports: vec![],
             exported: None,
             routes: vec![],

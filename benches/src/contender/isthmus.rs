@@ -174,11 +174,11 @@ fn set(config: &mut Value, key: &str, value: Value) {
 }
 
 /// `address_index` of the service, in an answer with head and body.
-fn index(answer: &str) -> Option<u8> {
+fn index(answer: &str) -> Option<u16> {
     let (_, body) = answer.split_once("\r\n\r\n")?;
     let rows: Vec<Value> = serde_json::from_str(body).ok()?;
     let row = rows.iter().find(|row| row.get("service").and_then(Value::as_str) == Some("bench/backend"))?;
-    u8::try_from(row.get("address_index")?.as_u64()?).ok()
+    u16::try_from(row.get("address_index")?.as_u64()?).ok()
 }
 
 fn plan(name: &ClusterName) -> Result<Plan> {

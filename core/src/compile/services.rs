@@ -1,6 +1,9 @@
 //! Services with their routes, subsets and policies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{Finding, Inputs};
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
         WeightedDestination,
     },
     name::{ClusterName, ServiceName},
-    plan::SERVICE_OCTETS,
+    plan::SERVICE_INDEXES,
     resource::{Body, Object, istio, kubernetes},
     statement::{Consumers, Export, Port, Protocol},
 };
@@ -23,6 +26,7 @@ pub(super) struct Draft {
     pub(super) ports: Vec<Port>,
     pub(super) targets: BTreeMap<u16, u16>,
     pub(super) selector: BTreeMap<String, String>,
+    pub(super) addresses: Vec<IpAddr>,
     pub(super) exported: Option<Consumers>,
     pub(super) labels: BTreeMap<String, String>,
     /// Requests a second that one endpoint can take.
@@ -144,6 +148,7 @@ impl Draft {
         self.defined = true;
         self.global |= global;
         self.selector = spec.selector.clone();
+        self.addresses = spec.addresses();
         for (index, port) in spec.ports.iter().enumerate() {
             if port.protocol.as_deref().is_some_and(|protocol| protocol != "TCP") {
                 find(&format!("spec.ports[{index}].protocol"), "only TCP is carried; the port is left out".into());
@@ -237,7 +242,7 @@ pub(super) fn finish(
     name: &ServiceName,
     draft: Option<&Draft>,
     exports: &[(ClusterName, &Export)],
-    address_index: Option<u8>,
+    address_index: Option<u16>,
 ) -> Service {
     let draft = draft.cloned().unwrap_or_default();
     let ports = if draft.defined {
@@ -251,6 +256,7 @@ pub(super) fn finish(
         global: draft.global,
         clusterset: exported.is_some() || !exports.is_empty(),
         address_index,
+        addresses: draft.addresses,
         ports,
         exported,
         routes: draft.routes,
@@ -262,16 +268,14 @@ pub(super) fn finish(
 /// Address indexes: those given stay, new services take the lowest free, in the order of names.
 pub(super) fn indexes<'a>(
     names: impl Iterator<Item = &'a ServiceName>,
-    given: &BTreeMap<ServiceName, u8>,
-) -> BTreeMap<ServiceName, u8> {
+    given: &BTreeMap<ServiceName, u16>,
+) -> BTreeMap<ServiceName, u16> {
     let mut all = given.clone();
+    let taken: BTreeSet<u16> = all.values().copied().collect();
+    let mut free = SERVICE_INDEXES.filter(|index| !taken.contains(index));
     for name in names {
-        if all.contains_key(name) {
-            continue;
-        }
-        let taken: BTreeSet<u8> = all.values().copied().collect();
-        if let Some(free) = SERVICE_OCTETS.into_iter().find(|octet| !taken.contains(octet)) {
-            all.insert(name.clone(), free);
+        if !all.contains_key(name) {
+            all.extend(free.next().map(|index| (name.clone(), index)));
         }
     }
     all

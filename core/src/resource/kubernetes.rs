@@ -1,7 +1,7 @@
-//! Kubernetes' own kinds, MCS (KEP-1645) and ours. Fields that only say how a Service is reached from elsewhere
-//! (cluster IPs, node ports, load balancers) are let through: they do not change what the mesh does.
+//! Kubernetes' own kinds, MCS (KEP-1645) and ours. Fields that only say how a Service is reached from outside
+//! (node ports, load balancers) are let through: they do not change what the mesh does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -22,6 +22,30 @@ pub struct ServiceSpec {
     /// Its ports.
     #[serde(default)]
     pub ports: Vec<ServicePort>,
+    /// `clusterIP`: an address, `None` of a headless Service, or nothing.
+    #[serde(default, rename = "clusterIP")]
+    pub cluster_ip: Option<String>,
+    /// `clusterIPs`: of each family one.
+    #[serde(default, rename = "clusterIPs")]
+    pub cluster_ips: Vec<String>,
+}
+
+impl ServiceSpec {
+    /// Its addresses within the cluster; none of a headless Service, or where nobody gave it one.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> =
+            self.cluster_ips.iter().chain(&self.cluster_ip).filter_map(|text| text.parse().ok()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+
+    /// Whether its name stands for each of its pods.
+    #[must_use]
+    pub fn is_headless(&self) -> bool {
+        self.cluster_ip.as_deref() == Some("None")
+    }
 }
 
 /// One of its ports.

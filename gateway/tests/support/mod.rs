@@ -209,6 +209,7 @@ pub fn reviews(consumers: Consumers, endpoints: &[(&str, SocketAddr)]) -> Vec<Re
             global: false,
             clusterset: true,
             address_index: None,
+            addresses: vec![],
             ports: vec![],
             exported: Some(consumers),
             routes: vec![],

@@ -210,6 +210,7 @@ pub fn picture(
         global: false,
         clusterset: true,
         address_index: Some(16),
+        addresses: vec![],
         ports: vec![Port { name: "http".into(), port: PORT, protocol: Protocol::Detect }],
         exported: Some(Consumers::All),
         routes: vec![],
