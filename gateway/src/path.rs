@@ -1,6 +1,6 @@
 //! How the path to another cluster stands, from what its tunnels showed (DESIGN.md decision 26). Time is an argument.
 //!
-//! A tunnel is *suspect* when an answer is due and nothing was heard for max(500 ms, 4 round trips). A path is up when
+//! A tunnel is *suspect* when an answer is due and nothing was heard for max(400 ms, 4 round trips). A path is up when
 //! a tunnel of it is, suspect when it has tunnels but each is, and lost when it was suspect for 3 s or has no tunnel.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 };
 
 /// A tunnel is not suspected sooner than this.
-const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+const SUSPECT_AFTER: Duration = Duration::from_millis(400);
 /// ... nor sooner than this many round trips.
 const SUSPECT_TRIPS: u32 = 4;
 /// A path that was suspect for so long is lost.
@@ -222,9 +222,9 @@ mod tests {
         let mut pulse = Pulse::new(start);
         assert!(!pulse.is_suspect(start + 10_000 * MS, MS), "nothing is due");
         let probe = pulse.probe(start + 250 * MS);
-        assert!(!pulse.is_suspect(start + 749 * MS, MS));
-        assert!(pulse.is_suspect(start + 750 * MS, MS));
-        assert!(!pulse.is_suspect(start + 750 * MS, 200 * MS), "four round trips are longer");
+        assert!(!pulse.is_suspect(start + 649 * MS, MS));
+        assert!(pulse.is_suspect(start + 650 * MS, MS));
+        assert!(!pulse.is_suspect(start + 650 * MS, 200 * MS), "four round trips are longer");
         assert_eq!(pulse.answered(probe, start + 800 * MS), Some(550 * MS));
         assert!(!pulse.is_suspect(start + 5_000 * MS, MS));
         let (first, second) = (pulse.probe(start + 900 * MS), pulse.probe(start + 901 * MS));
@@ -238,9 +238,9 @@ mod tests {
         let mut pulse = Pulse::new(start);
         pulse.carried(10, 10, start);
         pulse.carried(12, 10, start + 50 * MS);
-        pulse.carried(20, 10, start + 500 * MS);
-        assert!(!pulse.is_suspect(start + 549 * MS, MS));
-        assert!(pulse.is_suspect(start + 550 * MS, MS), "since the first that nobody answered");
+        pulse.carried(20, 10, start + 400 * MS);
+        assert!(!pulse.is_suspect(start + 449 * MS, MS));
+        assert!(pulse.is_suspect(start + 450 * MS, MS), "since the first that nobody answered");
         pulse.carried(20, 11, start + 560 * MS);
         assert!(!pulse.is_suspect(start + 5_000 * MS, MS), "anything that comes answers");
         pulse.carried(20, 11, start + 9_000 * MS);
@@ -254,8 +254,8 @@ mod tests {
         pulse.probe(start);
         pulse.carried(1, 0, start);
         pulse.excuse(start + 2_000 * MS);
-        assert!(!pulse.is_suspect(start + 2_499 * MS, MS));
-        assert!(pulse.is_suspect(start + 2_500 * MS, MS), "but it has to answer then");
+        assert!(!pulse.is_suspect(start + 2_399 * MS, MS));
+        assert!(pulse.is_suspect(start + 2_400 * MS, MS), "but it has to answer then");
     }
 
     #[test]
