@@ -40,6 +40,6 @@ impl Authority {
     /// The gRPC service.
     #[must_use]
     pub fn service(&self) -> CertificateAuthorityServer<isthmus_ca::service::Service> {
-        isthmus_ca::service(self.0.clone())
+        isthmus_ca::service(self.0.clone(), None)
     }
 }

@@ -51,7 +51,7 @@ const FOUND: usize = 64;
 pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     // The binary may have set up logging already; its choice stays.
     let _ = logs::init("control", config.common.log.as_deref().unwrap_or("info"), false);
-    let admin = Admin::bind(config.common.address, "control", &config.common.name)?;
+    let admin = Admin::bind(&config.common, "control")?;
     isthmus_runtime::disk::make_dir(&config.common.state_dir)?;
     let registry = metric::registry("control")?;
     let metrics = Metrics::new(&registry)?;

@@ -60,7 +60,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When its address is taken, it gets no identity, or its disk is damaged.
 pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
-    let admin = Admin::bind(config.common.address, "federation", config.common.cluster.as_str())?;
+    let admin = Admin::bind(&config.common, "federation")?;
     let registry = metrics::registry("federation")?;
     let (ready, later) = watch::channel(None);
     let readiness = Readiness::new();

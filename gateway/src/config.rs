@@ -1,6 +1,6 @@
 //! What a gateway is told.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use isthmus_runtime::config::Common;
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// What every role is told.
     pub common: Common,
-    /// The own control, 15012.
-    pub control: SocketAddr,
-    /// The own federation member, 15050: connections of other members are passed to it unread.
-    pub member: SocketAddr,
+    /// The own control, `host:15012`.
+    pub control: String,
+    /// The own federation member, `host:15050`: connections of other members are passed to it unread.
+    pub member: String,
     /// Whether packets are handed to the kernel in batches (GSO); off where what is below mangles them.
     #[serde(default = "offload")]
     pub segmentation_offload: bool,

@@ -4,7 +4,7 @@
 //! needs one public address. The tunnels' TCP fallback will be read here too ([`crate::tunnel`]); until then it, and
 //! everything else, is closed with a counted reason.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use isthmus_runtime::{listen, places::Place};
@@ -27,16 +27,17 @@ const MEMBER_LIMIT: Duration = Duration::from_secs(2);
 const YOUNG: Duration = Duration::from_secs(40);
 
 /// Takes connections for ever; members' go to `member`.
-pub async fn accept_all(context: Context, listener: TcpListener, member: SocketAddr) {
+pub async fn accept_all(context: Context, listener: TcpListener, member: String) {
+    let member: Arc<str> = member.into();
     loop {
         let (tcp, from) = listen::accept(&listener).await;
         let Ok(permit) = context.limits.edge.clone().try_acquire_owned() else {
             context.metrics.edge.with_label_values(&["overloaded"]).inc();
             continue;
         };
-        let (context, place) = (context.clone(), context.limits.callers.take(from.ip()));
+        let (context, place, member) = (context.clone(), context.limits.callers.take(from.ip()), Arc::clone(&member));
         tokio::spawn(async move {
-            let outcome = serve(&context, tcp, member, place).await;
+            let outcome = serve(&context, tcp, &member, place).await;
             context.metrics.edge.with_label_values(&[outcome]).inc();
             tracing::debug!(%from, outcome, "an edge connection ended");
             drop(permit);
@@ -44,7 +45,7 @@ pub async fn accept_all(context: Context, listener: TcpListener, member: SocketA
     }
 }
 
-async fn serve(context: &Context, mut tcp: TcpStream, member: SocketAddr, place: Place) -> &'static str {
+async fn serve(context: &Context, mut tcp: TcpStream, member: &str, place: Place) -> &'static str {
     let mut bytes = BytesMut::with_capacity(4096);
     let greeting = tokio::time::timeout(FIRST_FRAME, hello(&mut tcp, &mut bytes));
     let offered = match place.unless_needed(greeting).await {

@@ -71,7 +71,7 @@ pub struct Gateway {
     /// Local sidecars, tcp.
     pub local: SocketAddr,
     listeners: (TcpListener, TcpListener),
-    member: SocketAddr,
+    member: String,
     leases: mpsc::Receiver<bytes::Bytes>,
 }
 
@@ -98,7 +98,7 @@ impl Gateway {
             edge: on_edge.local_addr()?,
             local: on_local.local_addr()?,
             listeners: (on_edge, on_local),
-            member: config.member,
+            member: config.member.clone(),
             leases,
             context: Context {
                 name: common.name.as_str().into(),
@@ -207,7 +207,7 @@ fn count_rest(context: &Context) {
 /// [`Error`]: another process holds its addresses, or it gets no identity.
 pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let common = &config.common;
-    let admin = Admin::bind(common.address, "gateway", &common.name)?;
+    let admin = Admin::bind(common, "gateway")?;
     let registry = metrics::registry("gateway")?;
     let (metrics, readiness) = (Metrics::new(&registry)?, Readiness::new());
     let (identified, synced) = (readiness.needs("identity"), readiness.needs("feed"));
@@ -227,7 +227,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let _ = links.set(gateway.context.links.clone());
     let hello = feed::Hello { role: feed::Role::Gateway, name: common.name.clone() };
     let cache = common.state_dir.join("feed");
-    let (mut updates, reporter) = feed::subscribe(&identity, config.control, hello, cache, drain.clone());
+    let (mut updates, reporter) = feed::subscribe(&identity, &config.control, hello, cache, drain.clone());
     let (table, joining) = (gateway.context.table.clone(), gateway.context.links.clone());
     let feeding = tokio::spawn(async move {
         let mut joined = Some(joined);

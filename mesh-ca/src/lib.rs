@@ -24,4 +24,4 @@ pub mod token;
 
 pub use authority::{Ca, Settings};
 pub use error::CaError;
-pub use service::service;
+pub use service::{Account, NotReviewed, Reviewer, service};

@@ -60,7 +60,7 @@ impl Cluster {
 
     fn serve(&self, listener: tokio::net::TcpListener) {
         let tls = tls::server_config(&self.control, Accept::Any, &[grpc::ALPN], ClientAuth::Optional);
-        let routes = Routes::new(isthmus_ca::service(self.ca.clone()));
+        let routes = Routes::new(isthmus_ca::service(self.ca.clone(), None));
         tokio::spawn(grpc::serve(listener, tls, routes, self.drain.clone()));
     }
 
@@ -88,7 +88,8 @@ impl Cluster {
             name: account.to_owned(),
             address: self.address.ip(),
             state_dir: self.dir.path().join(format!("{account}.state")),
-            enrolment,
+            enrolment: Some(enrolment.into()),
+            admin: None,
             log: None,
         }
     }
@@ -192,12 +193,11 @@ async fn a_token_that_expired_or_is_another_clusters_is_refused_in_words() {
     let error = soon("the refusal", enrol(&late, &cluster.drain)).await.unwrap_err().to_string();
     assert!(error.contains("expired") && error.contains("mint a new one"), "{error}");
 
-    let mut foreign =
-        isthmus_runtime::enrolment::Enrolment::read(&cluster.common("shop", "cart", DAY).enrolment).unwrap();
-    foreign.token =
-        isthmus_runtime::enrolment::Enrolment::read(&other.common("shop", "cart", DAY).enrolment).unwrap().token;
+    let given = |cluster: &Cluster| cluster.common("shop", "cart", DAY).enrolment.unwrap().read().unwrap();
+    let mut foreign = given(&cluster);
+    foreign.token = given(&other).token;
     let common = cluster.common("shop", "cart", DAY);
-    foreign.write(&common.enrolment).unwrap();
+    foreign.write(&cluster.dir.path().join("cart.json")).unwrap();
     let error = soon("the refusal", enrol(&common, &cluster.drain)).await.unwrap_err().to_string();
     assert!(error.contains("not minted by this cluster's CA"), "{error}");
 }

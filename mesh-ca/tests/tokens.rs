@@ -55,7 +55,7 @@ fn served(caller: Option<&Identity>) -> (Served, Ca) {
     let listener = listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let config = tls::server_config(&identity, Accept::Any, &[grpc::ALPN], ClientAuth::Optional);
-    let routes = Routes::new(isthmus_ca::service(ca.clone()));
+    let routes = Routes::new(isthmus_ca::service(ca.clone(), None));
     tokio::spawn(grpc::serve(listener, config, routes, Drain::new()));
     let config = match caller {
         None => tls::anonymous_client_config(ca.trust_roots(), Accept::one(control), &[grpc::ALPN]),

@@ -94,7 +94,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 /// # Errors
 /// As [`run`].
 pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
-    let admin = Admin::bind(config.common.address, "proxy", &config.common.name)?;
+    let admin = Admin::bind(&config.common, "proxy")?;
     let registry = metrics::registry("proxy")?;
     let metrics = Metrics::new(&registry)?;
     let log = Log::open(&config.access_log)?;

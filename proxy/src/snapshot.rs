@@ -136,7 +136,8 @@ pub(crate) mod tests {
             name: "curl".into(),
             address: [127, 0, 0, 1].into(),
             state_dir: "unused".into(),
-            enrolment: "unused".into(),
+            enrolment: None,
+            admin: None,
             log: None,
         }
     }

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use crate::{
+    config::Common,
     drain::Drain,
     http1, listen, logs,
     metrics::{self, Registry},
@@ -62,27 +63,31 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Takes the well-known ports of `address`, the admin port first.
+    /// Takes the well-known ports of `address`, the admin port, which may be on an address of its own, first.
     ///
     /// # Errors
     /// [`AdminError`] names role, address and the likely reason: another process holds it.
-    pub fn bind(address: IpAddr, role: &str, name: &str) -> Result<Self, AdminError> {
-        Self::bind_at(address, PORTS, role, name)
+    pub fn bind(common: &Common, role: &str) -> Result<Self, AdminError> {
+        Self::bind_on([common.admin(), common.address], PORTS, role, &common.name)
     }
 
-    /// As [`Admin::bind`], on other ports; 0: any free one.
+    /// As [`Admin::bind`], all on one address and on other ports; 0: any free one.
     ///
     /// # Errors
     /// As [`Admin::bind`].
     pub fn bind_at(address: IpAddr, ports: Ports, role: &str, name: &str) -> Result<Self, AdminError> {
-        let bind = |port| {
+        Self::bind_on([address, address], ports, role, name)
+    }
+
+    fn bind_on([admin, others]: [IpAddr; 2], ports: Ports, role: &str, name: &str) -> Result<Self, AdminError> {
+        let bind = |address, port| {
             listen::tcp(SocketAddr::new(address, port)).map_err(|source| AdminError {
                 role: role.to_owned(),
                 name: name.to_owned(),
                 source,
             })
         };
-        let listeners = [bind(ports.admin)?, bind(ports.metrics)?, bind(ports.health)?];
+        let listeners = [bind(admin, ports.admin)?, bind(others, ports.metrics)?, bind(others, ports.health)?];
         Ok(Self { role: role.to_owned(), name: name.to_owned(), listeners, routes: Router::new(), dump: None })
     }
 

@@ -1,4 +1,7 @@
-//! Configuration files: read whole, or refused with file, line, field and reason.
+//! Configuration files: read whole, or refused with file, line, field and reason. `${NAME}` in one stands for an
+//! environment variable, because what is the same for every pod of a role and what is not come by different ways.
+
+mod environment;
 
 use std::{
     net::IpAddr,
@@ -7,6 +10,8 @@ use std::{
 
 use isthmus_core::name::{ClusterName, Locality, MeshDomain};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::enrolment::Enrolling;
 
 /// Longest configuration file that is read, bytes: a file beyond it is not one that somebody wrote.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -27,11 +32,23 @@ pub struct Common {
     pub address: IpAddr,
     /// Its own directory; created when absent.
     pub state_dir: PathBuf,
-    /// A file with an [`Enrolment`](crate::enrolment::Enrolment) as JSON.
-    pub enrolment: PathBuf,
+    /// How it comes by its first leaf. Control needs none: the CA is in it.
+    #[serde(default)]
+    pub enrolment: Option<Enrolling>,
+    /// The address of the admin port; none: that of the others. In a pod it is loopback.
+    #[serde(default)]
+    pub admin: Option<IpAddr>,
     /// Log filter, as `info` or `info,isthmus_gateway=debug`; none: `info`.
     #[serde(default)]
     pub log: Option<String>,
+}
+
+impl Common {
+    /// Where the admin port is.
+    #[must_use]
+    pub fn admin(&self) -> IpAddr {
+        self.admin.unwrap_or(self.address)
+    }
 }
 
 /// Why a configuration file was refused.
@@ -71,6 +88,8 @@ pub fn load_yaml<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T, Confi
         return Err(ConfigError::Invalid { file: path.to_owned(), line: 0, reason });
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = environment::expand(&text, |name| std::env::var(name).ok());
+    let text = text.map_err(|(line, reason)| ConfigError::Invalid { file: path.to_owned(), line, reason })?;
     parse_yaml(path, &text)
 }
 

@@ -1,10 +1,12 @@
-//! How a process comes by its leaf and keeps it fresh: by token the first time, by its own identity from then on.
+//! How a process comes by its leaf and keeps it fresh: by a minted token the first time and by its own identity from then
+//! on; in a pod each time by the service account token that the kubelet keeps fresh, so that a leaf dies with its pod.
 //!
 //! A leaf is renewed at half its life with jitter, kept on disk, and swapped in place; connections notice nothing.
 //! While the CA cannot be reached the old leaf serves on, and one warning says until when.
 
 mod asking;
 mod kept;
+mod pod;
 mod renewal;
 
 use std::{
@@ -25,6 +27,36 @@ use crate::{
     trust::TrustRoots,
 };
 use asking::{Asker, NotIssued};
+pub use pod::{AUDIENCE, PodEnrolment};
+
+/// Where a process finds what its first leaf is asked for with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Enrolling {
+    /// In an [`Enrolment`] file.
+    File(PathBuf),
+    /// In its pod.
+    Pod(PodEnrolment),
+}
+
+impl From<PathBuf> for Enrolling {
+    fn from(file: PathBuf) -> Self {
+        Self::File(file)
+    }
+}
+
+impl Enrolling {
+    /// What is there now.
+    ///
+    /// # Errors
+    /// [`EnrolError::Disk`], [`EnrolError::BadEnrolment`].
+    pub fn read(&self) -> Result<Enrolment, EnrolError> {
+        match self {
+            Self::File(path) => Enrolment::read(path),
+            Self::Pod(pod) => pod.read(),
+        }
+    }
+}
 
 /// What a process is given to get its first leaf: a file, JSON, 0600.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +115,9 @@ impl Enrolment {
 /// Why a process has no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
+    /// The configuration does not say.
+    #[error("the configuration has no `common.enrolment`; name an enrolment file, or what a pod has in its place")]
+    Nowhere,
     /// The enrolment file is not one.
     #[error("{path} is no enrolment file: {reason}", path = .path.display())]
     BadEnrolment {
@@ -130,8 +165,8 @@ pub fn system_identity(domain: &TrustDomain, account: &str) -> Result<SpiffeId, 
 /// [`EnrolError`]: nowhere to ask, the CA refuses, the disk fails, or the process drains first.
 pub async fn enrol(common: &Common, drain: &Drain) -> Result<Identity, EnrolError> {
     disk::make_dir(&common.state_dir)?;
-    let enrolment = Enrolment::read(&common.enrolment)?;
-    let asker = Asker::new(common, enrolment)?;
+    let enrolling = common.enrolment.clone().ok_or(EnrolError::Nowhere)?;
+    let asker = Asker::new(common, enrolling)?;
     let identity = match asker.kept() {
         Some(identity) => identity,
         None => first(&asker, drain).await?,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use axum::{Router, routing::get};
 use isthmus_runtime::{
-    admin::{Admin, Ports},
+    admin::{Admin, PORTS, Ports},
     drain::Drain,
     metrics,
     readiness::Readiness,
@@ -32,8 +32,8 @@ async fn ask(address: SocketAddr, method: &str, path: &str) -> String {
 #[tokio::test]
 async fn a_second_process_on_the_address_learns_that_another_holds_it() {
     let address = "127.91.4.1".parse().unwrap();
-    let _first = Admin::bind(address, "gateway", "gw").unwrap();
-    let error = Admin::bind(address, "gateway", "gw").err().unwrap().to_string();
+    let _first = Admin::bind_at(address, PORTS, "gateway", "gw").unwrap();
+    let error = Admin::bind_at(address, PORTS, "gateway", "gw").err().unwrap().to_string();
     for part in ["gateway gw", "127.91.4.1:15000", "another process holds it", "running already"] {
         assert!(error.contains(part), "{part} in {error}");
     }

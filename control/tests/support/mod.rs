@@ -80,7 +80,8 @@ impl Ground {
             name: name.into(),
             address: self.at(host),
             state_dir: self.path(&format!("state-{name}")),
-            enrolment: self.path(&format!("enrolment-{name}.json")),
+            enrolment: Some(self.path(&format!("enrolment-{name}.json")).into()),
+            admin: None,
             log: None,
         }
     }
@@ -124,7 +125,7 @@ impl Ground {
             control: &self.control().to_string(),
         };
         let minted = isthmus_ca::enrol::mint(&self.config().ca_dir(), &asked);
-        minted.unwrap().write(&common.enrolment).unwrap();
+        minted.unwrap().write(&self.path(&format!("enrolment-{name}.json"))).unwrap();
         within(enrolment::enrol(&common, &Drain::new())).await.unwrap()
     }
 

@@ -139,10 +139,11 @@ impl Cluster {
             name,
             address: "127.0.0.1".parse().unwrap(),
             state_dir: dir.path().to_owned(),
-            enrolment: dir.path().join("unused"),
+            enrolment: None,
+            admin: None,
             log: None,
         };
-        let control = "127.0.0.1:1".parse().unwrap();
+        let (control, member) = ("127.0.0.1:1".to_owned(), member.to_string());
         let drain_deadline_seconds = DRAIN_DEADLINE_SECONDS;
         let config = Config { common, control, member, segmentation_offload: true, drain_deadline_seconds };
         let (trigger, drain) = Drain::pair();

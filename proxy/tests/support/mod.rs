@@ -77,7 +77,7 @@ impl Cluster {
         let control = system_identity(cluster.ca.trust_domain(), "control").unwrap();
         let identity = cluster.ca.local_identity(&control, cluster.drain.clone()).unwrap();
         let config = tls::server_config(&identity, Accept::Any, &[grpc::ALPN], ClientAuth::Optional);
-        let routes = tonic::service::Routes::new(isthmus_ca::service(cluster.ca.clone()));
+        let routes = tonic::service::Routes::new(isthmus_ca::service(cluster.ca.clone(), None));
         let routes = routes.add_service(cluster.heard.service());
         tokio::spawn(grpc::serve(listener, config, routes, cluster.drain.clone()));
         cluster
@@ -116,7 +116,8 @@ impl Cluster {
             name: name.into(),
             address,
             state_dir: self.dir.path().join(name),
-            enrolment,
+            enrolment: Some(enrolment.into()),
+            admin: None,
             log: None,
         }
     }

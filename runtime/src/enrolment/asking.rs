@@ -9,7 +9,7 @@ use isthmus_core::name::SpiffeId;
 use isthmus_wire::identity::{IssueRequest, IssueResponse, certificate_authority_client::CertificateAuthorityClient};
 use rustls_pki_types::CertificateDer;
 
-use super::{EnrolError, Enrolment, kept, system_identity};
+use super::{EnrolError, Enrolling, Enrolment, kept, system_identity};
 use crate::{
     config::Common,
     grpc,
@@ -25,7 +25,9 @@ const MAX_ANSWER: usize = 256 * 1024;
 
 pub(super) struct Asker {
     pub(super) who: String,
+    /// As it was at the start: trust domain, roots, where control is.
     pub(super) enrolment: Enrolment,
+    enrolling: Enrolling,
     control: SpiffeId,
     file: PathBuf,
 }
@@ -45,10 +47,11 @@ pub(super) enum NotIssued {
 }
 
 impl Asker {
-    pub(super) fn new(common: &Common, enrolment: Enrolment) -> Result<Self, EnrolError> {
+    pub(super) fn new(common: &Common, enrolling: Enrolling) -> Result<Self, EnrolError> {
+        let enrolment = enrolling.read()?;
         let control = system_identity(&enrolment.trust_domain, "control")?;
         let file = common.state_dir.join("identity.json");
-        Ok(Self { who: common.name.clone(), enrolment, control, file })
+        Ok(Self { who: common.name.clone(), enrolment, enrolling, control, file })
     }
 
     /// The identity on disk, if it is still good.
@@ -63,17 +66,22 @@ impl Asker {
         }
     }
 
+    /// The identity that proves who asks; in a pod the token has to, because it ends with the pod.
+    fn proof<'a>(&self, identity: Option<&'a Identity>) -> Option<&'a Identity> {
+        identity.filter(|_| matches!(self.enrolling, Enrolling::File(_)))
+    }
+
     /// Asks once: by the identity there is, or by token.
     pub(super) async fn ask(&self, identity: Option<&Identity>) -> Result<Issued, NotIssued> {
         let own = |error: rcgen::Error| NotIssued::NoAnswer(format!("cannot make a key: {error}"));
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(own)?;
         let csr = rcgen::CertificateParams::default().serialize_request(&key).map_err(own)?;
         let accept = Accept::one(self.control.clone());
-        let (config, enrolment) = match identity {
+        let (config, enrolment) = match self.proof(identity) {
             Some(identity) => (tls::client_config(identity, accept, &[grpc::ALPN]), String::new()),
             None => {
-                let roots = self.enrolment.trust_roots();
-                (tls::anonymous_client_config(roots, accept, &[grpc::ALPN]), self.enrolment.token.clone())
+                let now = self.enrolling.read().map_err(|error| NotIssued::NoAnswer(error.to_string()))?;
+                (tls::anonymous_client_config(now.trust_roots(), accept, &[grpc::ALPN]), now.token)
             }
         };
         let request = IssueRequest { csr: csr.der().to_vec(), enrolment, ttl_seconds: 0 };

@@ -60,7 +60,8 @@ async fn its_ca_still_vouches(ground: &Ground, cluster: &str) {
         name: "newcomer".into(),
         address: plan.addresses().workload(99),
         state_dir: folder.path().join("state"),
-        enrolment,
+        enrolment: Some(enrolment.into()),
+        admin: None,
         log: None,
     };
     let drain = isthmus_runtime::drain::Drain::new();
