@@ -63,6 +63,8 @@ pub struct Workload {
     pub state: EndpointState,
     /// Relative weight.
     pub weight: u32,
+    /// Its containers' ports by name, as far as they are known: Services may point to them.
+    pub ports: BTreeMap<String, u16>,
 }
 
 /// Another cluster: what it says, verified, and what was decided of it.
@@ -153,6 +155,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     let indexes = services::indexes(names.iter(), &indexes);
     for name in &names {
         let endpoints = endpoints::of(inputs, name, drafts.get(name), &rules);
+        endpoints::unnamed(drafts.get(name), &endpoints.local, &mut findings);
         let imports = endpoints::exports(inputs, name, &rules);
         if let Some(draft) = drafts.get(name).filter(|draft| draft.exported.is_some()) {
             contents.extend(own::export_contents(draft, &endpoints.local));
@@ -242,17 +245,4 @@ fn summaries_of<'a>(other: &'a Other, name: &'a ServiceName) -> impl Iterator<It
         Content::Summary(summary) if summary.service == *name => Some(summary),
         _ => None,
     })
-}
-
-fn endpoint(workload: &Workload, targets: BTreeMap<u16, u16>) -> Endpoint {
-    Endpoint {
-        id: workload.id.clone(),
-        address: workload.address,
-        locality: workload.locality.clone(),
-        labels: workload.labels.clone(),
-        identity: workload.identity.clone(),
-        weight: workload.weight,
-        state: workload.state,
-        targets,
-    }
 }

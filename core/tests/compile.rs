@@ -100,6 +100,7 @@ fn workload(cluster: &str, index: usize, zone: &str) -> Workload {
         locality: Locality { region: cluster.into(), zone: zone.into() },
         state: EndpointState::Ready,
         weight: 1,
+        ports: BTreeMap::new(),
     }
 }
 
@@ -245,4 +246,36 @@ fn the_endpoints_of_a_cluster_that_is_dead_for_too_long_are_dropped() {
     assert_eq!(remote_usable(&north.compile()), 1);
     north.others.values_mut().for_each(|other| other.stale = true);
     assert_eq!(remote_usable(&north.compile()), 0);
+}
+
+#[test]
+fn a_named_target_port_is_each_pods_own_and_who_has_none_is_named() {
+    let named = DETAILS.replace("port: 9080}", "port: 9080, targetPort: web}");
+    let mut west = Cluster::new("west", &[&named], &["a", "a"]);
+    for (workload, port) in west.workloads.iter_mut().zip([9080, 9081]) {
+        workload.ports.insert("web".into(), port);
+    }
+    let targets = |cluster: &Cluster| match cluster.compile().resources.remove("endpoints/bookinfo/details") {
+        Some(Resource::Endpoints(endpoints)) => {
+            endpoints.local.iter().map(|endpoint| endpoint.targets.get(&9080).copied()).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(targets(&west), [Some(9080), Some(9081)]);
+    assert!(west.compile().findings.is_empty());
+    west.workloads[1].ports.clear();
+    assert_eq!(targets(&west), [Some(9080), None]);
+    let findings = west.compile().findings;
+    assert!(findings[0].reason.contains("details-1") && findings[0].reason.contains("\"web\""), "{findings:?}");
+}
+
+#[test]
+fn a_udp_port_is_worth_a_word_only_where_its_service_is_exported() {
+    let both = DETAILS.replace("port: 9080}", "port: 9080}, {name: dns, port: 53, protocol: UDP}");
+    let (service_only, _) = both.split_once("---").unwrap();
+    for (text, findings) in [(service_only, 0), (both.as_str(), 1)] {
+        let compiled = Cluster::new("west", &[text], &["a"]).compile();
+        assert_eq!(compiled.findings.len(), findings, "{:?}", compiled.findings);
+        assert_eq!(service(&compiled).ports.len(), 1);
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Inputs, endpoint, services::Draft, summaries_of};
+use super::{Finding, Inputs, Workload, services::Draft, summaries_of};
 use crate::{
-    model::{Endpoints, Group},
+    model::{Endpoint, Endpoints, Group},
     name::{ClusterName, ServiceName},
+    resource::kubernetes::TargetPort,
     statement::{Content, Export, ImportRules, Summary},
 };
 
@@ -40,7 +41,7 @@ pub(super) fn of(inputs: &Inputs<'_>, name: &ServiceName, draft: Option<&Draft>,
             .workloads
             .iter()
             .filter(|workload| workload.identity.namespace() == name.namespace() && selected(&workload.labels))
-            .map(|workload| endpoint(workload, draft.targets.clone()))
+            .map(|workload| endpoint(workload, draft))
             .collect();
         local.sort_by(|a, b| a.id.cmp(&b.id));
         local
@@ -57,6 +58,45 @@ pub(super) fn of(inputs: &Inputs<'_>, name: &ServiceName, draft: Option<&Draft>,
         })
         .collect();
     Endpoints { service: name.clone(), local, remote }
+}
+
+fn endpoint(workload: &Workload, draft: &Draft) -> Endpoint {
+    let number = |target: &TargetPort| match target {
+        TargetPort::Number(number) => Some(*number),
+        TargetPort::Name(name) => workload.ports.get(name).copied(),
+    };
+    Endpoint {
+        id: workload.id.clone(),
+        address: workload.address,
+        locality: workload.locality.clone(),
+        labels: workload.labels.clone(),
+        identity: workload.identity.clone(),
+        weight: workload.weight,
+        state: workload.state,
+        targets: draft.targets.iter().filter_map(|(port, target)| Some((*port, number(target)?))).collect(),
+    }
+}
+
+/// Named target ports that an endpoint has no container for: it is not asked for them.
+pub(super) fn unnamed(draft: Option<&Draft>, local: &[Endpoint], findings: &mut Vec<Finding>) {
+    let Some(draft) = draft else { return };
+    let named = draft.targets.iter().filter_map(|(port, target)| match target {
+        TargetPort::Name(name) => Some((port, name)),
+        TargetPort::Number(_) => None,
+    });
+    for (port, name) in named {
+        let Some(without) = local.iter().find(|endpoint| !endpoint.targets.contains_key(port)) else { continue };
+        findings.push(Finding {
+            file: draft.defined_at.0.clone(),
+            line: draft.defined_at.1,
+            field: format!("spec.ports[port {port}].targetPort"),
+            reason: format!(
+                "{} has no container port that is named {name:?}, so it gets no requests to port {port}; name the \
+                 container's port, or write its number here",
+                without.id
+            ),
+        });
+    }
 }
 
 fn group(summary: &Summary, domain: &crate::name::TrustDomain) -> Group {

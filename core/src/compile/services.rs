@@ -24,7 +24,10 @@ pub(super) struct Draft {
     pub(super) defined: bool,
     pub(super) global: bool,
     pub(super) ports: Vec<Port>,
-    pub(super) targets: BTreeMap<u16, u16>,
+    /// Of each port, the port of its application.
+    pub(super) targets: BTreeMap<u16, kubernetes::TargetPort>,
+    /// Where its Service stands, for findings.
+    pub(super) defined_at: (String, u64),
     pub(super) selector: BTreeMap<String, String>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) exported: Option<Consumers>,
@@ -34,6 +37,8 @@ pub(super) struct Draft {
     routes: Vec<HttpRoute>,
     subsets: BTreeMap<String, Subset>,
     policy: TrafficPolicy,
+    /// Ports that are not carried, for findings.
+    not_carried: Vec<String>,
     /// Where its routes stand, for findings.
     routes_at: Option<(String, u64)>,
 }
@@ -63,6 +68,7 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
             }
         }
     }
+    findings.extend(drafts.values().flat_map(Draft::not_carried));
     drafts
 }
 
@@ -124,7 +130,8 @@ impl Draft {
             Body::Service(spec) => {
                 self.labels.clone_from(&object.metadata.labels);
                 self.capacity = capacity(&object.metadata.annotations, find);
-                self.take_service(spec, is_global(object), find);
+                self.defined_at = (file.to_owned(), object.line);
+                self.take_service(spec, is_global(object));
             }
             Body::ServiceExport(spec) => {
                 self.exported = Some(spec.consumers.clone().map_or(Consumers::All, Consumers::Clusters));
@@ -144,19 +151,33 @@ impl Draft {
         }
     }
 
-    fn take_service(&mut self, spec: &kubernetes::ServiceSpec, global: bool, find: &mut impl FnMut(&str, String)) {
+    fn take_service(&mut self, spec: &kubernetes::ServiceSpec, global: bool) {
         self.defined = true;
         self.global |= global;
         self.selector = spec.selector.clone();
         self.addresses = spec.addresses();
         for (index, port) in spec.ports.iter().enumerate() {
             if port.protocol.as_deref().is_some_and(|protocol| protocol != "TCP") {
-                find(&format!("spec.ports[{index}].protocol"), "only TCP is carried; the port is left out".into());
+                self.not_carried.push(format!("spec.ports[{index}].protocol"));
                 continue;
             }
-            self.targets.insert(port.port, port.target_port.map_or(port.port, |target| target.0));
+            let target = port.target_port.clone().unwrap_or(kubernetes::TargetPort::Number(port.port));
+            self.targets.insert(port.port, target);
             self.ports.push(Port { name: port.name.clone(), port: port.port, protocol: protocol_of(port) });
         }
+    }
+
+    /// Every cluster has Services with UDP ports, its DNS for one. Only where somebody offers one to other clusters is it
+    /// worth a word.
+    fn not_carried(&self) -> impl Iterator<Item = Finding> {
+        let offered = self.exported.is_some();
+        let finding = |field: &String| Finding {
+            file: self.defined_at.0.clone(),
+            line: self.defined_at.1,
+            field: field.clone(),
+            reason: "only TCP is carried; the port is left out".into(),
+        };
+        self.not_carried.iter().filter(move |_| offered).map(finding)
     }
 
     fn take_rule(&mut self, rule: &istio::DestinationRuleSpec) {

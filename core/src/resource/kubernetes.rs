@@ -68,17 +68,31 @@ pub struct ServicePort {
     pub protocol: Option<String>,
 }
 
-/// A number. Names of container ports have no meaning without a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TargetPort(pub u16);
+/// The application's port: a number, or the name of a container's port, which each pod may give another number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// A number.
+    Number(u16),
+    /// A name of a container's port.
+    Name(String),
+}
 
 impl<'de> Deserialize<'de> for TargetPort {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        let number = text.parse().map(Self::Number).ok();
+        let named = || is_port_name(&text).then(|| Self::Name(text.clone()));
         let wrong =
-            || D::Error::custom(format!("{text:?} is no port number; named target ports need a pod to name them"));
-        text.parse().map(Self).map_err(|_| wrong())
+            || D::Error::custom(format!("{text:?} is no port: write a number, or the name of a container's port"));
+        number.or_else(named).ok_or_else(wrong)
     }
+}
+
+/// RFC 6335, 5.1: at most 15 small letters, digits and single hyphens, a letter among them.
+fn is_port_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let edges = text.starts_with('-') || text.ends_with('-') || text.contains("--");
+    (1..=15).contains(&text.len()) && text.chars().all(fits) && text.contains(|c: char| c.is_ascii_lowercase()) && !edges
 }
 
 /// `spec` of a ServiceExport; MCS has none, `consumers` is ours.

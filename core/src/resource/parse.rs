@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(objects.len(), 2);
         assert_eq!((objects[0].line, objects[1].line), (3, 13));
         let Body::Service(spec) = &objects[0].body else { panic!("{objects:?}") };
-        assert_eq!(spec.ports[0].target_port, Some(kubernetes::TargetPort(8080)));
+        assert_eq!(spec.ports[0].target_port, Some(kubernetes::TargetPort::Number(8080)));
     }
 
     #[test]
@@ -179,6 +179,23 @@ mod tests {
         assert_eq!((error.file.as_str(), error.field.as_str()), ("a.yaml", "spec.ports[0].port"), "{error}");
         assert_eq!(error.line, 10 + 8, "{error}");
         assert_eq!(error.reason, "\"port: eighty\" is not a whole number from 0 to 65535");
+    }
+
+    #[test]
+    fn a_target_port_is_a_number_or_the_name_of_a_containers_port() {
+        let read = |port: &str| {
+            let text = SERVICE.replace("targetPort: 8080", &format!("targetPort: {port}"));
+            match parse_documents("a.yaml", &text).remove(0)?.body {
+                Body::Service(mut spec) => Ok(spec.ports.remove(0).target_port.unwrap()),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(read("http-1"), Ok(kubernetes::TargetPort::Name("http-1".into())));
+        for wrong in ["70000", "-1", "Http", "a-name-of-16-byt", "a--b", "\"\""] {
+            let error: ObjectError = read(wrong).unwrap_err();
+            assert_eq!(error.field, "spec.ports[0].targetPort", "{error}");
+            assert!(error.reason.contains("is no port"), "{error}");
+        }
     }
 
     #[test]

@@ -1,0 +1,223 @@
+//! An object as the API server has it, to the little of it that is read. All else is dropped here, before it is kept.
+//!
+//! What files have too becomes a document of the very form that files have (JSON is YAML), so that one parser reads both
+//! and both give equal objects. Of its metadata only the fields that mean something are in it: what the API server and
+//! other controllers add (versions, managed fields, owners, what was applied last) would make it differ for nothing.
+
+use std::collections::BTreeMap;
+
+use isthmus_core::name::Locality;
+use kube::core::DynamicObject;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{kind::Kind, pod::Pod};
+
+/// What `kubectl apply` remembers for itself.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// A node's region, and a pod's.
+pub(crate) const REGION: &str = "topology.kubernetes.io/region";
+/// A node's zone, and a pod's.
+pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// Where an object is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Its namespace; empty: it is the cluster's.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Place {
+    /// Of an object.
+    #[must_use]
+    pub fn of(object: &DynamicObject) -> Self {
+        let text = |part: &Option<String>| part.clone().unwrap_or_default();
+        Self { namespace: text(&object.metadata.namespace), name: text(&object.metadata.name) }
+    }
+
+    /// What stands where a file's name would: `Service/bookinfo/reviews`, `Namespace/bookinfo`.
+    #[must_use]
+    pub fn file(&self, kind: Kind) -> String {
+        match self.namespace.as_str() {
+            "" => format!("{kind}/{}", self.name),
+            namespace => format!("{kind}/{namespace}/{}", self.name),
+        }
+    }
+}
+
+/// What is read of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Read {
+    /// What a file would have.
+    Document(String),
+    /// A Service: what a file would have, and the addresses a load balancer gave it.
+    Service {
+        /// The document.
+        text: String,
+        /// Addresses and host names.
+        ingress: Vec<String>,
+    },
+    /// A pod; `None`: it ran to its end.
+    Pod(Option<Pod>),
+    /// Where a node is.
+    Node(Locality),
+}
+
+/// An object that arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrived {
+    /// Where it is.
+    pub place: Place,
+    /// What is read of it.
+    pub read: Read,
+}
+
+impl Arrived {
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// When it is not as its API has it.
+    pub fn of(kind: Kind, object: DynamicObject) -> Result<Self, serde_json::Error> {
+        let place = Place::of(&object);
+        let read = match kind {
+            Kind::Pod => {
+                let is_deleted = object.metadata.deletion_timestamp.is_some();
+                Read::Pod(Pod::read(object.metadata.labels.unwrap_or_default(), is_deleted, object.data)?)
+            }
+            Kind::Node => Read::Node(locality(object.metadata.labels.as_ref())),
+            Kind::Service => {
+                let ingress = ingress(&object.data);
+                Read::Service { text: document(kind, &place, object)?, ingress }
+            }
+            _ => Read::Document(document(kind, &place, object)?),
+        };
+        Ok(Self { place, read })
+    }
+}
+
+/// Where a node or a pod is, as its labels say.
+pub(crate) fn locality(labels: Option<&BTreeMap<String, String>>) -> Locality {
+    let label = |name: &str| labels.and_then(|labels| labels.get(name)).cloned().unwrap_or_default();
+    Locality { region: label(REGION), zone: label(ZONE) }
+}
+
+fn document(kind: Kind, place: &Place, object: DynamicObject) -> Result<String, serde_json::Error> {
+    let mut whole = match object.data {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    whole.remove("status");
+    if kind == Kind::Namespace {
+        whole.remove("spec");
+    }
+    let version = object.types.map_or_else(|| kind.resource("v1").api_version, |types| types.api_version);
+    whole.insert("apiVersion".into(), version.into());
+    whole.insert("kind".into(), kind.word().into());
+    let mut annotations = object.metadata.annotations.unwrap_or_default();
+    annotations.remove(LAST_APPLIED);
+    let mut metadata = Map::from_iter([("name".to_owned(), Value::from(place.name.as_str()))]);
+    if !place.namespace.is_empty() {
+        metadata.insert("namespace".into(), place.namespace.as_str().into());
+    }
+    metadata.insert("labels".into(), json!(object.metadata.labels.unwrap_or_default()));
+    metadata.insert("annotations".into(), json!(annotations));
+    whole.insert("metadata".into(), metadata.into());
+    // A line a field, because errors quote the line they are in.
+    serde_json::to_string_pretty(&whole)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LoadBalanced {
+    status: Status,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Status {
+    load_balancer: LoadBalancer,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LoadBalancer {
+    ingress: Vec<Ingress>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Ingress {
+    ip: Option<String>,
+    hostname: Option<String>,
+}
+
+fn ingress(data: &Value) -> Vec<String> {
+    let read = LoadBalanced::deserialize(data).unwrap_or_default();
+    read.status.load_balancer.ingress.into_iter().filter_map(|one| one.ip.or(one.hostname)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrived(kind: Kind, object: Value) -> Arrived {
+        Arrived::of(kind, serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn service() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {
+                "name": "gateway", "namespace": "mesh", "uid": "1", "resourceVersion": "7", "labels": {"a": "no"},
+                "annotations": {LAST_APPLIED: "{}", "isthmus.dev/global": "true"},
+                "managedFields": [{"manager": "kubectl"}],
+            },
+            "spec": {"ports": [{"port": 80}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}, {"hostname": "lb.example"}]}},
+        })
+    }
+
+    #[test]
+    fn what_nobody_reads_is_dropped_and_what_a_load_balancer_gave_is_kept() {
+        let Arrived { place, read: Read::Service { text, ingress } } = arrived(Kind::Service, service()) else { panic!() };
+        assert_eq!(place.file(Kind::Service), "Service/mesh/gateway");
+        assert_eq!(ingress, ["10.0.0.1", "lb.example"]);
+        for dropped in ["managedFields", "last-applied", "resourceVersion", "uid", "status"] {
+            assert!(!text.contains(dropped), "{dropped} is in {text}");
+        }
+        let object = isthmus_core::resource::parse_documents("f", &text).remove(0).unwrap();
+        assert_eq!(object.metadata.annotations["isthmus.dev/global"], "true");
+        assert_eq!(object.metadata.labels["a"], "no");
+    }
+
+    #[test]
+    fn what_only_a_controller_changed_gives_the_same_document() {
+        let mut other = service();
+        other["metadata"]["resourceVersion"] = "8".into();
+        other["metadata"]["managedFields"] = json!([]);
+        assert_eq!(arrived(Kind::Service, service()), arrived(Kind::Service, other));
+    }
+
+    #[test]
+    fn an_object_of_the_cluster_has_no_namespace_in_its_name() {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"},
+            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+        let Arrived { place, read: Read::Document(text) } = arrived(Kind::Namespace, namespace) else { panic!() };
+        assert_eq!(place.file(Kind::Namespace), "Namespace/shop");
+        assert!(!text.contains("finalizers"), "{text}");
+    }
+
+    #[test]
+    fn a_list_leaves_out_what_its_items_are_and_the_kind_is_put_back() {
+        let export = json!({"apiVersion": "multicluster.x-k8s.io/v1alpha1", "kind": "ServiceExport",
+            "metadata": {"name": "a", "namespace": "n"}});
+        let mut bare = service();
+        bare.as_object_mut().unwrap().remove("apiVersion");
+        bare.as_object_mut().unwrap().remove("kind");
+        assert_eq!(arrived(Kind::Service, bare), arrived(Kind::Service, service()));
+        let Read::Document(text) = arrived(Kind::ServiceExport, export).read else { panic!() };
+        assert!(isthmus_core::resource::parse_documents("f", &text)[0].is_ok(), "{text}");
+    }
+}

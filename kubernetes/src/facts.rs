@@ -1,0 +1,209 @@
+//! What follows from what was seen: workloads as Kubernetes has them, the own gateways, the own zones.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use isthmus_core::{
+    model::EndpointState,
+    name::{EndpointId, Locality},
+};
+
+use crate::{
+    arrived::{Place, locality},
+    pod::{Pod, PodName},
+    seen::Seen,
+};
+
+/// The mesh's own pods carry it, with their role.
+const COMPONENT: &str = "app.kubernetes.io/component";
+/// They are of this mesh, not another product's.
+const NAME: (&str, &str) = ("app.kubernetes.io/name", "isthmus");
+/// The Service by which other clusters reach the gateways.
+const GATEWAY_SERVICE: &str = "isthmus-gateway";
+/// Where sidecars reach a gateway.
+const GATEWAY_LOCAL: u16 = 15444;
+/// Where other clusters reach the gateways.
+const GATEWAY_PORT: u16 = 15443;
+
+/// What is known of workloads and gateways.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// All pods.
+    pub workloads: Arc<Workloads>,
+    /// Where sidecars reach the own gateways.
+    pub gateways: Vec<SocketAddr>,
+    /// Where other clusters reach them.
+    pub advertise: Vec<String>,
+    /// Zones of the own nodes.
+    pub zones: Vec<String>,
+}
+
+/// All pods, as workloads.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Workloads(BTreeMap<PodName, Workload>);
+
+/// A pod, as a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Where its node is.
+    pub locality: Locality,
+    /// Its service account.
+    pub service_account: String,
+    /// As the kubelet sees it.
+    pub state: EndpointState,
+    /// Its TCP ports that have names.
+    pub ports: BTreeMap<String, u16>,
+}
+
+impl Workloads {
+    /// The pod that a sidecar of a namespace registers: by its name, or by `name.namespace`, since names of pods are unique in
+    /// their namespace alone.
+    #[must_use]
+    pub fn registered(&self, namespace: &str, id: &EndpointId) -> Option<&Workload> {
+        let bare = id.as_str().strip_suffix(namespace).and_then(|rest| rest.strip_suffix('.'));
+        let named = |name: &str| self.0.get(&PodName::new(namespace, name));
+        named(id.as_str()).or_else(|| bare.and_then(named))
+    }
+}
+
+impl Facts {
+    /// Of what was seen; `namespace` is the mesh's own.
+    #[must_use]
+    pub fn of(seen: &Seen, namespace: &str) -> Self {
+        let workloads = seen.pods().iter().map(|(name, pod)| (name.clone(), workload(seen, pod))).collect();
+        let zones: BTreeSet<_> = seen.nodes().map(|node| node.zone.clone()).filter(|zone| !zone.is_empty()).collect();
+        let service = Place { namespace: namespace.to_owned(), name: GATEWAY_SERVICE.to_owned() };
+        Self {
+            workloads: Arc::new(Workloads(workloads)),
+            gateways: gateways(seen, namespace),
+            advertise: seen.ingress(&service).iter().map(|host| with_port(host)).collect(),
+            zones: zones.into_iter().collect(),
+        }
+    }
+}
+
+fn with_port(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, GATEWAY_PORT).to_string(),
+        Err(_) => format!("{host}:{GATEWAY_PORT}"),
+    }
+}
+
+fn workload(seen: &Seen, pod: &Pod) -> Workload {
+    let of_node = pod.node.as_ref().and_then(|node| seen.node(node)).cloned().unwrap_or_default();
+    let of_pod = locality(Some(&pod.labels));
+    let either = |node: String, pod: String| if node.is_empty() { pod } else { node };
+    Workload {
+        labels: pod.labels.clone(),
+        addresses: pod.addresses.clone(),
+        locality: Locality {
+            region: either(of_node.region, of_pod.region),
+            zone: either(of_node.zone, of_pod.zone),
+        },
+        service_account: pod.service_account.clone(),
+        state: pod.state,
+        ports: pod.ports.clone(),
+    }
+}
+
+/// Gateways that are ready, and those that end: they say to their clients that they drain, and are there until they have.
+/// Where none is, all there are: sidecars try them, and an empty list would take the last way away.
+fn gateways(seen: &Seen, namespace: &str) -> Vec<SocketAddr> {
+    let is_gateway = |name: &PodName, pod: &Pod| {
+        let label = |name: &str| pod.labels.get(name).map(String::as_str);
+        name.namespace == namespace && label(COMPONENT) == Some("gateway") && label(NAME.0) == Some(NAME.1)
+    };
+    let all = || seen.pods().iter().filter(|(name, pod)| is_gateway(name, pod)).map(|(_, pod)| pod);
+    let addresses = |wanted: &dyn Fn(&Pod) -> bool| -> BTreeSet<SocketAddr> {
+        let first = all().filter(|pod| wanted(pod)).filter_map(|pod| pod.addresses.first());
+        first.map(|ip| SocketAddr::new(*ip, GATEWAY_LOCAL)).collect()
+    };
+    let usable = addresses(&|pod| pod.state != EndpointState::Unready);
+    let listed = if usable.is_empty() { addresses(&|_| true) } else { usable };
+    listed.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, arrived::Arrived, seen::Told};
+    use serde_json::{Value, json};
+
+    fn seen(objects: &[(Kind, Value)]) -> Seen {
+        let mut seen = Seen::default();
+        for (kind, object) in objects {
+            seen.take(Told::One(*kind, Arrived::of(*kind, serde_json::from_value(object.clone()).unwrap()).unwrap()));
+        }
+        seen
+    }
+
+    fn node(name: &str, zone: &str) -> (Kind, Value) {
+        let labels = json!({"topology.kubernetes.io/region": "east", "topology.kubernetes.io/zone": zone});
+        (Kind::Node, json!({"metadata": {"name": name, "labels": labels}}))
+    }
+
+    fn gateway(name: &str, ip: &str, ready: &str) -> (Kind, Value) {
+        let labels = json!({"app.kubernetes.io/name": "isthmus", "app.kubernetes.io/component": "gateway"});
+        let status = json!({"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": ready}]});
+        let metadata = json!({"name": name, "namespace": "isthmus-system", "labels": labels});
+        (Kind::Pod, json!({"metadata": metadata, "spec": {"nodeName": "n1"}, "status": status}))
+    }
+
+    fn of(objects: &[(Kind, Value)]) -> Facts {
+        Facts::of(&seen(objects), "isthmus-system")
+    }
+
+    #[test]
+    fn a_pod_is_where_its_node_is_and_else_where_its_labels_say() {
+        let pod = |node: &str| {
+            let labels = json!({"topology.kubernetes.io/zone": "label"});
+            (Kind::Pod, json!({"metadata": {"name": "a-1", "namespace": "shop", "labels": labels}, "spec": {"nodeName": node}}))
+        };
+        let zone = |facts: &Facts, id: &str| {
+            let found = facts.workloads.registered("shop", &id.parse().unwrap());
+            found.map(|workload| workload.locality.zone.clone())
+        };
+        let facts = of(&[node("n1", "east-a"), node("n2", "east-b"), pod("n2")]);
+        assert_eq!(zone(&facts, "a-1").unwrap(), "east-b");
+        assert_eq!(zone(&facts, "a-1.shop").unwrap(), "east-b");
+        assert_eq!(zone(&facts, "a-1.bank"), None);
+        assert_eq!(facts.zones, ["east-a", "east-b"]);
+        assert_eq!(zone(&of(&[pod("n3")]), "a-1").unwrap(), "label");
+    }
+
+    #[test]
+    fn gateways_that_are_not_ready_are_left_out_as_long_as_there_are_others() {
+        let both = [gateway("g-1", "10.0.0.1", "True"), gateway("g-2", "10.0.0.2", "False")];
+        let texts = |facts: Facts| facts.gateways.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(of(&both)), ["10.0.0.1:15444"]);
+        assert_eq!(texts(of(&both[1..])), ["10.0.0.2:15444"]);
+        let mut ending = gateway("g-1", "10.0.0.1", "False");
+        ending.1["metadata"]["deletionTimestamp"] = "2026-11-27T10:00:00Z".into();
+        assert_eq!(texts(of(&[ending, gateway("g-2", "10.0.0.2", "True")])), ["10.0.0.1:15444", "10.0.0.2:15444"]);
+    }
+
+    #[test]
+    fn only_the_meshs_own_pods_are_gateways() {
+        let mut elsewhere = gateway("g-1", "10.0.0.1", "True");
+        elsewhere.1["metadata"]["namespace"] = "shop".into();
+        let mut other = gateway("g-2", "10.0.0.2", "True");
+        other.1["metadata"]["labels"]["app.kubernetes.io/name"] = "other".into();
+        assert!(of(&[elsewhere, other]).gateways.is_empty());
+    }
+
+    #[test]
+    fn other_clusters_reach_the_gateways_where_the_load_balancer_is() {
+        let ingress = json!([{"ip": "10.0.0.9"}, {"ip": "fd00::9"}, {"hostname": "lb.example"}]);
+        let service = json!({"metadata": {"name": "isthmus-gateway", "namespace": "isthmus-system"}, "spec": {},
+            "status": {"loadBalancer": {"ingress": ingress}}});
+        let facts = of(&[(Kind::Service, service)]);
+        assert_eq!(facts.advertise, ["10.0.0.9:15443", "[fd00::9]:15443", "lb.example:15443"]);
+    }
+}

@@ -1,0 +1,35 @@
+//! Kubernetes as a source of the same objects as a directory of files has, and of what only Kubernetes knows: which pods
+//! there are and how they are, where the gateways are, whose a token is.
+//!
+//! ```text
+//! API server ─► watch (a task a kind) ─► Told ─► Seen ─┬─► documents: name → text, for the parser that files have
+//!               paged, resumed, backed off             └─► Facts: pods, gateways, zones
+//! ```
+//! The only crate that knows kube. What arrives is cut down to what somebody reads at once ([`arrived`]); what is made of
+//! it is pure ([`seen`], [`facts`]). An API server that is gone, slow, or back with its history compacted changes nothing:
+//! a kind is replaced only by a whole list of it, and a failing watch tells nothing.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`client`] | how the API server is reached |
+//! | [`kind`] | the kinds that are read, and which of them need a CustomResourceDefinition |
+//! | [`watch`] | a task a kind |
+//! | [`arrived`], [`pod`] | an object as the API server has it, to the little of it that is read |
+//! | [`seen`] | all that was seen |
+//! | [`facts`] | what follows from it: pods, gateways, zones |
+//! | [`review`] | whose a service account token is |
+
+pub mod arrived;
+pub mod client;
+pub mod facts;
+pub mod kind;
+pub mod pod;
+pub mod review;
+pub mod seen;
+pub mod watch;
+
+pub use client::Access;
+pub use facts::Facts;
+pub use kind::Kind;
+pub use kube::Client;
+pub use seen::Seen;

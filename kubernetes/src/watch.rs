@@ -1,0 +1,38 @@
+//! A task a kind, all telling one channel.
+//!
+//! What holds: a kind is told whole once its list is complete, and then object by object; an API server that does not answer
+//! is asked again, later each time, and nothing is told meanwhile.
+
+mod objects;
+mod presence;
+
+use isthmus_runtime::drain::Drain;
+use kube::Client;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{Kind, seen::Told};
+
+/// What was told and not taken yet: a slow taker slows the watches down.
+const QUEUE: usize = 256;
+
+/// Begins to watch every kind, until the drain; the receiver ends with the tasks.
+pub fn start(client: &Client, tasks: &mut JoinSet<()>, drain: &Drain) -> mpsc::Receiver<Told> {
+    let (tell, told) = mpsc::channel(QUEUE);
+    for kind in Kind::ALL {
+        let (client, tell, drain) = (client.clone(), tell.clone(), drain.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = drain.draining() => {}
+                () = watch(client, kind, tell) => {}
+            }
+        });
+    }
+    told
+}
+
+async fn watch(client: Client, kind: Kind, tell: mpsc::Sender<Told>) {
+    match kind.definition() {
+        None => objects::watch(client, kind, "v1", tell).await,
+        Some(definition) => presence::watch(client, kind, &definition, tell).await,
+    }
+}

@@ -1,0 +1,176 @@
+//! The objects of one kind: a list in pages, then what changes, for ever.
+
+use futures_util::StreamExt;
+use kube::{
+    Api, Client,
+    core::DynamicObject,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    Kind,
+    arrived::{Arrived, Place},
+    client::WATCH,
+    seen::Told,
+};
+
+/// How kinds are watched; pages and bookmarks are kube's defaults.
+pub(super) fn settings() -> watcher::Config {
+    watcher::Config::default().timeout(u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX))
+}
+
+/// Tells until nobody listens.
+pub(super) async fn watch(client: Client, kind: Kind, version: &str, tell: mpsc::Sender<Told>) {
+    let api = Api::<DynamicObject>::all_with(client, &kind.resource(version));
+    let mut events = watcher::watcher(api, settings()).default_backoff().boxed();
+    let mut listing = Listing::new(kind);
+    let mut trouble = Trouble::new(kind.plural());
+    while let Some(event) = events.next().await {
+        match event {
+            Err(error) => trouble.says(&error),
+            Ok(event) => {
+                trouble.is_over(&event);
+                let Some(told) = listing.take(event) else { continue };
+                if tell.send(told).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Gathers a list until it is whole.
+struct Listing {
+    kind: Kind,
+    gathered: Vec<Arrived>,
+}
+
+impl Listing {
+    fn new(kind: Kind) -> Self {
+        Self { kind, gathered: vec![] }
+    }
+
+    fn take(&mut self, event: Event<DynamicObject>) -> Option<Told> {
+        match event {
+            Event::Init => {
+                self.gathered.clear();
+                None
+            }
+            Event::InitApply(object) => {
+                self.gathered.extend(self.read(object));
+                None
+            }
+            Event::InitDone => Some(Told::All(self.kind, std::mem::take(&mut self.gathered))),
+            Event::Apply(object) => self.read(object).map(|object| Told::One(self.kind, object)),
+            Event::Delete(object) => Some(Told::Gone(self.kind, Place::of(&object))),
+        }
+    }
+
+    /// An object that is not as its API has it is left out: it says nothing that could be used.
+    fn read(&self, object: DynamicObject) -> Option<Arrived> {
+        let place = Place::of(&object);
+        let read = Arrived::of(self.kind, object);
+        read.inspect_err(|error| {
+            tracing::error!(object = place.file(self.kind), %error, "an object of the API server cannot be read; it is left out");
+        })
+        .ok()
+    }
+}
+
+/// Says once what goes wrong, and once that it is over: an API server may be gone for hours.
+pub(super) struct Trouble {
+    what: &'static str,
+    said: Option<String>,
+}
+
+impl Trouble {
+    pub(super) fn new(what: &'static str) -> Self {
+        Self { what, said: None }
+    }
+
+    pub(super) fn says(&mut self, error: &watcher::Error) {
+        let (what, reason) = (self.what, explain(error));
+        if self.said.as_ref() != Some(&reason) {
+            tracing::warn!(what, reason, "the API server tells nothing of them now; what was in force stays");
+            self.said = Some(reason);
+        }
+    }
+
+    /// An event came. That a list begins says nothing yet: it is said before the API server is asked for it.
+    pub(super) fn is_over<K>(&mut self, event: &Event<K>) {
+        if !matches!(event, Event::Init) && self.said.take().is_some() {
+            tracing::info!(what = self.what, "the API server tells of them again");
+        }
+    }
+}
+
+/// What failed and, where it is known, what to do.
+fn explain(error: &watcher::Error) -> String {
+    match status(error) {
+        Some(403) => {
+            format!("{}; let this service account `list` and `watch` them", causes(error))
+        }
+        Some(401) => format!("{}; the API server does not know this process's token or certificate", causes(error)),
+        _ => causes(error),
+    }
+}
+
+fn status(error: &watcher::Error) -> Option<u16> {
+    let of = |error: &kube::Error| match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    };
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => of(error),
+        watcher::Error::WatchError(status) => Some(status.code),
+        watcher::Error::NoResourceVersion => None,
+    }
+}
+
+/// The message of the last cause: those before it say only which layer failed.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn service(name: &str) -> DynamicObject {
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n"}, "spec": {}})).unwrap()
+    }
+
+    #[test]
+    fn a_list_is_told_whole_and_one_that_broke_off_not_at_all() {
+        let mut listing = Listing::new(Kind::Service);
+        for event in [Event::Init, Event::InitApply(service("a")), Event::Init, Event::InitApply(service("b"))] {
+            assert!(listing.take(event).is_none());
+        }
+        let Some(Told::All(Kind::Service, all)) = listing.take(Event::InitDone) else { panic!() };
+        assert_eq!(all.iter().map(|one| one.place.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert!(matches!(listing.take(Event::Apply(service("c"))), Some(Told::One(..))));
+        assert!(matches!(listing.take(Event::Delete(service("c"))), Some(Told::Gone(..))));
+    }
+
+    #[test]
+    fn what_is_no_pod_is_left_out_and_the_list_goes_on() {
+        let mut listing = Listing::new(Kind::Pod);
+        let broken = json!({"metadata": {"name": "x", "namespace": "n"}, "spec": {"containers": "none"}});
+        listing.take(Event::InitApply(serde_json::from_value(broken).unwrap()));
+        let good = json!({"metadata": {"name": "y", "namespace": "n"}, "spec": {"containers": []}});
+        listing.take(Event::InitApply(serde_json::from_value(good).unwrap()));
+        let Some(Told::All(_, all)) = listing.take(Event::InitDone) else { panic!() };
+        assert_eq!(all.len(), 1);
+    }
+}
