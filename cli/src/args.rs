@@ -22,8 +22,28 @@ const MOST_GATEWAYS: i64 = 2;
 pub struct Cli {
     #[command(flatten)]
     pub state_dir: StateDirArg,
+    #[command(flatten)]
+    pub contexts: ContextArgs,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Clusters of Kubernetes, reached as kubectl reaches them.
+#[derive(Debug, Default, Args)]
+pub struct ContextArgs {
+    /// A context of the kubeconfig: the command is about the mesh in that cluster; may be repeated to ask several.
+    #[arg(long, global = true, value_name = "CONTEXT")]
+    pub context: Vec<String>,
+    /// The kubeconfig [default: as kubectl's: KUBECONFIG, then ~/.kube/config]; alone, it means its current context.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+impl ContextArgs {
+    /// Whether Kubernetes is meant.
+    pub fn is_given(&self) -> bool {
+        !self.context.is_empty() || self.kubeconfig.is_some()
+    }
 }
 
 #[derive(Debug, Default, Args)]
@@ -177,32 +197,20 @@ pub struct Processes {
 #[derive(Debug, Subcommand)]
 pub enum Listing {
     /// The clusters, as one of them sees the others.
-    Clusters(At),
+    Clusters(Look),
     /// The services clients of a cluster may call.
-    Services(At),
+    Services(Look),
     /// Everything that answers for a service, in this cluster and in others.
     Endpoints {
         /// The service: reviews.bookinfo or bookinfo/reviews.
         service: String,
         #[command(flatten)]
-        at: At,
+        look: Look,
     },
     /// The proxies and gateways of a cluster, and whether they have what control says.
-    ProxyStatus(At),
+    ProxyStatus(Look),
     /// The configuration files of a cluster, and what is refused of them.
-    Config(At),
-}
-
-#[derive(Debug, Args)]
-pub struct At {
-    /// Whom to ask; the first cluster that answers when not given.
-    #[arg(long, value_name = "CLUSTER")]
-    pub at: Option<ClusterName>,
-    /// Ask this control's admin endpoint instead of a mesh on this machine.
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "at")]
-    pub control: Option<SocketAddr>,
-    #[command(flatten)]
-    pub output: Output,
+    Config(Look),
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -241,7 +249,7 @@ pub enum Membership {
     ///
     /// The member is that of the cluster which the token names, in the mesh on this machine.
     Join {
-        /// The token.
+        /// The token; `-`: it comes by standard input, as from `token create`.
         token: String,
         #[command(flatten)]
         member: Member,

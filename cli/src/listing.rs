@@ -1,45 +1,44 @@
 //! Listings: what a cluster's control knows, as a table or as JSON.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, Result, bail};
 use isthmus_core::name::ServiceName;
-use isthmus_scenarios::{admin, mesh, state::StateDir};
+use isthmus_scenarios::admin;
 use serde_json::Value;
 
 use crate::{
-    args::{At, Form, Listing},
+    args::{Form, Listing, Look},
+    reach::Reach,
     table::{self, Column, field},
 };
 
-pub async fn run(state: &StateDir, listing: Listing) -> Result<()> {
+pub async fn run(reach: &Reach, listing: Listing) -> Result<()> {
     match listing {
-        Listing::Clusters(at) => print(state, &at, "/api/clusters", &CLUSTERS).await,
-        Listing::Services(at) => print(state, &at, "/api/services", &SERVICES).await,
-        Listing::ProxyStatus(at) => print(state, &at, "/api/proxies", &PROXIES).await,
-        Listing::Config(at) if at.output.output == Form::Json => print(state, &at, "/api/config", &[]).await,
-        Listing::Config(at) => {
-            let files = ask(state, &at, "/api/config").await?;
-            table::print(&per_fault(&files), at.output, &CONFIG)
+        Listing::Clusters(look) => print(reach, &look, "/api/clusters", &CLUSTERS).await,
+        Listing::Services(look) => print(reach, &look, "/api/services", &SERVICES).await,
+        Listing::ProxyStatus(look) => print(reach, &look, "/api/proxies", &PROXIES).await,
+        Listing::Config(look) if look.output.output == Form::Json => print(reach, &look, "/api/config", &[]).await,
+        Listing::Config(look) => {
+            let files = ask(reach, &look, "/api/config").await?;
+            table::print(&per_fault(&files), look.output, &CONFIG)
         }
-        Listing::Endpoints { service, at } => {
+        Listing::Endpoints { service, look } => {
             let service = parse_service(&service)?;
-            let control = control(state, &at).await?;
+            let control = reach.control(&look.place).await?;
             let list = rows(admin::read(control, &format!("/api/endpoints?service={service}")).await?);
             if list.as_array().is_some_and(Vec::is_empty) {
                 bail!("nothing answers for {service}; `isthmus services` lists what is known there");
             }
-            table::print(&list, at.output, &ENDPOINTS)
+            table::print(&list, look.output, &ENDPOINTS)
         }
     }
 }
 
-async fn print(state: &StateDir, at: &At, path: &str, columns: &[Column]) -> Result<()> {
-    table::print(&ask(state, at, path).await?, at.output, columns)
+async fn print(reach: &Reach, look: &Look, path: &str, columns: &[Column]) -> Result<()> {
+    table::print(&ask(reach, look, path).await?, look.output, columns)
 }
 
-async fn ask(state: &StateDir, at: &At, path: &str) -> Result<Value> {
-    let control = control(state, at).await?;
+async fn ask(reach: &Reach, look: &Look, path: &str) -> Result<Value> {
+    let control = reach.control(&look.place).await?;
     Ok(rows(admin::read(control, path).await.with_context(|| format!("control at {control} did not answer"))?))
 }
 
@@ -57,24 +56,6 @@ fn per_fault(files: &Value) -> Value {
         if faults.is_empty() { vec![file.clone()] } else { faults.iter().map(row).collect() }
     };
     Value::Array(files.as_array().into_iter().flatten().flat_map(of_file).collect())
-}
-
-/// The control to ask: the one named, or the first of the mesh that answers.
-async fn control(state: &StateDir, at: &At) -> Result<SocketAddr> {
-    if let Some(control) = at.control {
-        return Ok(control);
-    }
-    let plan = state.plan()?;
-    if let Some(name) = &at.at {
-        return plan.named(name.as_str()).map(mesh::control);
-    }
-    for cluster in &plan.clusters {
-        let control = mesh::control(cluster);
-        if admin::read(control, "/version").await.is_ok() {
-            return Ok(control);
-        }
-    }
-    bail!("no control of the mesh in {} answers; is it up? (`isthmus status`)", state.path().display())
 }
 
 /// `reviews.bookinfo`, `bookinfo/reviews`, or a whole host name.

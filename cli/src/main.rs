@@ -13,6 +13,7 @@
 //! | [`running`] | `status`, `down`, `cluster kill`, `cluster start` |
 //! | [`listing`] | `clusters`, `services`, `endpoints`, `proxy-status`, `config` |
 //! | [`tracing_request`] | `trace` |
+//! | [`reach`] | a mesh on this machine, or on Kubernetes: each is asked the same |
 //! | [`membership`] | `bootstrap`, `token create`, `join` |
 //! | [`analyze`] | checks configuration without a mesh |
 //! | [`table`] | JSON objects as a table |
@@ -28,6 +29,7 @@ mod listing;
 mod membership;
 mod out;
 mod picture;
+mod reach;
 mod roles;
 mod running;
 mod table;
@@ -38,7 +40,10 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 
-use crate::args::{Cli, Command};
+use crate::{
+    args::{Cli, Command},
+    reach::Reach,
+};
 
 /// Half the time of a proxied request is in the allocator otherwise: many small short-lived buffers on few threads.
 #[global_allocator]
@@ -57,19 +62,19 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
-    let state = cli.state_dir;
+    let (state, contexts) = (cli.state_dir, cli.contexts);
     match cli.command {
         Command::Role(role) => roles::run(role),
         Command::Up(up) => up::run(&state.resolve()?, &up),
         Command::Down => block_on(running::down(&state.resolve()?)),
         Command::Status { output } => block_on(running::status(&state.resolve()?, output)),
-        Command::Cluster(command) => block_on(running::cluster(&state.resolve()?, command)),
-        Command::Service(command) => block_on(failover::service(&state.resolve()?, command)),
-        Command::Failover(command) => block_on(failover::run(&state.resolve()?, command)),
+        Command::Cluster(command) => block_on(running::cluster(&Reach::of(contexts, state)?, command)),
+        Command::Service(command) => block_on(failover::service(&Reach::of(contexts, state)?, command)),
+        Command::Failover(command) => block_on(failover::run(&Reach::of(contexts, state)?, command)),
         Command::Link(command) => block_on(link::run(&state.resolve()?, command)),
-        Command::Listing(listing) => block_on(listing::run(&state.resolve()?, listing)),
-        Command::Trace(trace) => block_on(tracing_request::run(&state.resolve()?, trace)),
-        Command::Membership(command) => block_on(membership::run(&state.resolve()?, command)),
+        Command::Listing(listing) => block_on(listing::run(&Reach::of(contexts, state)?, listing)),
+        Command::Trace(trace) => block_on(tracing_request::run(&Reach::of(contexts, state)?, trace)),
+        Command::Membership(command) => block_on(membership::run(&Reach::of(contexts, state)?, command)),
         Command::Analyze { directory, output } => analyze::run(&directory, output),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());

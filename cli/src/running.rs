@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use crate::{
     args::{Cluster, Form, Output},
-    failover, membership, out, picture, table,
+    failover, membership, out, picture,
+    reach::Reach,
+    table,
 };
 
 /// `down` waits so long for the mesh's processes; each is killed after three seconds.
@@ -55,18 +57,18 @@ pub async fn status(state: &StateDir, output: Output) -> Result<()> {
     table::print(&list, output, &columns)
 }
 
-pub async fn cluster(state: &StateDir, command: Cluster) -> Result<()> {
+pub async fn cluster(reach: &Reach, command: Cluster) -> Result<()> {
     let (question, verb, key) = match command {
-        Cluster::Drain(drain) => return failover::drain(state, drain).await,
-        Cluster::Undrain { cluster, place } => return failover::undrain(state, cluster, &place).await,
-        Cluster::Eject { cluster, member } => return membership::eject(state, &cluster, &member).await,
-        Cluster::Vote { cluster, member } => return membership::move_vote(state, &cluster, &member).await,
-        Cluster::Operators { clusters, member } => return membership::operators(state, &clusters, &member).await,
+        Cluster::Drain(drain) => return failover::drain(reach, drain).await,
+        Cluster::Undrain { cluster, place } => return failover::undrain(reach, cluster, &place).await,
+        Cluster::Eject { cluster, member } => return membership::eject(reach, &cluster, &member).await,
+        Cluster::Vote { cluster, member } => return membership::move_vote(reach, &cluster, &member).await,
+        Cluster::Operators { clusters, member } => return membership::operators(reach, &clusters, &member).await,
         Cluster::Kill(p) => (Question::Kill { cluster: p.cluster, only: p.only }, "killed", "killed"),
         Cluster::Restart(p) => (Question::Restart { cluster: p.cluster, only: p.only }, "restarted", "restarted"),
         Cluster::Start(p) => (Question::Start { cluster: p.cluster, only: p.only }, "started", "started"),
     };
-    let answer = socket::ask(state, &question).await?;
+    let answer = socket::ask(reach.machine()?, &question).await?;
     let count = answer.get(key).and_then(Value::as_u64).unwrap_or(0);
     let (Question::Kill { cluster, .. } | Question::Start { cluster, .. } | Question::Restart { cluster, .. }) =
         question

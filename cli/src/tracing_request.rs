@@ -1,43 +1,32 @@
 //! `isthmus trace`: a real request, and every hop of it.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, Result, bail};
 use isthmus_core::name::ServiceName;
-use isthmus_scenarios::{
-    admin, mesh,
-    plan::{ClusterPlan, roles::ADMIN_PORT},
-    state::StateDir,
-};
+use isthmus_scenarios::admin;
 use serde_json::Value;
 
 use crate::{
     args::Trace,
     listing::parse_service,
+    reach::{Control, Reach},
     table::{self, Column, field},
 };
 
-pub async fn run(state: &StateDir, trace: Trace) -> Result<()> {
-    let plan = state.plan()?;
+pub async fn run(reach: &Reach, trace: Trace) -> Result<()> {
     let (workload, cluster) = trace.from.split_once('@').with_context(|| {
         format!("{:?} names no workload; write it as workload@cluster, such as curl@us-east", trace.from)
     })?;
-    let cluster = plan.named(cluster)?;
-    let workload = cluster.workload(workload).with_context(|| {
-        let names = cluster.workloads.iter().map(|workload| workload.name.as_str()).collect::<Vec<_>>();
-        format!("no workload {workload} in {}; there are {}", cluster.name, names.join(", "))
-    })?;
+    let origin = reach.origin(workload, cluster).await?;
     let target = Target::parse(&trace.to)?;
     let port = match target.port {
         Some(port) => port,
-        None => first_port(cluster, &target.service).await?,
+        None => first_port(&origin.control, &target.service).await?,
     };
-    let sidecar = SocketAddr::new(cluster.address_of(workload), ADMIN_PORT);
     let host = target.service.clusterset_host();
     let path = format!("/trace?host={host}&port={port}&path={}", escape(&target.path));
-    let hops = admin::read(sidecar, &path)
+    let hops = admin::read(origin.sidecar, &path)
         .await
-        .with_context(|| format!("the sidecar of {} did not trace {host}:{port}", workload.name))?;
+        .with_context(|| format!("the sidecar of {} did not trace {host}:{port}", origin.name))?;
     let list = hops.get("hops").cloned().unwrap_or(hops);
     table::print(&list, trace.output, &HOPS)?;
     match failing(&list) {
@@ -68,14 +57,14 @@ impl Target {
 }
 
 /// The service's first port, as its cluster's control has it.
-async fn first_port(cluster: &ClusterPlan, service: &ServiceName) -> Result<u16> {
-    let services = admin::read(mesh::control(cluster), "/api/services").await?;
+async fn first_port(control: &Control, service: &ServiceName) -> Result<u16> {
+    let services = admin::read(control.admin, "/api/services").await?;
     let list = services.as_array().cloned().unwrap_or_default();
     let named = |row: &&Value| ["service", "name"].iter().any(|key| field(row, key) == service.to_string());
     let row = list
         .iter()
         .find(named)
-        .with_context(|| format!("{} knows no service {service}; `isthmus services` lists them", cluster.name))?;
+        .with_context(|| format!("{} knows no service {service}; `isthmus services` lists them", control.name))?;
     let first = row.get("ports").and_then(Value::as_array).and_then(|ports| ports.first());
     let port = match first {
         Some(Value::String(text)) => text.split(['/', ':']).find_map(|part| part.parse().ok()),

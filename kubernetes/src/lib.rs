@@ -18,14 +18,17 @@
 //! | [`seen`] | all that was seen |
 //! | [`facts`] | what follows from it: pods, gateways, zones |
 //! | [`review`] | whose a service account token is |
+//! | [`user`], [`forward`] | for commands: a context as kubectl finds it, a port of a pod on this machine |
 
 pub mod arrived;
 pub mod client;
 pub mod facts;
+pub mod forward;
 pub mod kind;
 pub mod pod;
 pub mod review;
 pub mod seen;
+pub mod user;
 pub mod watch;
 
 pub use client::Access;

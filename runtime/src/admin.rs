@@ -14,6 +14,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
+use isthmus_core::name::ClusterName;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
@@ -57,6 +58,7 @@ type Dump = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 pub struct Admin {
     role: String,
     name: String,
+    cluster: Option<ClusterName>,
     listeners: [TcpListener; 3],
     routes: Router,
     dump: Option<Dump>,
@@ -68,7 +70,8 @@ impl Admin {
     /// # Errors
     /// [`AdminError`] names role, address and the likely reason: another process holds it.
     pub fn bind(common: &Common, role: &str) -> Result<Self, AdminError> {
-        Self::bind_on([common.admin(), common.address], PORTS, role, &common.name)
+        let admin = Self::bind_on([common.admin(), common.address], PORTS, role, &common.name)?;
+        Ok(Self { cluster: Some(common.cluster.clone()), ..admin })
     }
 
     /// As [`Admin::bind`], all on one address and on other ports; 0: any free one.
@@ -88,7 +91,14 @@ impl Admin {
             })
         };
         let listeners = [bind(admin, ports.admin)?, bind(others, ports.metrics)?, bind(others, ports.health)?];
-        Ok(Self { role: role.to_owned(), name: name.to_owned(), listeners, routes: Router::new(), dump: None })
+        Ok(Self {
+            role: role.to_owned(),
+            name: name.to_owned(),
+            cluster: None,
+            listeners,
+            routes: Router::new(),
+            dump: None,
+        })
     }
 
     /// Where the ports are, in the order of [`Ports`].
@@ -111,11 +121,15 @@ impl Admin {
         self
     }
 
+    fn about(&self) -> serde_json::Value {
+        let (role, name, cluster) = (&self.role, &self.name, &self.cluster);
+        serde_json::json!({ "role": role, "name": name, "cluster": cluster, "version": env!("CARGO_PKG_VERSION") })
+    }
+
     /// Serves the three ports until everything has to close; during the drain too.
     pub async fn serve(self, registry: Registry, readiness: Readiness, drain: Drain) {
         let (metrics, health) = (metrics_routes(registry), health_routes(readiness));
-        let mut admin =
-            control_routes(self.role, self.name, drain.clone()).merge(metrics.clone()).merge(health.clone());
+        let mut admin = control_routes(self.about(), drain.clone()).merge(metrics.clone()).merge(health.clone());
         if let Some(dump) = self.dump {
             admin = admin.route("/config_dump", get(move || std::future::ready(Json(dump()))));
         }
@@ -154,8 +168,7 @@ struct LevelQuery {
     level: String,
 }
 
-fn control_routes(role: String, name: String, drain: Drain) -> Router {
-    let about = serde_json::json!({ "role": role, "name": name, "version": env!("CARGO_PKG_VERSION") });
+fn control_routes(about: serde_json::Value, drain: Drain) -> Router {
     let version = get(move || std::future::ready(Json(about)));
     let trigger = drain.trigger();
     let drain = post(move || {

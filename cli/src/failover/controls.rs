@@ -1,25 +1,18 @@
 //! The controls that are asked: the one named, or all of the mesh on this machine. Who does not answer is named.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::future::join_all;
-use isthmus_scenarios::{admin, mesh, state::StateDir};
+use isthmus_scenarios::admin;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::args::Place;
+use crate::{args::Place, reach::Reach};
 
 /// A control answers at once, or it is stuck; the others' answers must not wait for it.
 pub const LIMIT: Duration = Duration::from_secs(3);
 
-/// A cluster's control.
-#[derive(Clone, Debug)]
-pub struct Control {
-    /// The cluster; of one that was given by address, the address.
-    pub name: String,
-    /// Its admin endpoint.
-    pub admin: SocketAddr,
-}
+pub use crate::reach::Control;
 
 /// Those that are asked, in the mesh's order.
 #[derive(Debug)]
@@ -45,21 +38,9 @@ pub struct Answers<T> {
 
 impl Controls {
     /// # Errors
-    /// When there is no mesh on this machine, or no such cluster in it.
-    pub fn of(state: &StateDir, place: &Place) -> Result<Self> {
-        if let Some(admin) = place.control {
-            return Ok(Self(vec![Control { name: admin.to_string(), admin }]));
-        }
-        let plan = state.plan()?;
-        let named = match &place.at {
-            Some(name) => vec![plan.named(name.as_str())?],
-            None => plan.clusters.iter().collect(),
-        };
-        let control = |cluster: &isthmus_scenarios::plan::ClusterPlan| Control {
-            name: cluster.name.to_string(),
-            admin: mesh::control(cluster),
-        };
-        Ok(Self(named.into_iter().map(control).collect()))
+    /// As [`Reach::controls`].
+    pub async fn of(reach: &Reach, place: &Place) -> Result<Self> {
+        Ok(Self(reach.controls(place).await?))
     }
 
     /// Asks all of them at once.

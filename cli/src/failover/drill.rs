@@ -13,7 +13,6 @@ use isthmus_control::{
     handle::{Done, Wish},
 };
 use isthmus_core::{failover::verb::Deed, name::ClusterName};
-use isthmus_scenarios::state::StateDir;
 use tokio::time::Instant;
 
 use self::{report::End, watch::Watch};
@@ -25,6 +24,7 @@ use super::{
 use crate::{
     args::{Form, Look, Place},
     out,
+    reach::Reach,
     up::Stop,
 };
 
@@ -46,13 +46,13 @@ pub struct Asked {
 
 /// # Errors
 /// When it was not begun, or was given up.
-pub async fn run(state: &StateDir, asked: Asked, look: &Look) -> Result<()> {
+pub async fn run(reach: &Reach, asked: Asked, look: &Look) -> Result<()> {
     // Heard from the start: between the verb and its watch nobody may leave without taking it back.
     let mut stop = Stop::listen()?;
-    let doers = Controls::of(state, &look.place)?;
+    let doers = Controls::of(reach, &look.place).await?;
     // All are watched: --at says only where it is done.
     let all = if look.place.control.is_some() { &look.place } else { &Place::default() };
-    let watched = Controls::of(state, all)?;
+    let watched = Controls::of(reach, all).await?;
     let mut watch = Watch::before(&asked.cluster, &rows(&watched).await?.said);
     let deed = Deed::Drill { cluster: asked.cluster.clone() };
     let wish = Wish { deed, lasts: Some(asked.lasts), by: verbs::who(), reason: asked.reason.clone() };

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use isthmus_control::failover::history::Event;
-use isthmus_scenarios::state::StateDir;
 use serde::Serialize;
 
 use super::{
@@ -11,7 +10,9 @@ use super::{
 };
 use crate::{
     args::{Form, Look},
-    out, table,
+    out,
+    reach::Reach,
+    table,
 };
 
 /// An event, and the cluster that remembers it.
@@ -22,8 +23,8 @@ struct Remembered {
     event: Event,
 }
 
-pub async fn run(state: &StateDir, look: &Look) -> Result<()> {
-    let answers = Controls::of(state, &look.place)?.ask::<Vec<Event>>("/api/history").await?;
+pub async fn run(reach: &Reach, look: &Look) -> Result<()> {
+    let answers = Controls::of(reach, &look.place).await?.ask::<Vec<Event>>("/api/history").await?;
     let events = merged(answers.said);
     if look.output.output == Form::Json {
         let all = serde_json::json!({ "events": events, "silent": answers.silent });

@@ -8,20 +8,21 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 use isthmus_control::failover::simulation::Simulated;
 use isthmus_core::name::ClusterName;
-use isthmus_scenarios::state::StateDir;
 use serde_json::Value;
 
 use self::outcome::Outcome;
 use super::controls::{Controls, told};
 use crate::{
     args::{Form, Look},
-    out, table,
+    out,
+    reach::Reach,
+    table,
 };
 
-pub async fn run(state: &StateDir, down: &[ClusterName], fail_on_loss: bool, look: &Look) -> Result<()> {
+pub async fn run(reach: &Reach, down: &[ClusterName], fail_on_loss: bool, look: &Look) -> Result<()> {
     let down: BTreeSet<_> = down.iter().cloned().collect();
     let names = down.iter().map(ClusterName::as_str).collect::<Vec<_>>().join(",");
-    let mut controls = Controls::of(state, &look.place)?;
+    let mut controls = Controls::of(reach, &look.place).await?;
     known(&controls, &down).await?;
     controls.0.retain(|control| !down.iter().any(|down| down.as_str() == control.name));
     if controls.0.is_empty() {

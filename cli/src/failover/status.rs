@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, fmt::Display};
 
 use anyhow::{Result, bail};
 use isthmus_control::failover::rows::{FailoverRow, PlaceRow, VerbRow};
-use isthmus_scenarios::state::StateDir;
 use serde::Serialize;
 
 use super::{
@@ -17,7 +16,9 @@ use super::{
 use crate::{
     args::{Form, Look},
     listing::parse_service,
-    out, table,
+    out,
+    reach::Reach,
+    table,
 };
 
 /// All of it, as programs get it.
@@ -28,9 +29,9 @@ struct Seen {
     silent: Vec<Silent>,
 }
 
-pub async fn run(state: &StateDir, service: Option<&str>, look: &Look) -> Result<()> {
+pub async fn run(reach: &Reach, service: Option<&str>, look: &Look) -> Result<()> {
     let service = service.map(parse_service).transpose()?.map(|service| service.to_string());
-    let controls = Controls::of(state, &look.place)?;
+    let controls = Controls::of(reach, &look.place).await?;
     let (rows, verbs) = tokio::try_join!(
         controls.ask::<Vec<FailoverRow>>("/api/failover"),
         controls.ask::<Vec<VerbRow>>("/api/verbs")

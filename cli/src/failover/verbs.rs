@@ -12,10 +12,7 @@ use isthmus_core::{
     failover::verb::{DEFAULT_FOR, Deed},
     name::ServiceName,
 };
-use isthmus_scenarios::{
-    admin::{self, Refused},
-    state::StateDir,
-};
+use isthmus_scenarios::admin::{self, Refused};
 
 pub use who::who;
 
@@ -26,12 +23,14 @@ use super::{
 };
 use crate::{
     args::{Act, Form, Look, Place},
-    out, table,
+    out,
+    reach::Reach,
+    table,
 };
 
 /// Does it, and says what is in force now.
-pub async fn act(state: &StateDir, deed: Deed, act: Act) -> Result<()> {
-    let controls = Controls::of(state, &act.place)?;
+pub async fn act(reach: &Reach, deed: Deed, act: Act) -> Result<()> {
+    let controls = Controls::of(reach, &act.place).await?;
     let wish = Wish { deed, lasts: act.lasts, by: who(), reason: act.reason };
     let (at, done) = first(&controls, &wish).await?;
     let lasts = wish.lasts.unwrap_or(DEFAULT_FOR);
@@ -70,20 +69,20 @@ fn refused(refusals: Vec<String>, silent: &[Silent]) -> anyhow::Error {
 }
 
 /// Takes it back wherever it was done.
-pub async fn undo(state: &StateDir, deed: &Deed, place: &Place) -> Result<()> {
+pub async fn undo(reach: &Reach, deed: &Deed, place: &Place) -> Result<()> {
     let what = match deed {
         Deed::Evacuate { service, cluster, .. } => format!("evacuation of {service} from {cluster}"),
         Deed::Pin { service, .. } => format!("pin of {service}"),
         Deed::Drain { cluster, .. } => format!("drain of {cluster}"),
         Deed::Drill { cluster } => format!("drill of {cluster}"),
     };
-    take_back(&Controls::of(state, place)?, &deed.name(), &what).await
+    take_back(&Controls::of(reach, place).await?, &deed.name(), &what).await
 }
 
 /// A pin is named by its service alone.
-pub async fn unpin(state: &StateDir, service: ServiceName, place: &Place) -> Result<()> {
+pub async fn unpin(reach: &Reach, service: ServiceName, place: &Place) -> Result<()> {
     let any = "any".parse()?;
-    undo(state, &Deed::Pin { service, cluster: any }, place).await
+    undo(reach, &Deed::Pin { service, cluster: any }, place).await
 }
 
 async fn take_back(controls: &Controls, name: &str, what: &str) -> Result<()> {
@@ -134,8 +133,8 @@ pub async fn end(at: &Control, name: &str) -> Result<()> {
 }
 
 /// `isthmus failover verbs`.
-pub async fn list(state: &StateDir, look: &Look) -> Result<()> {
-    let answers = Controls::of(state, &look.place)?.ask::<Vec<VerbRow>>("/api/verbs").await?;
+pub async fn list(reach: &Reach, look: &Look) -> Result<()> {
+    let answers = Controls::of(reach, &look.place).await?.ask::<Vec<VerbRow>>("/api/verbs").await?;
     let verbs = merged(&answers.said);
     if look.output.output == Form::Json {
         let all = serde_json::json!({ "verbs": verbs, "silent": answers.silent });
