@@ -32,8 +32,6 @@ pub(crate) struct Passage {
     limit: Mutex<Option<(f64, Bucket)>>,
     /// One a worker.
     tallies: Box<[Tally]>,
-    /// When the place that comes next was last seen to, milliseconds of this process.
-    seen_to: AtomicU64,
 }
 
 /// What one worker counted. On cache lines of its own: two workers that count must not wait for each other.
@@ -46,6 +44,8 @@ struct Tally {
     limited: AtomicU32,
     errors: AtomicU32,
     latency: [AtomicU32; BUCKETS],
+    /// When its worker last saw to the place that comes next, milliseconds of this process.
+    seen_to: AtomicU64,
 }
 
 /// What was counted since it was taken last.
@@ -71,16 +71,21 @@ impl Counted {
 impl Passage {
     pub(crate) fn new(cluster: ClusterName, workers: usize) -> Self {
         let tallies = std::iter::repeat_with(Tally::default).take(workers.max(1)).collect();
-        let (is_limited, limit, seen_to) = Default::default();
-        Self { cluster, is_limited, limit, tallies, seen_to }
+        let (is_limited, limit) = Default::default();
+        Self { cluster, is_limited, limit, tallies }
     }
 
-    /// Whether it is time to see to the place that comes next: once in a while as long as this one is in use.
-    pub(crate) fn sees_to_next(&self) -> bool {
-        let now = u64::try_from(now().as_millis()).unwrap_or(u64::MAX);
-        let last = self.seen_to.load(Ordering::Relaxed);
+    /// Whether it is time for a worker, which has connections of its own, to see to the place that comes next: once in a
+    /// while as long as this one is in use.
+    pub(crate) fn sees_to_next(&self, worker: usize) -> bool {
+        let Some(tally) = self.tally(worker) else { return false };
+        let now = u64::try_from(now().as_millis()).unwrap_or(u64::MAX).max(1);
+        let last = tally.seen_to.load(Ordering::Relaxed);
         let due = last == 0 || now.saturating_sub(last) >= SEE_TO_NEXT;
-        due && self.seen_to.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        if due {
+            tally.seen_to.store(now, Ordering::Relaxed);
+        }
+        due
     }
 
     /// The limit from now on, requests a second; what a limit before it left to take stays.
@@ -227,6 +232,12 @@ mod tests {
         let counted = passage.take_counted().unwrap();
         assert_eq!((counted.wanted, counted.limited, counted.errors, counted.requests()), (3, 0, 1, 3));
         assert_eq!(passage.take_counted(), None);
+    }
+
+    #[test]
+    fn each_worker_sees_to_what_comes_next_by_itself() {
+        let passage = passage();
+        assert_eq!([0, 1, 0, 1].map(|worker| passage.sees_to_next(worker)), [true, true, false, false]);
     }
 
     #[test]
