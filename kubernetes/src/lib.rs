@@ -18,6 +18,8 @@
 //! | [`seen`] | all that was seen |
 //! | [`facts`] | what follows from it: pods, gateways, zones |
 //! | [`review`] | whose a service account token is |
+//! | [`vault`] | files that every replica must have the same, in a Secret |
+//! | [`roots`] | whom pods believe, in every namespace |
 //! | [`user`], [`forward`] | for commands: a context as kubectl finds it, a port of a pod on this machine |
 
 pub mod arrived;
@@ -27,8 +29,10 @@ pub mod forward;
 pub mod kind;
 pub mod pod;
 pub mod review;
+pub mod roots;
 pub mod seen;
 pub mod user;
+pub mod vault;
 pub mod watch;
 
 pub use client::Access;
