@@ -1,32 +1,52 @@
 //! `bootstrap`, `token create`, `join`, `cluster eject`, `cluster operators`: `up` joins its clusters by the same functions.
 
+use std::net::SocketAddr;
+
 use anyhow::Result;
 use isthmus_core::name::ClusterName;
 use isthmus_federation::token::Token as Parsed;
-use isthmus_scenarios::operator;
+use isthmus_scenarios::{admin, operator};
+use serde_json::Value;
 
 use crate::{
     args::{Member, Membership, Token},
     out,
     reach::Reach,
+    table::field,
 };
 
 pub async fn run(reach: &Reach, command: Membership) -> Result<()> {
     match command {
         Membership::Bootstrap(member) => {
-            operator::bootstrap(reach.member(&member, None).await?).await?;
+            operator::bootstrap(reach.member(&member, None).await?, &reach.exposed().await?).await?;
             out::line("bootstrapped; let other clusters join with `isthmus token create --cluster NAME`");
         }
         Membership::Token(Token::Create { cluster, ttl, member }) => {
-            out::line(operator::create_token(reach.member(&member, None).await?, cluster.as_str(), ttl).await?);
+            let at = reach.member(&member, None).await?;
+            begin(reach, at).await?;
+            out::line(operator::create_token(at, cluster.as_str(), ttl).await?);
         }
         Membership::Join { token, member } => {
             let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };
             let parsed = Parsed::parse(&token).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-            operator::join(reach.member(&member, Some(&parsed.cluster)).await?, token.trim()).await?;
+            let to = reach.member(&member, Some(&parsed.cluster)).await?;
+            operator::join(to, token.trim(), &reach.exposed().await?).await?;
             out::line(format_args!("{} joined mesh {}", parsed.cluster, parsed.mesh));
         }
     }
+    Ok(())
+}
+
+/// On Kubernetes the first cluster that lets another one join begins the mesh: nothing else has to be typed between the
+/// installation of two clusters and their mesh. It is said where no pipe reads.
+async fn begin(reach: &Reach, member: SocketAddr) -> Result<()> {
+    let Reach::Kubernetes(_) = reach else { return Ok(()) };
+    let status = admin::read(member, "/status").await?;
+    if status.get("joined").and_then(Value::as_bool) == Some(true) {
+        return Ok(());
+    }
+    let begun = operator::bootstrap(member, &reach.exposed().await?).await?;
+    eprintln!("{} begins mesh {}", field(&begun, "cluster"), field(&begun, "mesh"));
     Ok(())
 }
 

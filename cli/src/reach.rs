@@ -134,6 +134,17 @@ impl Reach {
         Ok(mesh::member(cluster))
     }
 
+    /// Where other clusters reach the one that is meant, when its own configuration does not say.
+    ///
+    /// # Errors
+    /// On Kubernetes, when its load balancer has given no address yet.
+    pub async fn exposed(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Machine(_) => Ok(vec![]),
+            Self::Kubernetes(kubernetes) => kubernetes.exposed().await,
+        }
+    }
+
     /// The workload of this name in a cluster.
     ///
     /// # Errors

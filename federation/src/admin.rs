@@ -39,6 +39,16 @@ async fn there(later: &Later) -> Result<Arc<Member>, Refusal> {
 #[serde(deny_unknown_fields)]
 struct Join {
     token: String,
+    /// Where other members reach this one, when its configuration does not say.
+    #[serde(default)]
+    advertise: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begin {
+    #[serde(default)]
+    advertise: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,14 +88,16 @@ pub fn routes(later: Later) -> Router {
         .with_state(later)
 }
 
-async fn bootstrap(State(later): State<Later>) -> Result<Json<Value>, Refusal> {
+async fn bootstrap(State(later): State<Later>, Json(asked): Json<Begin>) -> Result<Json<Value>, Refusal> {
     let member = there(&later).await?;
+    member.advertise(asked.advertise);
     member.bootstrap().await?;
     Ok(Json(json!({ "mesh": member.mesh(), "cluster": member.cluster() })))
 }
 
 async fn redeem(State(later): State<Later>, Json(asked): Json<Join>) -> Result<Json<Value>, Refusal> {
     let member = there(&later).await?;
+    member.advertise(asked.advertise);
     join::redeem(&member, &asked.token).await?;
     Ok(Json(json!({ "mesh": member.mesh(), "cluster": member.cluster() })))
 }

@@ -13,7 +13,8 @@ pub struct Config {
     pub common: Common,
     /// The file of the cluster's federation key.
     pub federation_key: PathBuf,
-    /// `host:port` where other members reach this one: the own gateways' 15443.
+    /// `host:port` where other members reach this one: the own gateways' 15443. None: whoever bootstraps or joins it says.
+    #[serde(default)]
     pub advertise: Vec<String>,
     /// Raft's clock.
     #[serde(default)]

@@ -60,6 +60,8 @@ pub struct Member {
     pub sessions: Sessions,
     /// What it knows.
     pub view: View,
+    /// Where other members reach it, when its configuration does not say.
+    advertise: Mutex<Vec<String>>,
     /// What is still to go into the log, by cluster and key.
     pending: Mutex<BTreeMap<(String, String), SignedStatement>>,
     raft: tokio::sync::OnceCell<(Raft, Machine, Itself)>,
@@ -84,6 +86,7 @@ impl Member {
             key,
             sessions: Sessions::default(),
             view: View::default(),
+            advertise: Mutex::default(),
             pending: Mutex::default(),
             raft: tokio::sync::OnceCell::new(),
             running: tokio::sync::Notify::new(),
@@ -296,6 +299,20 @@ impl Member {
         self.write(founded).await
     }
 
+    /// Where other members reach this one: what the configuration says, else what was said when it began, else what its
+    /// join entry has.
+    fn advertised(&self) -> Vec<String> {
+        let given = self.advertise.lock().clone();
+        let said = [self.config.advertise.clone(), given].into_iter().find(|addresses| !addresses.is_empty());
+        let entered = || self.view.members().into_iter().find(|record| record.cluster == self.cluster());
+        said.or_else(|| entered().map(|record| record.addresses)).unwrap_or_default()
+    }
+
+    /// Other members reach it here.
+    pub(crate) fn advertise(&self, addresses: Vec<String>) {
+        *self.advertise.lock() = addresses;
+    }
+
     /// This cluster's join entry.
     pub(crate) fn own_record(&self, issuer: &str, raft_id: u64) -> MemberRecord {
         let domain = self.config.common.cluster.trust_domain(&self.config.common.mesh);
@@ -304,7 +321,7 @@ impl Member {
             cluster: self.cluster().to_owned(),
             federation_key: self.key.public(),
             roots,
-            addresses: self.config.advertise.clone(),
+            addresses: self.advertised(),
             raft_id,
             issuer: issuer.to_owned(),
             trust_domain: domain.to_string(),

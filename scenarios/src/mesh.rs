@@ -96,7 +96,7 @@ impl Mesh {
         let Some((first, others)) = self.plan.clusters.split_first() else { bail!("a mesh without clusters") };
         step(format!("{} processes of {} started", self.plan.processes().len(), self.plan.size()));
         if !self.is_joined(first).await? {
-            operator::bootstrap(member(first)).await?;
+            operator::bootstrap(member(first), &[]).await?;
             step(format!("{} bootstrapped the mesh", first.name));
         }
         for cluster in others {
@@ -104,7 +104,7 @@ impl Mesh {
                 continue;
             }
             let token = operator::create_token(member(first), cluster.name.as_str(), TOKEN_TTL).await?;
-            operator::join(member(cluster), &token).await?;
+            operator::join(member(cluster), &token, &[]).await?;
             step(format!("{} joined with a token of {}", cluster.name, first.name));
         }
         let url = self.proof();

@@ -11,12 +11,13 @@ use crate::admin;
 /// A join waits for a leader and for a snapshot.
 const JOIN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Makes a member the first of a new mesh.
+/// Makes a member the first of a new mesh. `advertise`: where other members reach it, `host:port`, when its configuration
+/// does not say.
 ///
 /// # Errors
 /// When the member does not answer, or is a member already.
-pub async fn bootstrap(member: SocketAddr) -> Result<Value> {
-    admin::send(member, "/bootstrap", &json!({}), JOIN_LIMIT)
+pub async fn bootstrap(member: SocketAddr, advertise: &[String]) -> Result<Value> {
+    admin::send(member, "/bootstrap", &json!({ "advertise": advertise }), JOIN_LIMIT)
         .await
         .with_context(|| format!("the member at {member} did not bootstrap"))
 }
@@ -36,12 +37,12 @@ pub async fn create_token(member: SocketAddr, cluster: &str, ttl: Duration) -> R
     }
 }
 
-/// Makes a member join the mesh its token is of.
+/// Makes a member join the mesh its token is of; `advertise` as for [`bootstrap`].
 ///
 /// # Errors
 /// When the member does not answer, or the token is malformed, unknown, used, expired or for another cluster.
-pub async fn join(member: SocketAddr, token: &str) -> Result<Value> {
-    admin::send(member, "/join", &json!({ "token": token }), JOIN_LIMIT)
+pub async fn join(member: SocketAddr, token: &str, advertise: &[String]) -> Result<Value> {
+    admin::send(member, "/join", &json!({ "token": token, "advertise": advertise }), JOIN_LIMIT)
         .await
         .with_context(|| format!("the member at {member} did not join"))
 }

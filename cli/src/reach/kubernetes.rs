@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use isthmus_kubernetes::{
     Client,
     client::SYSTEM_NAMESPACE,
+    exposed,
     forward::{self, Forward, Pod},
     user,
 };
@@ -78,6 +79,10 @@ impl Kubernetes {
     pub async fn member(&self) -> Result<SocketAddr> {
         let client = self.only().await?;
         self.role(&client, "federation").await
+    }
+
+    pub async fn exposed(&self) -> Result<Vec<String>> {
+        Ok(exposed::gateways(&self.only().await?, SYSTEM_NAMESPACE).await?)
     }
 
     /// A pod by its name, or the first one of a workload: `productpage`, `bookinfo/productpage`.

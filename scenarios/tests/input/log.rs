@@ -46,7 +46,7 @@ pub async fn a_cut_log_is_refused_with_file_reason_and_remedy_and_both_remedies_
         let standing = operator::standing(member).await?;
         if standing["joined"] != true {
             let token = operator::create_token(ground.raised.member("us-east"), CLUSTER, hour).await?;
-            operator::join(member, &token).await?;
+            operator::join(member, &token, &[]).await?;
         }
         Ok(())
     })

@@ -146,7 +146,7 @@ pub async fn of_every_wrong_kind_are_refused_with_the_reason(ground: &Ground) {
         (&pasted[..pasted.len() / 2], ["cut or changed", "copy it whole"]),
         (pasted.as_str(), ["is of mesh mesh.local already", "state directory"]),
     ] {
-        let told = format!("{:#}", operator::join(member, wrong).await.expect_err("it must be refused"));
+        let told = format!("{:#}", operator::join(member, wrong, &[]).await.expect_err("it must be refused"));
         assert!(words.iter().all(|word| told.contains(word)), "{told}");
     }
     let asked = serde_json::json!({ "cluster": "us-east", "ttl_seconds": 60 });

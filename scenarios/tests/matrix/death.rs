@@ -170,10 +170,10 @@ pub async fn is_reinstalled(stage: &Stage) -> Figures {
     // A cluster that operates nothing cannot give the name away; an operator can.
     let stranger = operator::create_token(mesh.member(HERE), FIRST, ttl).await;
     if let Ok(token) = stranger {
-        operator::join(member, &token).await.expect_err("only operators let a known name in anew");
+        operator::join(member, &token, &[]).await.expect_err("only operators let a known name in anew");
     }
     let token = operator::create_token(mesh.member(NEXT), FIRST, ttl).await.expect("an operator issues a token");
-    operator::join(member, &token).await.expect("it joins under its old name");
+    operator::join(member, &token, &[]).await.expect("it joins under its old name");
     stage.until_served_by(FIRST, 1.0).await;
     watch.goes_on(1).await;
     let seen = watch.finish().await.unharmed();
