@@ -1,6 +1,6 @@
 //! `bootstrap`, `token create`, `join`, `cluster eject`, `cluster operators`: `up` joins its clusters by the same functions.
 
-use std::net::SocketAddr;
+use std::{io::Write, net::SocketAddr};
 
 use anyhow::Result;
 use isthmus_core::name::ClusterName;
@@ -46,7 +46,7 @@ async fn begin(reach: &Reach, member: SocketAddr) -> Result<()> {
         return Ok(());
     }
     let begun = operator::bootstrap(member, &reach.exposed().await?).await?;
-    eprintln!("{} begins mesh {}", field(&begun, "cluster"), field(&begun, "mesh"));
+    let _ = writeln!(std::io::stderr(), "{} begins mesh {}", field(&begun, "cluster"), field(&begun, "mesh"));
     Ok(())
 }
 
