@@ -17,12 +17,13 @@ use isthmus_core::{
     resource::{Body, Object, ObjectError, parse_documents},
     statement::Content,
 };
+use isthmus_kubernetes::Facts;
 
 use crate::{
     decider::Verdict,
     heard::World,
-    registry::Registered,
-    sources::{Files, book::Fault},
+    registry::{Registered, pods},
+    sources::{Sources, book::Fault},
 };
 
 /// Objects of a file.
@@ -114,7 +115,7 @@ pub struct Input<'a> {
     /// The own cluster.
     pub setting: &'a Setting,
     /// What the sources have in force.
-    pub files: &'a Files,
+    pub sources: &'a Sources,
     /// Workloads as they stand.
     pub registered: &'a [Registered],
     /// What the other clusters say.
@@ -129,9 +130,9 @@ pub struct Input<'a> {
     pub pins: &'a BTreeMap<ServiceName, Vec<ClusterName>>,
 }
 
-/// `namespace/name` of each failover policy in the own files.
-pub fn policies(files: &Files) -> impl Iterator<Item = String> {
-    let objects = files.in_force.values().flat_map(|objects| objects.iter());
+/// `namespace/name` of each failover policy of the own cluster.
+pub fn policies(sources: &Sources) -> impl Iterator<Item = String> {
+    let objects = sources.in_force.values().flat_map(|objects| objects.iter());
     let policies = objects.filter(|object| matches!(object.body, Body::FailoverPolicy(_)));
     policies.map(|object| format!("{}/{}", object.metadata.namespace, object.metadata.name))
 }
@@ -139,9 +140,9 @@ pub fn policies(files: &Files) -> impl Iterator<Item = String> {
 /// Compiles.
 #[must_use]
 pub fn compile(input: &Input<'_>) -> Compiled {
-    let files = input.files.in_force.iter();
+    let files = input.sources.in_force.iter();
     let objects = files.flat_map(|(file, objects)| objects.iter().map(move |object| (file.as_str(), object)));
-    let workloads: Vec<_> = input.registered.iter().map(workload).collect();
+    let workloads: Vec<_> = input.registered.iter().map(|one| workload(one, input.sources.facts.as_deref())).collect();
     let others = others(input.world, input.verdicts);
     let compiled = compile::compile(&Inputs {
         setting: &input.setting.core,
@@ -163,7 +164,8 @@ pub fn compile(input: &Input<'_>) -> Compiled {
     }
 }
 
-fn workload(registered: &Registered) -> Workload {
+fn workload(registered: &Registered, facts: Option<&Facts>) -> Workload {
+    let pod = facts.and_then(|facts| pods::pod(registered, &facts.workloads));
     Workload {
         id: registered.workload.clone(),
         identity: registered.identity.clone(),
@@ -172,6 +174,7 @@ fn workload(registered: &Registered) -> Workload {
         locality: registered.locality.clone(),
         state: registered.state,
         weight: registered.weight,
+        ports: pod.map(|pod| pod.ports.clone()).unwrap_or_default(),
     }
 }
 

@@ -1,12 +1,16 @@
 //! The desk: the single owner of all inputs. It compiles them, versions the result, and decides every 500 ms.
 //!
-//! Inputs change in bursts, so a change waits [`COALESCE`] for others. Nothing is handed out before the files were
-//! read once and the other clusters' words are known, from disk or from the member, or [`GRACE`] has passed: a control
+//! Inputs change in bursts, so a change waits [`COALESCE`] for others. Nothing is handed out before the
+//! objects were read once and the other clusters' words are known, from disk or from the member, or [`GRACE`] has passed: a control
 //! that just started must not tell its proxies that the rest of the world is gone.
 
+mod compiling;
+mod keeping;
 mod reports;
 pub mod shown;
 mod steering;
+
+pub use keeping::Disk;
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +18,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use isthmus_core::statement::{Content, Lease};
-use isthmus_runtime::{
-    disk::{self, Keeper},
-    drain::Drain,
+use isthmus_core::{
+    compile,
+    statement::{Content, Lease},
 };
+use isthmus_runtime::{disk, drain::Drain};
 use isthmus_wire::federation::Standing as FederationStanding;
 use tokio::{
     sync::{mpsc, watch},
@@ -27,15 +31,16 @@ use tokio::{
 
 use crate::{
     clients::{Clients, Role},
-    compiler::{self, Compiled, Indexes, Input, Setting},
+    compiler::{Compiled, Indexes, Setting},
     decider::{Decider, Way},
     failover::Failover,
     handle::{Message, SpeakerView},
     heard::World,
     metrics::Metrics,
-    registry::{Registered, Registry},
-    sources::Files,
+    registry::{Registered, Registry, pods},
+    sources::Sources,
     table::{Snapshot, Table},
+    whereabouts::{self, Resolved},
 };
 
 /// What changes within so long is compiled at once.
@@ -46,8 +51,6 @@ pub const BEAT: Duration = Duration::from_millis(500);
 pub const GRACE: Duration = Duration::from_secs(2);
 /// Messages that wait for the desk.
 pub const QUEUE: usize = 1024;
-/// Version of the files of registrations and decisions.
-const DISK_VERSION: u32 = 1;
 
 /// Where the desk hands out what it makes.
 pub struct Outputs {
@@ -61,28 +64,20 @@ pub struct Outputs {
     pub compiled: watch::Sender<Option<Arc<Compiled>>>,
 }
 
-/// Files of the desk.
-#[derive(Debug)]
-pub struct Disk {
-    /// Registrations.
-    pub registrations: Keeper,
-    /// Decisions.
-    pub decisions: Keeper,
-    /// Address indexes of services.
-    pub indexes: Keeper,
-    /// Verbs, shares, history.
-    pub failover: Keeper,
-}
-
 /// The desk.
 pub struct Desk {
+    /// What holds of the own cluster now.
     setting: Setting,
+    /// What the configuration says of it.
+    configured: compile::Setting,
+    /// Addresses of what the configuration names.
+    resolved: Resolved,
     disk: Disk,
     outputs: Outputs,
     metrics: Metrics,
     began: Instant,
     table: Table,
-    files: Option<Files>,
+    sources: Option<Sources>,
     world: Option<Arc<World>>,
     registry: Registry,
     clients: Clients,
@@ -107,21 +102,23 @@ impl Desk {
     /// # Errors
     /// When a file is there but cannot be read.
     pub fn open(setting: Setting, disk: Disk, outputs: Outputs, metrics: Metrics) -> Result<Self, disk::DiskError> {
-        let registered = disk::load_versioned(disk.registrations.path(), DISK_VERSION)?.unwrap_or_default();
-        let decided = disk::load_versioned(disk.decisions.path(), DISK_VERSION)?.unwrap_or_default();
-        let indexes = disk::load_versioned(disk.indexes.path(), DISK_VERSION)?.unwrap_or_default();
-        let failover = disk::load_versioned(disk.failover.path(), DISK_VERSION)?.unwrap_or_default();
+        let registered = disk::load_versioned(disk.registrations.path(), keeping::DISK_VERSION)?.unwrap_or_default();
+        let decided = disk::load_versioned(disk.decisions.path(), keeping::DISK_VERSION)?.unwrap_or_default();
+        let indexes = disk::load_versioned(disk.indexes.path(), keeping::DISK_VERSION)?.unwrap_or_default();
+        let failover = disk::load_versioned(disk.failover.path(), keeping::DISK_VERSION)?.unwrap_or_default();
         let run = format!("{:016x}", fastrand::u64(..));
         Ok(Self {
             decider: Decider::restored(setting.cluster.clone(), decided),
             failover: Failover::restored(setting.cluster.clone(), failover),
+            configured: setting.core.clone(),
+            resolved: Resolved::default(),
             setting,
             disk,
             outputs,
             metrics,
             began: Instant::now(),
             table: Table::new(&run),
-            files: None,
+            sources: None,
             world: None,
             registry: Registry::restored(registered, 0),
             clients: Clients::default(),
@@ -168,9 +165,13 @@ impl Desk {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Files(files) => {
-                self.files = Some(files);
-                self.changed();
+            Message::Sources(sources) => {
+                self.sources = Some(sources);
+                self.settle();
+            }
+            Message::Resolved(resolved) => {
+                self.resolved = resolved;
+                self.settle();
             }
             Message::World(world) => {
                 if self.world.as_ref() != Some(&world) {
@@ -254,6 +255,9 @@ impl Desk {
     fn beat(&mut self) {
         let now = self.now();
         self.registry.tick(now);
+        if let Some(facts) = self.sources.as_ref().and_then(|sources| sources.facts.as_deref()) {
+            self.registry.forget(|registered| pods::pod(registered, &facts.workloads).is_some());
+        }
         self.clients.tick(now);
         // Before the other clusters are known, what an earlier run decided of them stands.
         let world = self.world.clone();
@@ -261,11 +265,27 @@ impl Desk {
         moves.moved.iter().for_each(|moved| self.remember(moved));
         self.look_at_verbs();
         self.prepare_lease();
-        if moves.changed || self.registry.standing(now) != self.standing || self.compile_is_overdue() {
+        if moves.changed || self.endpoints() != self.standing || self.compile_is_overdue() {
             self.changed();
         }
         self.steer_on();
         self.keep();
+    }
+
+    /// What is known of where things are changed.
+    fn settle(&mut self) {
+        let facts = self.sources.as_ref().and_then(|sources| sources.facts.as_deref());
+        self.setting.core = whereabouts::settle(&self.configured, &self.resolved, facts);
+        self.changed();
+    }
+
+    /// Endpoints as they stand now.
+    fn endpoints(&self) -> Vec<Registered> {
+        let registered = self.registry.standing(self.now());
+        match self.sources.as_ref().and_then(|sources| sources.facts.as_deref()) {
+            Some(facts) => pods::standing(registered, &facts.workloads),
+            None => registered,
+        }
     }
 
     /// A cluster that joined again with another key counts its versions anew.
@@ -275,103 +295,6 @@ impl Desk {
             if before.members.get(name).is_some_and(|old| old.key != member.key) {
                 self.decider.rekeyed(name);
             }
-        }
-    }
-
-    fn may_hand_out(&self) -> bool {
-        self.files.as_ref().is_some_and(|files| files.known) && (self.world.is_some() || self.began.elapsed() >= GRACE)
-    }
-
-    fn compile_is_overdue(&self) -> bool {
-        self.outputs.snapshots.borrow().is_none() && self.may_hand_out()
-    }
-
-    fn compile(&mut self) {
-        self.compile_at = None;
-        if !self.may_hand_out() {
-            return;
-        }
-        let timer = self.metrics.compile_seconds.start_timer();
-        self.standing = self.registry.standing(self.now());
-        let world = self.world.clone().unwrap_or_default();
-        let files = self.files.clone().unwrap_or_default();
-        let pins = self.failover.verbs.pins(Duration::from_millis(self.now()));
-        let born = self.failover.born(compiler::policies(&files), unix_ms()).clone();
-        let mut compiled = compiler::compile(&Input {
-            setting: &self.setting,
-            files: &files,
-            registered: &self.standing,
-            world: &world,
-            verdicts: &self.decider.verdicts(),
-            indexes: &self.indexes,
-            born: &born,
-            pins: &pins,
-        });
-        self.decider.set_stale_after(compiled.stale_after);
-        compiled.contents.extend(self.failover.contents());
-        let decided = self.steer(&compiled.orders);
-        compiled.resources.extend(decided);
-        timer.observe_duration();
-        match self.table.replace(compiled.resources.clone(), "lease") {
-            Ok(changed) => self.metrics.resource_changes.inc_by(changed.len() as u64),
-            Err(error) => tracing::error!(%error, "a compiled resource has no JSON; what was in force stays"),
-        }
-        self.tell_faults(&files, &compiled);
-        self.keep_indexes(&compiled);
-        self.compiled = Arc::new(compiled);
-        self.hand_out();
-        self.outputs.contents.send_if_modified(|contents| {
-            let differs = contents.as_ref() != Some(&self.compiled.contents);
-            *contents = Some(self.compiled.contents.clone());
-            differs
-        });
-        self.outputs.compiled.send_replace(Some(self.compiled.clone()));
-    }
-
-    /// An address that was told to anybody must not move: indexes are on disk before they are handed out, and where the
-    /// disk takes nothing, as soon as it does.
-    fn keep_indexes(&mut self, compiled: &Compiled) {
-        if self.indexes != compiled.indexes {
-            self.indexes.clone_from(&compiled.indexes);
-            self.indexes_kept = self.disk.indexes.keep(DISK_VERSION, &self.indexes);
-        }
-    }
-
-    fn tell_faults(&self, files: &Files, compiled: &Compiled) {
-        for fault in compiled.faults.iter().filter(|fault| !self.compiled.faults.contains(fault)) {
-            tracing::error!(%fault, "an object is refused; the rest is in force");
-        }
-        let in_files: usize = files.files.iter().map(|(_, _, faults)| faults.len()).sum();
-        self.metrics.faults.set(i64::try_from(in_files + compiled.faults.len()).unwrap_or(i64::MAX));
-    }
-
-    fn hand_out(&self) {
-        let snapshot = self.table.snapshot();
-        self.metrics.resources.set(i64::try_from(snapshot.entries.len()).unwrap_or(i64::MAX));
-        if self.may_hand_out() && self.table.snapshot().entries.contains_key("mesh") {
-            self.outputs.snapshots.send_replace(Some(Arc::new(snapshot.clone())));
-        }
-    }
-
-    /// Puts on disk what changed; what cannot be kept is tried again at the next beat.
-    fn keep(&mut self) {
-        if !self.indexes_kept {
-            self.indexes_kept = self.disk.indexes.keep(DISK_VERSION, &self.indexes);
-        }
-        if let Some(registered) = self.registry.take_changed()
-            && !self.disk.registrations.keep(DISK_VERSION, &registered)
-        {
-            self.registry.not_kept();
-        }
-        if let Some(fresh) = self.failover.to_keep()
-            && self.disk.failover.keep(DISK_VERSION, &fresh)
-        {
-            self.failover.kept(fresh);
-        }
-        if let Some(decided) = self.decider.take_changed()
-            && !self.disk.decisions.keep(DISK_VERSION, &decided)
-        {
-            self.decider.not_kept();
         }
     }
 }

@@ -30,6 +30,15 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is not one source of objects.
+    #[error(
+        "control's configuration has {0}; it takes its objects from one source: write `config_dir: <directory>` for files, \
+         or `kubernetes: {{}}` for the API server of the cluster it runs in"
+    )]
+    Source(&'static str),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Kubernetes(#[from] isthmus_kubernetes::client::ClientError),
     /// A metric's name is taken.
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),

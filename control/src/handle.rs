@@ -19,15 +19,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    clients::Role, failover::simulation::Simulated, heard::World, registry::Registered, sources::Files,
-    table::Snapshot, view::View,
+    clients::Role, failover::simulation::Simulated, heard::World, registry::Registered, sources::Sources,
+    table::Snapshot, view::View, whereabouts::Resolved,
 };
 
 /// What the desk is told.
 #[derive(Debug)]
 pub enum Message {
     /// What the sources have in force now.
-    Files(Files),
+    Sources(Sources),
+    /// Addresses of what the configuration names.
+    Resolved(Resolved),
     /// A client's stream said hello.
     Opened {
         /// The stream.

@@ -2,7 +2,7 @@
 //! them.
 //!
 //! ```text
-//! files ──► source ─┐                                   ┌─► feed ──► proxies, gateways
+//! objects ► source ─┐                                   ┌─► feed ──► proxies, gateways
 //! sidecars ─► feed ─┤ registrations, reports            │   (snapshots by version; each stream takes what it lacks)
 //! member ─► listener┤ what others say, leases ──► desk ─┼─► voice ─► member (signed statements, a lease a second)
 //! every 500 ms ─────┘ decisions                         └─► names (DNS), api (rows for people)
@@ -18,7 +18,8 @@
 //! | --- | --- |
 //! | [`config`], [`error`], [`metrics`] | what control is told; why it cannot begin; what it counts |
 //! | [`service`] | the process: opens, starts, ends |
-//! | [`sources`] | a directory of YAML, hot; the file book keeps each file's last good content |
+//! | [`sources`] | a directory of YAML, hot, or an API server; the file book keeps each file's last good content |
+//! | [`whereabouts`], [`address`] | where the own gateways, member and zones are, by name or as Kubernetes shows |
 //! | [`registry`] | who registered what, under which identity, and whose feed is lost |
 //! | [`heard`], [`listener`] | what other clusters say, verified; its watch |
 //! | [`speaker`], [`voice`] | what this cluster says, signed and numbered; its stream to the member |
@@ -31,6 +32,7 @@
 //! | [`names`] | the cluster's DNS |
 //! | [`api`], [`view`] | what people see |
 
+pub mod address;
 pub mod api;
 pub mod authority;
 pub mod clients;
@@ -53,6 +55,7 @@ pub mod speaker;
 pub mod table;
 pub mod view;
 pub mod voice;
+pub mod whereabouts;
 
 pub use config::Config;
 pub use error::Error;

@@ -5,6 +5,8 @@
 //! whose feed is lost becomes *unknown* after [`LOST_AFTER`] and is used on; a restarting control begins with what it
 //! had, so it changes nothing. Time is an argument, milliseconds on any clock that only grows.
 
+pub mod pods;
+
 use std::collections::BTreeMap;
 
 use isthmus_core::{
@@ -194,6 +196,13 @@ impl Registry {
             let left = held.registered.state == EndpointState::Draining && lost >= LOST_AFTER;
             !left && lost < FORGOTTEN_AFTER
         });
+        self.changed |= before != self.held.len();
+    }
+
+    /// Forgets those that nobody speaks for and that `are_there` does not know.
+    pub fn forget(&mut self, are_there: impl Fn(&Registered) -> bool) {
+        let before = self.held.len();
+        self.held.retain(|_, held| held.stream.is_some() || are_there(&held.registered));
         self.changed |= before != self.held.len();
     }
 

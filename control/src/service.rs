@@ -21,10 +21,11 @@ use tokio::{
 };
 
 use crate::{
+    address::Address,
     api,
     authority::Authority,
     compiler::Setting,
-    config::Config,
+    config::{Config, Source},
     desk::{self, Desk},
     error::Error,
     feed,
@@ -33,10 +34,11 @@ use crate::{
     listener::{self, Listener},
     metrics::Metrics,
     names,
-    sources::Source,
+    sources::{cluster, files},
     speaker::Speaker,
     table::Snapshot,
     voice::{self, Found, Voice},
+    whereabouts::Resolver,
 };
 
 /// The feed's and the CA's port.
@@ -49,6 +51,7 @@ const FOUND: usize = 64;
 /// # Errors
 /// When it cannot begin: a taken port, an unreadable state, no certificate authority.
 pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
+    config.source()?;
     // The binary may have set up logging already; its choice stays.
     let _ = logs::init("control", config.common.log.as_deref().unwrap_or("info"), false);
     let admin = Admin::bind(&config.common, "control")?;
@@ -61,7 +64,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let authority = Authority::open(&config)?;
     let identity = authority.identity(&config, &drain)?;
     let parts = Parts::new(&config, &authority, identity.clone(), metrics, readiness.clone(), drain.clone());
-    let desk = parts.start(&mut tasks)?;
+    let desk = parts.start(&mut tasks).await?;
     serve(&config, &authority, &identity, desk.clone(), &mut tasks, &drain)?;
     let snapshots = desk.snapshots();
     let dump = move || snapshots.borrow().as_deref().map_or(serde_json::Value::Null, dump);
@@ -127,9 +130,9 @@ impl<'a> Parts<'a> {
             cluster: config.common.cluster.clone(),
             region: config.common.locality.region.clone(),
             zones: config.zones.clone(),
-            gateways: config.gateways.clone(),
+            gateways: config.gateways.iter().filter_map(Address::literal).collect(),
             advertise: config.advertise_gateways.clone(),
-            member: Some(config.member),
+            member: config.member.literal(),
             roots: authority.roots(),
         };
         let setting = Setting { core, dns_for: config.dns_for };
@@ -140,7 +143,7 @@ impl<'a> Parts<'a> {
         self.config.common.state_dir.join(name)
     }
 
-    fn start(self, tasks: &mut JoinSet<()>) -> Result<Handle, Error> {
+    async fn start(self, tasks: &mut JoinSet<()>) -> Result<Handle, Error> {
         let (tell, messages) = mpsc::channel(desk::QUEUE);
         let (snapshots, shown) = watch::channel(None);
         let (contents, to_say) = watch::channel(None);
@@ -158,8 +161,7 @@ impl<'a> Parts<'a> {
         let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
         let drain = self.drain.clone();
         tasks.spawn(desk.run(messages, drain.clone()));
-        let source = Source::open(self.config.config_dir.clone(), self.file("sources.json"), handle.clone())?;
-        tasks.spawn(source.run(drain.clone()));
+        self.sources(&handle, tasks).await?;
         tasks.spawn(self.listener(handle.clone(), found)?.run(drain.clone()));
         tasks.spawn(self.voice(handle.clone(), (to_say, with_lease), to_rise)?.run(drain.clone()));
         tasks.spawn(watch_readiness(handle.snapshots(), self.readiness.needs("model"), self.identity.clone()));
@@ -167,10 +169,28 @@ impl<'a> Parts<'a> {
         Ok(handle)
     }
 
+    /// Whoever tells of objects, and of where things are.
+    async fn sources(&self, desk: &Handle, tasks: &mut JoinSet<()>) -> Result<(), Error> {
+        match self.config.source()? {
+            Source::Files(directory) => {
+                let source = files::Source::open(directory.clone(), self.file("sources.json"), desk.clone())?;
+                tasks.spawn(source.run(self.drain.clone()));
+            }
+            Source::Kubernetes(access) => {
+                let source = cluster::Source::open(access.clone(), self.file("cluster.json"), desk.clone())?;
+                source.start(tasks, &self.drain).await?;
+            }
+        }
+        if let Some(resolver) = Resolver::of(self.config) {
+            tasks.spawn(resolver.run(desk.clone(), self.drain.clone()));
+        }
+        Ok(())
+    }
+
     fn member(&self) -> Result<tonic::transport::Channel, Error> {
         let trust_domain = self.config.common.cluster.trust_domain(&self.config.common.mesh);
         let accept = Accept::one(system_identity(&trust_domain, "federation")?);
-        Ok(grpc::channel(&self.identity, self.config.member, accept))
+        Ok(grpc::channel(&self.identity, &self.config.member, accept))
     }
 
     fn listener(&self, desk: Handle, found: mpsc::Sender<Found>) -> Result<Listener, Error> {

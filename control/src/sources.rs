@@ -1,129 +1,29 @@
-//! The sources: a directory of Kubernetes-shaped YAML, read again whenever it changes.
+//! The sources of objects: a directory of Kubernetes-shaped YAML, or the API server of a cluster. Both tell the desk the same
+//! thing, and what is compiled of it does not tell them apart.
 
 pub mod book;
+pub mod cluster;
 pub mod directory;
+pub mod files;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use isthmus_runtime::{
-    disk::{self, Keeper},
-    drain::Drain,
-};
-use serde::{Deserialize, Serialize};
+use isthmus_kubernetes::Facts;
 
-use crate::{
-    compiler::{self, Objects},
-    handle::{Handle, Message},
-};
-use book::{Book, Fault};
+use crate::compiler::Objects;
+use book::Fault;
 
-/// Version of the file of last good texts.
-const DISK_VERSION: u32 = 1;
-
-/// What the sources have in force now.
+/// What the source has in force now. A *file* is what is refused as one: a file of the directory by its name, an object of
+/// the API server as `Service/bookinfo/reviews`.
 #[derive(Clone, Debug, Default)]
-pub struct Files {
-    /// Whether anything is known: the directory was listed once, now or in an earlier run. Until then nothing is in
-    /// force, which is not the same as an empty directory.
+pub struct Sources {
+    /// Whether anything is known: all of it was listed once, now or in an earlier run. Until then nothing is in force,
+    /// which is not the same as an empty directory.
     pub known: bool,
-    /// By file name.
+    /// By file.
     pub in_force: BTreeMap<String, Arc<Objects>>,
     /// Each file: whether some content of it is in force, and its faults.
     pub files: Vec<(String, bool, Vec<Fault>)>,
-}
-
-/// Last good texts on disk.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct OnDisk {
-    texts: BTreeMap<String, String>,
-}
-
-/// The directory as a source.
-pub struct Source {
-    directory: PathBuf,
-    file: Arc<Keeper>,
-    /// Whether what is in force is on disk.
-    kept: bool,
-    desk: Handle,
-    book: Book<Arc<Objects>>,
-    /// Why the directory cannot be listed, if it cannot.
-    unlisted: Option<String>,
-    known: bool,
-}
-
-impl Source {
-    /// With the last good texts of an earlier run, kept in `file`.
-    ///
-    /// # Errors
-    /// When that file is there but cannot be read.
-    pub fn open(directory: PathBuf, file: PathBuf, desk: Handle) -> Result<Self, disk::DiskError> {
-        let on_disk = disk::load_versioned::<OnDisk>(&file, DISK_VERSION)?;
-        let known = on_disk.is_some();
-        let book = Book::restored(on_disk.unwrap_or_default().texts, parse);
-        let file = Arc::new(Keeper::new(file, "the last good configuration"));
-        Ok(Self { directory, file, kept: true, desk, book, unlisted: None, known })
-    }
-
-    /// Tells the desk what is in force, now and whenever it changes, until the drain.
-    pub async fn run(mut self, drain: Drain) {
-        let mut hints = directory::Hints::of(&self.directory);
-        self.look().await;
-        self.publish().await;
-        loop {
-            tokio::select! {
-                () = drain.draining() => return,
-                () = hints.next() => {
-                    if self.look().await {
-                        self.publish().await;
-                    } else if !self.kept {
-                        self.keep().await;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn look(&mut self) -> bool {
-        let directory = self.directory.clone();
-        let listed = tokio::task::spawn_blocking(move || directory::list(&directory)).await;
-        match listed {
-            Ok(Ok(listing)) => {
-                self.known = true;
-                let was_unlisted = self.unlisted.take().is_some();
-                self.book.see(listing, parse) || was_unlisted
-            }
-            Ok(Err(error)) => {
-                let reason = format!("the directory cannot be listed: {error}; what was in force stays");
-                self.unlisted.replace(reason.clone()) != Some(reason)
-            }
-            Err(_cancelled) => false,
-        }
-    }
-
-    async fn publish(&mut self) {
-        let mut files: Vec<_> =
-            self.book.files().map(|(file, good, faults)| (file.to_owned(), good, faults.to_vec())).collect();
-        if let Some(reason) = self.unlisted.clone() {
-            let file = self.directory.display().to_string();
-            files.push((file.clone(), false, vec![Fault { file, line: 0, field: String::new(), reason }]));
-        }
-        for fault in files.iter().flat_map(|(_, _, faults)| faults) {
-            tracing::error!(%fault, "configuration is refused; the last good content of the file stays in force");
-        }
-        let in_force = self.book.in_force().map(|(file, objects)| (file.to_owned(), objects.clone())).collect();
-        self.desk.tell(Message::Files(Files { known: self.known, in_force, files })).await;
-        if self.known {
-            self.keep().await;
-        }
-    }
-
-    async fn keep(&mut self) {
-        let (file, on_disk) = (Arc::clone(&self.file), OnDisk { texts: self.book.texts() });
-        let kept = tokio::task::spawn_blocking(move || file.keep(DISK_VERSION, &on_disk)).await;
-        self.kept = kept.unwrap_or(false);
-    }
-}
-
-fn parse(file: &str, text: &str) -> Result<Arc<Objects>, Vec<Fault>> {
-    compiler::parse(file, text).map(Arc::new)
+    /// What Kubernetes shows of workloads and gateways; a directory says nothing of them.
+    pub facts: Option<Arc<Facts>>,
 }

@@ -16,7 +16,7 @@ use std::{
 
 pub use self::orders::Ordered;
 use crate::{
-    model::{Endpoint, EndpointState, Mesh, RemoteCluster, Resource, Standing, Trust},
+    model::{EndpointState, Mesh, RemoteCluster, Resource, Standing, Trust},
     name::{ClusterName, EndpointId, Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
     resource::Object,
     statement::{Bundle, Card, Content, Export, ImportRules, Summary},

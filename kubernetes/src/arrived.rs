@@ -181,7 +181,9 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_dropped_and_what_a_load_balancer_gave_is_kept() {
-        let Arrived { place, read: Read::Service { text, ingress } } = arrived(Kind::Service, service()) else { panic!() };
+        let Arrived { place, read: Read::Service { text, ingress } } = arrived(Kind::Service, service()) else {
+            panic!()
+        };
         assert_eq!(place.file(Kind::Service), "Service/mesh/gateway");
         assert_eq!(ingress, ["10.0.0.1", "lb.example"]);
         for dropped in ["managedFields", "last-applied", "resourceVersion", "uid", "status"] {

@@ -56,7 +56,9 @@ pub enum ClientError {
     #[error("context {0:?} is named, but no kubeconfig file that has it; name the file too")]
     ContextAlone(String),
     /// Certificates or keys that are none.
-    #[error("the way to API server {url} cannot be set up; its certificate authority, or the own certificate, is broken")]
+    #[error(
+        "the way to API server {url} cannot be set up; its certificate authority, or the own certificate, is broken"
+    )]
     Unusable {
         /// Its address.
         url: String,

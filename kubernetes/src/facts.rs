@@ -103,10 +103,7 @@ fn workload(seen: &Seen, pod: &Pod) -> Workload {
     Workload {
         labels: pod.labels.clone(),
         addresses: pod.addresses.clone(),
-        locality: Locality {
-            region: either(of_node.region, of_pod.region),
-            zone: either(of_node.zone, of_pod.zone),
-        },
+        locality: Locality { region: either(of_node.region, of_pod.region), zone: either(of_node.zone, of_pod.zone) },
         service_account: pod.service_account.clone(),
         state: pod.state,
         ports: pod.ports.clone(),
@@ -164,7 +161,10 @@ mod tests {
     fn a_pod_is_where_its_node_is_and_else_where_its_labels_say() {
         let pod = |node: &str| {
             let labels = json!({"topology.kubernetes.io/zone": "label"});
-            (Kind::Pod, json!({"metadata": {"name": "a-1", "namespace": "shop", "labels": labels}, "spec": {"nodeName": node}}))
+            (
+                Kind::Pod,
+                json!({"metadata": {"name": "a-1", "namespace": "shop", "labels": labels}, "spec": {"nodeName": node}}),
+            )
         };
         let zone = |facts: &Facts, id: &str| {
             let found = facts.workloads.registered("shop", &id.parse().unwrap());

@@ -25,6 +25,16 @@ pub enum Told {
     Gone(Kind, Place),
 }
 
+impl Told {
+    /// The kind it is about.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::All(kind, _) | Self::One(kind, _) | Self::Gone(kind, _) => *kind,
+        }
+    }
+}
+
 /// Pods by name.
 pub type Pods = BTreeMap<PodName, Pod>;
 
@@ -142,7 +152,9 @@ impl Seen {
             _ => {
                 let files = self.documents.get(&kind).into_iter().flat_map(BTreeMap::keys);
                 let parts = files.filter_map(|file| file.split_once('/').map(|(_, rest)| rest));
-                parts.map(|rest| rest.split_once('/').map_or_else(|| place("", rest), |(ns, name)| place(ns, name))).collect()
+                parts
+                    .map(|rest| rest.split_once('/').map_or_else(|| place("", rest), |(ns, name)| place(ns, name)))
+                    .collect()
             }
         }
     }

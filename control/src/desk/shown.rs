@@ -128,7 +128,7 @@ impl Desk {
     }
 
     fn config_rows(&self) -> Vec<ConfigRow> {
-        let listed = self.files.iter().flat_map(|files| files.files.iter());
+        let listed = self.sources.iter().flat_map(|sources| sources.files.iter());
         let mut rows: BTreeMap<String, ConfigRow> = listed
             .map(|(file, in_force, errors)| {
                 (file.clone(), ConfigRow { file: file.clone(), in_force: *in_force, errors: errors.clone() })

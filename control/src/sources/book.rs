@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Why a file, or a part of it, is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fault {
-    /// The file's name in the directory.
+    /// The file's name in the directory, or the object's in the API server.
     pub file: String,
-    /// Line, from 1; 0: the whole file.
+    /// Line, from 1; 0: there are none, or it is the whole file.
     pub line: u64,
     /// The field, as a path; empty: not known.
     pub field: String,
@@ -22,15 +22,14 @@ pub struct Fault {
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}:{}: {}{}{}",
-            self.file,
-            self.line,
-            self.field,
-            if self.field.is_empty() { "" } else { ": " },
-            self.reason
-        )
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        if !self.field.is_empty() {
+            write!(f, ": {}", self.field)?;
+        }
+        write!(f, ": {}", self.reason)
     }
 }
 

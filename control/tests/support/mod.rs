@@ -89,10 +89,11 @@ impl Ground {
     pub fn config(&self) -> Config {
         Config {
             common: self.common("control", 1),
-            config_dir: self.path("config"),
+            config_dir: Some(self.path("config")),
+            kubernetes: None,
             federation_key: self.path("federation.key"),
-            member: self.member(),
-            gateways: vec![SocketAddr::new(self.at(3), 15444)],
+            member: self.member().into(),
+            gateways: vec![SocketAddr::new(self.at(3), 15444).into()],
             advertise_gateways: vec![format!("{}:15443", self.at(3))],
             dns_for: Some(self.at(11)),
             zones: vec!["us-east-a".into(), "us-east-b".into()],

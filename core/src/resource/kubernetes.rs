@@ -92,7 +92,10 @@ impl<'de> Deserialize<'de> for TargetPort {
 fn is_port_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let edges = text.starts_with('-') || text.ends_with('-') || text.contains("--");
-    (1..=15).contains(&text.len()) && text.chars().all(fits) && text.contains(|c: char| c.is_ascii_lowercase()) && !edges
+    (1..=15).contains(&text.len())
+        && text.chars().all(fits)
+        && text.contains(|c: char| c.is_ascii_lowercase())
+        && !edges
 }
 
 /// `spec` of a ServiceExport; MCS has none, `consumers` is ours.

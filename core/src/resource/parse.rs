@@ -148,7 +148,8 @@ fn worded(reason: &str, written: &str) -> String {
         Some("bool" | "boolean") => "true or false",
         _ => return reason.to_owned(),
     };
-    let written = written.trim().trim_start_matches("- ");
+    // An API server's objects come as JSON; nobody wrote its marks.
+    let written = written.trim().trim_start_matches("- ").trim_end_matches(',').replace('"', "");
     format!("{written:?} is not {fits}")
 }
 

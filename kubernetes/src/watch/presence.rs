@@ -158,7 +158,8 @@ mod tests {
             .iter()
             .map(|(name, served, storage)| json!({"name": name, "served": served, "storage": storage}))
             .collect();
-        let conditions = json!([{"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": established}]);
+        let conditions =
+            json!([{"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": established}]);
         of(&json!({"spec": {"versions": versions}, "status": {"conditions": conditions}}))
     }
 

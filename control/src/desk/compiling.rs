@@ -1,0 +1,78 @@
+//! The desk compiles: when it may speak, what of it is new, and to whom it goes.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Desk, GRACE, unix_ms};
+use crate::{
+    compiler::{self, Compiled, Input},
+    sources::Sources,
+};
+
+impl Desk {
+    fn may_hand_out(&self) -> bool {
+        self.sources.as_ref().is_some_and(|sources| sources.known)
+            && (self.world.is_some() || self.began.elapsed() >= GRACE)
+    }
+
+    pub(super) fn compile_is_overdue(&self) -> bool {
+        self.outputs.snapshots.borrow().is_none() && self.may_hand_out()
+    }
+
+    pub(super) fn compile(&mut self) {
+        self.compile_at = None;
+        if !self.may_hand_out() {
+            return;
+        }
+        let timer = self.metrics.compile_seconds.start_timer();
+        self.standing = self.endpoints();
+        let world = self.world.clone().unwrap_or_default();
+        let sources = self.sources.clone().unwrap_or_default();
+        let pins = self.failover.verbs.pins(Duration::from_millis(self.now()));
+        let born = self.failover.born(compiler::policies(&sources), unix_ms()).clone();
+        let mut compiled = compiler::compile(&Input {
+            setting: &self.setting,
+            sources: &sources,
+            registered: &self.standing,
+            world: &world,
+            verdicts: &self.decider.verdicts(),
+            indexes: &self.indexes,
+            born: &born,
+            pins: &pins,
+        });
+        self.decider.set_stale_after(compiled.stale_after);
+        compiled.contents.extend(self.failover.contents());
+        let decided = self.steer(&compiled.orders);
+        compiled.resources.extend(decided);
+        timer.observe_duration();
+        match self.table.replace(compiled.resources.clone(), "lease") {
+            Ok(changed) => self.metrics.resource_changes.inc_by(changed.len() as u64),
+            Err(error) => tracing::error!(%error, "a compiled resource has no JSON; what was in force stays"),
+        }
+        self.tell_faults(&sources, &compiled);
+        self.keep_indexes(&compiled);
+        self.compiled = Arc::new(compiled);
+        self.hand_out();
+        self.outputs.contents.send_if_modified(|contents| {
+            let differs = contents.as_ref() != Some(&self.compiled.contents);
+            *contents = Some(self.compiled.contents.clone());
+            differs
+        });
+        self.outputs.compiled.send_replace(Some(self.compiled.clone()));
+    }
+
+    fn tell_faults(&self, sources: &Sources, compiled: &Compiled) {
+        for fault in compiled.faults.iter().filter(|fault| !self.compiled.faults.contains(fault)) {
+            tracing::error!(%fault, "an object is refused; the rest is in force");
+        }
+        let in_files: usize = sources.files.iter().map(|(_, _, faults)| faults.len()).sum();
+        self.metrics.faults.set(i64::try_from(in_files + compiled.faults.len()).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn hand_out(&self) {
+        let snapshot = self.table.snapshot();
+        self.metrics.resources.set(i64::try_from(snapshot.entries.len()).unwrap_or(i64::MAX));
+        if self.may_hand_out() && self.table.snapshot().entries.contains_key("mesh") {
+            self.outputs.snapshots.send_replace(Some(Arc::new(snapshot.clone())));
+        }
+    }
+}
