@@ -43,7 +43,7 @@ impl Settings {
         let mut annotations = Annotations::of(pod);
         let config = ProxyConfig::of(&mut annotations);
         let hold = annotations.read::<Switch>(HOLD).map(|read| read.value.0);
-        let concurrency = annotations.read::<NonZeroU16>(CONCURRENCY).map(|read| read.value.get());
+        let concurrency = annotations.read::<Threads>(CONCURRENCY).map(|read| read.value.0);
         let settings = Self {
             image: annotations.read::<Image>(IMAGE).map_or_else(|| values.image.clone(), |read| read.value.0),
             resources: Resources::of(&mut annotations, &values.resources),
@@ -105,6 +105,18 @@ impl FromStr for Switch {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self).map_err(|_| "is neither true nor false; write one of them")
+    }
+}
+
+/// How many threads.
+struct Threads(u16);
+
+impl FromStr for Threads {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<NonZeroU16>()
+            .map(|number| Self(number.get()))
+            .map_err(|_| "is no number of threads; write such as 2")
     }
 }
 

@@ -167,7 +167,11 @@ impl Values {
         });
         match parsed {
             Ok(mesh) => mesh.injection.checked(),
-            Err(error) => Err(ValuesError { field, reason: error.without_snippet().to_string() }),
+            // Of a map whose keys are words of ours the path ends in the map; the line says the rest.
+            Err(error) => Err(ValuesError {
+                field: field.trim_end_matches(".?").to_owned(),
+                reason: error.without_snippet().to_string(),
+            }),
         }
     }
 
