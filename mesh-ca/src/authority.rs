@@ -1,5 +1,7 @@
 //! The CA of a cluster.
 
+mod server;
+
 use std::{
     path::Path,
     sync::Arc,
@@ -17,6 +19,7 @@ use isthmus_wire::identity::{IssueResponse, Pass};
 use parking_lot::Mutex;
 use rcgen::{Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
+pub use server::ServerLeaf;
 
 use crate::{
     CaError, leaf,

@@ -22,6 +22,6 @@ pub mod service;
 mod store;
 pub mod token;
 
-pub use authority::{Ca, Settings};
+pub use authority::{Ca, ServerLeaf, Settings};
 pub use error::CaError;
 pub use service::{Account, NotReviewed, Reviewer, service};

@@ -1,0 +1,148 @@
+//! A pod made one of the mesh, and made as it was before.
+
+use serde_json::Value;
+
+use crate::{
+    annotation::Problem,
+    container,
+    probe::{self, Rewritten},
+    settings::Settings,
+    status::{Damaged, Status, VERSION},
+    values::Values,
+    view::{Misshapen, Pod, list_at, name, object_at},
+    volume,
+    words::{CAPTURE, INJECTED, PROXY, PROXY_USER, STATUS},
+};
+
+/// A pod with its sidecar.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Injected {
+    /// The pod.
+    pub pod: Value,
+    /// What of its owner's wishes is not honoured, in a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Why a pod cannot get a sidecar although it is to have one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It is no pod.
+    #[error(transparent)]
+    Misshapen(#[from] Misshapen),
+    /// It was injected, and what was added is not known.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// Something of its own has a name that is ours.
+    #[error("{list} has an item {name}, a name that injection needs; give it another")]
+    NameTaken {
+        /// Where: `spec.volumes`.
+        list: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// It changes Istio's sidecar by a container that stands for it.
+    #[error(
+        "the container istio-proxy with image \"auto\" changes Istio's sidecar, which is not added here; remove it, and \
+         say by annotations how the sidecar shall be"
+    )]
+    IstioContainer,
+    /// Annotations with values that cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Annotations(Vec<Problem>),
+}
+
+/// Adds the sidecar to a pod or a template of one. A pod that has one already comes out as if it had none before.
+///
+/// # Errors
+/// [`Error`]: a value that cannot be used, a document that is no pod.
+pub fn inject(pod: &Value, values: &Values) -> Result<Injected, Error> {
+    let mut pod = remove(pod)?;
+    let view = Pod(&pod);
+    check_names(view)?;
+    let (settings, mut warnings) = Settings::of(view, values).map_err(Error::Annotations)?;
+    warnings.extend(as_sidecar(view));
+    let mut status = Status { version: VERSION.to_owned(), made: Status::missing(&pod), ..Status::default() };
+    let rewritten = if settings.rewrites_probes { probe::rewrite(&mut pod) } else { Rewritten::default() };
+    let containers = container::containers(&settings, values, &rewritten.asked);
+    warnings.extend(rewritten.warnings);
+    status.probes = rewritten.originals;
+    add_to_spec(&mut pod, containers, &mut status);
+    mark(&mut pod, &status);
+    Ok(Injected { pod, warnings })
+}
+
+/// Takes out what was added, by whatever release. A pod without a sidecar stays as it is.
+///
+/// # Errors
+/// When it is no pod, or does not say what was added.
+pub fn remove(pod: &Value) -> Result<Value, Error> {
+    let status = Status::of(Pod::checked(pod)?)?;
+    let mut pod = pod.clone();
+    if let Some(status) = status {
+        probe::restore(&mut pod, &status);
+        status.take_out(&mut pod);
+    }
+    Ok(pod)
+}
+
+fn check_names(pod: Pod<'_>) -> Result<(), Error> {
+    let taken = |list, item| Error::NameTaken { list, name: name(item).to_owned() };
+    for container in pod.containers() {
+        if [CAPTURE, PROXY].contains(&name(container)) {
+            return Err(taken("spec.containers or spec.initContainers", container));
+        }
+        if name(container) == "istio-proxy" && container.get("image").and_then(Value::as_str) == Some("auto") {
+            return Err(Error::IstioContainer);
+        }
+    }
+    let ours = volume::volumes();
+    let clash = pod.volumes().find(|volume| ours.iter().any(|our| name(our) == name(volume)));
+    clash.map_or(Ok(()), |volume| Err(taken("spec.volumes", volume)))
+}
+
+/// Containers that run as the sidecar's user: their connections look like the sidecar's own.
+fn as_sidecar(pod: Pod<'_>) -> impl Iterator<Item = String> {
+    let user = |of: &Value| of.get("securityContext")?.get("runAsUser")?.as_i64();
+    let whole = pod.0.get("spec").and_then(user);
+    let same = pod.containers().filter(move |container| user(container).or(whole) == Some(PROXY_USER));
+    same.map(|container| {
+        let name = name(container);
+        format!("container {name} runs as user {PROXY_USER}, the sidecar's: its connections are not captured")
+    })
+}
+
+fn add_to_spec(pod: &mut Value, mut containers: Vec<Value>, status: &mut Status) {
+    let Some(spec) = pod.get_mut("spec") else { return };
+    let volumes = volume::volumes();
+    status.containers = containers.iter().map(|container| name(container).to_owned()).collect();
+    status.volumes = volumes.iter().map(|volume| name(volume).to_owned()).collect();
+    if let Some(own) = list_at(spec, "initContainers") {
+        containers.append(own);
+        *own = containers;
+    }
+    if let Some(own) = list_at(spec, "volumes") {
+        own.extend(volumes);
+    }
+    // The token is readable for this group; a group that the pod has already is the sidecar's too.
+    if let Some(security) = object_at(spec, "securityContext")
+        && security.get("fsGroup").is_none_or(Value::is_null)
+    {
+        security.insert("fsGroup".into(), PROXY_USER.into());
+        status.fs_group = true;
+    }
+}
+
+fn mark(pod: &mut Value, status: &Status) {
+    // A status is names and JSON: it always has a text.
+    let status = serde_json::to_string(status).unwrap_or_default();
+    if object_at(pod, "metadata").is_none() {
+        return;
+    }
+    let Some(metadata) = pod.get_mut("metadata") else { return };
+    if let Some(labels) = object_at(metadata, "labels") {
+        labels.insert(INJECTED.into(), VERSION.into());
+    }
+    if let Some(annotations) = object_at(metadata, "annotations") {
+        annotations.insert(STATUS.into(), status.into());
+    }
+}
