@@ -51,7 +51,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- define "isthmus.configurationOf" -}}
 {{- $all := include "isthmus.configuration" .root | fromYaml }}
 {{- $keys := list "cluster" "mesh" (printf "%s.yaml" .component) }}
-{{- if eq .component "control" }}{{ $keys = append $keys "mesh.yaml" }}{{ end }}
+{{- if eq .component "control" }}{{ $keys = concat $keys (list "mesh.yaml" "image") }}{{ end }}
 {{- range $keys }}{{ get $all . }}
 {{ end }}
 {{- end }}
@@ -139,6 +139,9 @@ env:
   - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
   - {name: ISTHMUS_MESH, valueFrom: {configMapKeyRef: {name: isthmus, key: mesh}}}
   - {name: ISTHMUS_CLUSTER, valueFrom: {configMapKeyRef: {name: isthmus, key: cluster}}}
+  {{- if eq .component "control" }}
+  - {name: ISTHMUS_IMAGE, valueFrom: {configMapKeyRef: {name: isthmus, key: image}}}
+  {{- end }}
   {{- if .root.Values.cluster.region }}
   - {name: ISTHMUS_REGION, value: {{ .root.Values.cluster.region | quote }}}
   {{- else }}
