@@ -191,6 +191,8 @@ common:
   locality: {region: "${ISTHMUS_REGION}", zone: "${ISTHMUS_ZONE}"}
   name: "${POD_NAME}"
   address: "${POD_IP}"
+  # Operators reach it through the API server.
+  admin: 127.0.0.1
   state_dir: /var/lib/isthmus
   log: {{ .root.Values.log | quote }}
   {{- if .enrolled }}
@@ -213,11 +215,11 @@ common:
 {{- end }}
 {{- end }}
 
-{{/* host:port of the addresses that the operator gave, as YAML: those that carry tcp, where members are reached. */}}
-{{- define "isthmus.tcpAddresses" -}}
+{{/* host:port of the addresses that the operator gave and that carry a transport, as YAML. (root, transport) */}}
+{{- define "isthmus.addresses" -}}
 {{- $all := list }}
-{{- range .Values.gateway.addresses }}
-{{- if has "tcp" (.transports | default (list "udp" "tcp")) }}
+{{- range .root.Values.gateway.addresses }}
+{{- if has $.transport (.transports | default (list "udp" "tcp")) }}
 {{- $host := ternary (printf "[%s]" .host) .host (contains ":" .host) }}
 {{- $all = append $all (printf "%s:%d" $host (int (.port | default 15443))) }}
 {{- end }}
