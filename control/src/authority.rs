@@ -1,8 +1,10 @@
 //! Control contains the cluster's certificate authority: it opens it, serves it beside the feed, and is its own first
 //! customer.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use isthmus_ca::{Ca, Settings};
+use isthmus_ca::{Ca, Reviewer, Settings};
 use isthmus_runtime::{drain::Drain, enrolment::system_identity, identity::Identity};
 use isthmus_wire::identity::certificate_authority_server::CertificateAuthorityServer;
 
@@ -37,9 +39,18 @@ impl Authority {
         self.0.roots().iter().map(|root| STANDARD.encode(root)).collect()
     }
 
-    /// The gRPC service.
+    /// The same, PEM.
     #[must_use]
-    pub fn service(&self) -> CertificateAuthorityServer<isthmus_ca::service::Service> {
-        isthmus_ca::service(self.0.clone(), None)
+    pub fn roots_pem(&self) -> String {
+        self.0.roots().iter().map(|root| isthmus_ca::enrol::pem(root)).collect()
+    }
+
+    /// The gRPC service; with a reviewer, pods prove who they are by their service account's tokens.
+    #[must_use]
+    pub fn service(
+        &self,
+        reviewer: Option<Arc<dyn Reviewer>>,
+    ) -> CertificateAuthorityServer<isthmus_ca::service::Service> {
+        isthmus_ca::service(self.0.clone(), reviewer)
     }
 }

@@ -20,8 +20,9 @@ pub struct Config {
     /// The API server that has the objects; this or `config_dir`.
     #[serde(default)]
     pub kubernetes: Option<Access>,
-    /// The cluster's federation key: PKCS#8 DER, mode 0600; shared with the member.
-    pub federation_key: PathBuf,
+    /// The cluster's federation key: PKCS#8 DER, mode 0600; shared with the member. On Kubernetes it is a Secret's.
+    #[serde(default)]
+    pub federation_key: Option<PathBuf>,
     /// The own federation member, 15050.
     pub member: Address,
     /// Where local sidecars reach the own gateways, 15444 tcp; none: as Kubernetes shows.
@@ -85,6 +86,12 @@ impl Config {
     #[must_use]
     pub fn ca_dir(&self) -> PathBuf {
         self.ca.dir.clone().unwrap_or_else(|| self.common.state_dir.join("ca"))
+    }
+
+    /// The federation key's file.
+    #[must_use]
+    pub fn federation_key(&self) -> PathBuf {
+        self.federation_key.clone().unwrap_or_else(|| self.common.state_dir.join("federation/key.der"))
     }
 
     /// Life of a leaf.

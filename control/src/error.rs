@@ -38,11 +38,20 @@ pub enum Error {
     Source(&'static str),
     /// There is no way to the API server.
     #[error(transparent)]
-    Kubernetes(#[from] isthmus_kubernetes::client::ClientError),
+    Kubernetes(Box<isthmus_kubernetes::client::ClientError>),
+    /// What all replicas have the same cannot be had.
+    #[error(transparent)]
+    Vault(Box<isthmus_kubernetes::vault::VaultError>),
     /// A metric's name is taken.
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
     /// A name is not one.
     #[error(transparent)]
     Name(#[from] isthmus_core::name::InvalidName),
+}
+
+impl From<isthmus_kubernetes::client::ClientError> for Error {
+    fn from(error: isthmus_kubernetes::client::ClientError) -> Self {
+        Self::Kubernetes(Box::new(error))
+    }
 }

@@ -29,6 +29,7 @@
 //! | [`desk`], [`handle`], [`table`] | the owner of it all; how to talk to it; versions and deltas |
 //! | [`feed`], [`clients`] | the server on 15012; who is on it, and what each refused |
 //! | [`authority`] | the certificate authority beside it |
+//! | [`cluster`] | on Kubernetes: key material as Secrets, roots in every namespace, whose a token is |
 //! | [`names`] | the cluster's DNS |
 //! | [`api`], [`view`] | what people see |
 
@@ -36,6 +37,7 @@ pub mod address;
 pub mod api;
 pub mod authority;
 pub mod clients;
+pub mod cluster;
 pub mod compiler;
 pub mod config;
 pub mod decider;

@@ -1,6 +1,6 @@
 //! Control as a process: opens its state, starts the desk and everything around it, and ends with the drain.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use isthmus_core::statement::{Content, Lease};
 use isthmus_runtime::{
@@ -14,7 +14,7 @@ use isthmus_runtime::{
     readiness::{Part, Readiness},
     tls::{self, Accept, ClientAuth},
 };
-use isthmus_wire::feed::feed_server::FeedServer;
+use isthmus_wire::{feed::feed_server::FeedServer, identity::certificate_authority_server::CertificateAuthorityServer};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -24,6 +24,7 @@ use crate::{
     address::Address,
     api,
     authority::Authority,
+    cluster::Cluster,
     compiler::Setting,
     config::{Config, Source},
     desk::{self, Desk},
@@ -34,7 +35,7 @@ use crate::{
     listener::{self, Listener},
     metrics::Metrics,
     names,
-    sources::{cluster, files},
+    sources::{self, files},
     speaker::Speaker,
     table::Snapshot,
     voice::{self, Found, Voice},
@@ -51,7 +52,6 @@ const FOUND: usize = 64;
 /// # Errors
 /// When it cannot begin: a taken port, an unreadable state, no certificate authority.
 pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
-    config.source()?;
     // The binary may have set up logging already; its choice stays.
     let _ = logs::init("control", config.common.log.as_deref().unwrap_or("info"), false);
     let admin = Admin::bind(&config.common, "control")?;
@@ -61,11 +61,19 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let readiness = Readiness::new();
     drain.close_after(GRACE);
     let mut tasks = JoinSet::new();
+    let cluster = match config.source()? {
+        Source::Kubernetes(access) => Some(Cluster::open(access, &config, &drain).await?),
+        Source::Files(_) => None,
+    };
     let authority = Authority::open(&config)?;
     let identity = authority.identity(&config, &drain)?;
     let parts = Parts::new(&config, &authority, identity.clone(), metrics, readiness.clone(), drain.clone());
     let desk = parts.start(&mut tasks).await?;
-    serve(&config, &authority, &identity, desk.clone(), &mut tasks, &drain)?;
+    let ca = authority.service(cluster.as_ref().map(Cluster::reviewer));
+    serve(&config, ca, &identity, desk.clone(), &mut tasks, &drain)?;
+    if let Some(cluster) = cluster {
+        cluster.start(&config, &authority, &mut tasks, &drain);
+    }
     let snapshots = desk.snapshots();
     let dump = move || snapshots.borrow().as_deref().map_or(serde_json::Value::Null, dump);
     let admin = admin.router(api::router(desk)).config_dump(dump);
@@ -89,7 +97,7 @@ async fn finish(mut tasks: JoinSet<()>) {
 
 fn serve(
     config: &Config,
-    authority: &Authority,
+    ca: CertificateAuthorityServer<isthmus_ca::service::Service>,
     identity: &Identity,
     desk: Handle,
     tasks: &mut JoinSet<()>,
@@ -101,7 +109,7 @@ fn serve(
     let accept = Accept::TrustDomain(trust_domain.clone());
     let tls = tls::server_config(identity, accept, &[grpc::ALPN], ClientAuth::Optional);
     let feed = FeedServer::new(feed::Service::new(desk, trust_domain, drain.clone()));
-    let routes = tonic::service::Routes::new(feed).add_service(authority.service());
+    let routes = tonic::service::Routes::new(feed).add_service(ca);
     tasks.spawn(grpc::serve(listener, tls, routes, drain.clone()));
     Ok(())
 }
@@ -177,7 +185,7 @@ impl<'a> Parts<'a> {
                 tasks.spawn(source.run(self.drain.clone()));
             }
             Source::Kubernetes(access) => {
-                let source = cluster::Source::open(access.clone(), self.file("cluster.json"), desk.clone())?;
+                let source = sources::cluster::Source::open(access.clone(), self.file("cluster.json"), desk.clone())?;
                 source.start(tasks, &self.drain).await?;
             }
         }
@@ -210,7 +218,7 @@ impl<'a> Parts<'a> {
     ) -> Result<Voice, Error> {
         let file = Keeper::new(self.file("epoch.json"), "the epoch, without which nothing is said to other clusters,");
         let on_disk = voice::last_epoch(file.path())?;
-        let key = key::federation_key(Path::new(&self.config.federation_key))?;
+        let key = key::federation_key(self.config.federation_key())?;
         let speaker = Speaker::new(self.setting.mesh.clone(), self.setting.cluster.clone(), key, on_disk);
         let channel = self.member()?;
         Ok(Voice { speaker, file, on_disk, channel, contents, lease, found, desk, metrics: self.metrics.clone() })

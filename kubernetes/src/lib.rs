@@ -19,11 +19,13 @@
 //! | [`facts`] | what follows from it: pods, gateways, zones |
 //! | [`review`] | whose a service account token is |
 //! | [`exposed`] | where other clusters reach the gateways |
+//! | [`bundle`] | by what the API server believes the webhooks |
 //! | [`vault`] | files that every replica must have the same, in a Secret |
 //! | [`roots`] | whom pods believe, in every namespace |
 //! | [`user`], [`forward`] | for commands: a context as kubectl finds it, a port of a pod on this machine |
 
 pub mod arrived;
+pub mod bundle;
 pub mod client;
 pub mod exposed;
 pub mod facts;

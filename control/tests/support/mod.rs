@@ -91,7 +91,7 @@ impl Ground {
             common: self.common("control", 1),
             config_dir: Some(self.path("config")),
             kubernetes: None,
-            federation_key: self.path("federation.key"),
+            federation_key: Some(self.path("federation.key")),
             member: self.member().into(),
             gateways: vec![SocketAddr::new(self.at(3), 15444).into()],
             advertise_gateways: vec![format!("{}:15443", self.at(3))],
