@@ -191,4 +191,18 @@ mod tests {
         unaware["audiences"] = Value::Null;
         assert!(matches!(answered(unaware), Err(ReviewError::Audience { .. })));
     }
+    #[tokio::test]
+    async fn an_api_server_that_does_not_answer_is_no_word_on_the_token() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let kubeconfig = "apiVersion: v1\nkind: Config\ncurrent-context: c\nusers: []\n\
+                          clusters: [{name: c, cluster: {server: 'https://127.70.1.1:1'}}]\n\
+                          contexts: [{name: c, context: {cluster: c, user: ''}}]\n";
+        std::fs::write(file.path(), kubeconfig).unwrap();
+        let access = crate::Access { kubeconfig: Some(file.path().into()), ..crate::Access::default() };
+        let client = access.client().await.unwrap();
+        let error = review(&client, "a.b.c", AUDIENCE).await.unwrap_err();
+        assert!(matches!(error, ReviewError::Unanswered(_)), "{error}");
+        let long = "a".repeat(LONGEST + 1);
+        assert!(matches!(review(&client, &long, AUDIENCE).await, Err(ReviewError::Forged(_))), "it is not sent on");
+    }
 }

@@ -102,8 +102,11 @@ impl Ground {
     }
 
     pub fn start(&self) -> Running {
+        self.start_with(self.config())
+    }
+
+    pub fn start_with(&self, config: Config) -> Running {
         let (trigger, drain) = Drain::pair();
-        let config = self.config();
         let task = tokio::spawn(async move {
             let ended = isthmus_control::run(config, drain).await;
             if let Err(error) = &ended {

@@ -11,6 +11,7 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
+use super::health::Health;
 use crate::{
     Kind,
     arrived::{Arrived, Place},
@@ -24,16 +25,15 @@ pub(super) fn settings() -> watcher::Config {
 }
 
 /// Tells until nobody listens.
-pub(super) async fn watch(client: Client, kind: Kind, version: &str, tell: mpsc::Sender<Told>) {
+pub(super) async fn watch(client: Client, kind: Kind, version: &str, tell: &mpsc::Sender<Told>, health: &Health) {
     let api = Api::<DynamicObject>::all_with(client, &kind.resource(version));
     let mut events = watcher::watcher(api, settings()).default_backoff().boxed();
     let mut listing = Listing::new(kind);
-    let mut trouble = Trouble::new(kind.plural());
     while let Some(event) = events.next().await {
         match event {
-            Err(error) => trouble.says(&error),
+            Err(error) => health.failed(kind.plural(), &error),
             Ok(event) => {
-                trouble.is_over(&event);
+                health.heard(kind.plural(), &event);
                 let Some(told) = listing.take(event) else { continue };
                 if tell.send(told).await.is_err() {
                     return;
@@ -79,67 +79,6 @@ impl Listing {
         })
         .ok()
     }
-}
-
-/// Says once what goes wrong, and once that it is over: an API server may be gone for hours.
-pub(super) struct Trouble {
-    what: &'static str,
-    said: Option<String>,
-}
-
-impl Trouble {
-    pub(super) fn new(what: &'static str) -> Self {
-        Self { what, said: None }
-    }
-
-    pub(super) fn says(&mut self, error: &watcher::Error) {
-        let (what, reason) = (self.what, explain(error));
-        if self.said.as_ref() != Some(&reason) {
-            tracing::warn!(what, reason, "the API server tells nothing of them now; what was in force stays");
-            self.said = Some(reason);
-        }
-    }
-
-    /// An event came. That a list begins says nothing yet: it is said before the API server is asked for it.
-    pub(super) fn is_over<K>(&mut self, event: &Event<K>) {
-        if !matches!(event, Event::Init) && self.said.take().is_some() {
-            tracing::info!(what = self.what, "the API server tells of them again");
-        }
-    }
-}
-
-/// What failed and, where it is known, what to do.
-fn explain(error: &watcher::Error) -> String {
-    match status(error) {
-        Some(403) => {
-            format!("{}; let this service account `list` and `watch` them", causes(error))
-        }
-        Some(401) => format!("{}; the API server does not know this process's token or certificate", causes(error)),
-        _ => causes(error),
-    }
-}
-
-fn status(error: &watcher::Error) -> Option<u16> {
-    let of = |error: &kube::Error| match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    };
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => of(error),
-        watcher::Error::WatchError(status) => Some(status.code),
-        watcher::Error::NoResourceVersion => None,
-    }
-}
-
-/// The message of the last cause: those before it say only which layer failed.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::objects::{self, Trouble};
+use super::{health::Health, objects};
 use crate::{Kind, seen::Told};
 
 /// What is known of a definition.
@@ -30,9 +30,9 @@ enum Presence {
 }
 
 /// Tells of its objects whenever it is there.
-pub(super) async fn watch(client: Client, kind: Kind, definition: &str, tell: mpsc::Sender<Told>) {
+pub(super) async fn watch(client: Client, kind: Kind, definition: &str, tell: &mpsc::Sender<Told>, health: &Health) {
     let (told, mut presence) = watch::channel(Presence::Unknown);
-    let looking = look(client.clone(), definition, told);
+    let looking = look(client.clone(), definition, told, health);
     let following = async {
         loop {
             let now = presence.borrow_and_update().clone();
@@ -43,7 +43,7 @@ pub(super) async fn watch(client: Client, kind: Kind, definition: &str, tell: mp
                         let _ = tell.send(Told::All(kind, vec![])).await;
                     }
                     Presence::Served(version) => {
-                        return objects::watch(client.clone(), kind, &version, tell.clone()).await;
+                        return objects::watch(client.clone(), kind, &version, tell, health).await;
                     }
                 }
                 std::future::pending().await
@@ -57,23 +57,23 @@ pub(super) async fn watch(client: Client, kind: Kind, definition: &str, tell: mp
     tokio::join!(looking, following);
 }
 
-async fn look(client: Client, definition: &str, tell: watch::Sender<Presence>) {
+async fn look(client: Client, definition: &str, tell: watch::Sender<Presence>, health: &Health) {
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let resource = kube::api::ApiResource::from_gvk_with_plural(&kind, "customresourcedefinitions");
     let api = Api::<DynamicObject>::all_with(client, &resource);
     let settings = objects::settings().fields(&format!("metadata.name={definition}"));
     let mut events = watcher::watcher(api, settings).default_backoff().boxed();
-    let mut trouble = Trouble::new("customresourcedefinitions");
+    let what = format!("customresourcedefinitions/{definition}");
     let mut listed = Presence::Absent;
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
             Err(error) => {
-                trouble.says(&error);
+                health.failed(&what, &error);
                 continue;
             }
         };
-        trouble.is_over(&event);
+        health.heard(&what, &event);
         let now = match event {
             Event::Init => {
                 listed = Presence::Absent;

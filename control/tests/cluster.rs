@@ -1,0 +1,223 @@
+//! A whole control whose source is a real API server, which is then taken away.
+//!
+//! Run it with a cluster of your own that nothing depends on:
+//! `ISTHMUS_KUBECONFIG=… ISTHMUS_BREAK='…' ISTHMUS_HEAL='…' cargo test -p isthmus-control --test cluster -- --ignored`. The two
+//! commands stop the API server and start it again; `ISTHMUS_IMAGE` names an image with a shell that the nodes have, `KUBECTL`
+//! the program.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::Stdio};
+
+use isthmus_control::Config;
+use isthmus_core::model::{Endpoint, EndpointState, Resource, Service};
+use isthmus_kubernetes::Access;
+use isthmus_runtime::feed::{Registration, Role};
+use support::{Client, Ground, registration, until};
+
+const DEFINITIONS: &str = include_str!("../../kubernetes/tests/same/definitions.yaml");
+const NAMESPACE: &str = "isthmus-test-source";
+const ROUTE: &str = "route: [{destination: {host: reviews}}]";
+
+fn said(name: &str, otherwise: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| otherwise.to_owned())
+}
+
+fn kubeconfig() -> PathBuf {
+    std::env::var_os("ISTHMUS_KUBECONFIG")
+        .expect("ISTHMUS_KUBECONFIG names the kubeconfig of a cluster for tests")
+        .into()
+}
+
+/// Runs kubectl as a user would; its answer, or what it complained of.
+fn kubectl(arguments: &str, input: &str) -> Result<String, String> {
+    let mut command = std::process::Command::new(said("KUBECTL", "kubectl"));
+    command.arg("--kubeconfig").arg(kubeconfig()).args(arguments.split_whitespace());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("kubectl is there");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+fn apply(text: &str) {
+    kubectl("apply -f -", text).unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn shell(variable: &str) {
+    let command = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is a command for the API server"));
+    let status = std::process::Command::new("sh").args(["-c", &command]).status().unwrap();
+    assert!(status.success(), "{command}");
+}
+
+fn service(port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: reviews, namespace: {NAMESPACE}}}\nspec:\n  selector: {{app: reviews}}\n  \
+         ports: [{{name: http, port: {port}, targetPort: web}}]\n"
+    )
+}
+
+fn route(rule: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: reviews, namespace: {NAMESPACE}}}\nspec:\n  \
+         hosts: [reviews]\n  http:\n    - {rule}\n"
+    )
+}
+
+fn pod() -> String {
+    let image = said("ISTHMUS_IMAGE", "localhost/box:1");
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: reviews-1, namespace: {NAMESPACE}, labels: {{app: reviews, version: v1}}}}\n\
+         spec:\n  serviceAccountName: reviews\n  terminationGracePeriodSeconds: 1\n  containers:\n    - name: app\n      \
+         image: {image}\n      imagePullPolicy: Never\n      command: [sleep, \"100000\"]\n      \
+         ports: [{{name: web, containerPort: 9080}}]\n      \
+         readinessProbe: {{exec: {{command: [test, -e, /tmp/ready]}}, periodSeconds: 1, failureThreshold: 1}}\n"
+    )
+}
+
+/// A namespace of the test's own; gone with it.
+struct Room;
+
+impl Room {
+    fn make() -> Self {
+        let _ = kubectl(&format!("delete namespace {NAMESPACE} --ignore-not-found --wait"), "");
+        apply(DEFINITIONS);
+        kubectl("wait --for condition=established crd --all --timeout 20s", "").unwrap();
+        apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"));
+        apply(&format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: reviews, namespace: {NAMESPACE}}}\n"));
+        apply(&format!("{}---\n{}---\n{}", service(9080), pod(), route(ROUTE)));
+        Self
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = kubectl(&format!("delete namespace {NAMESPACE} --wait=false"), "");
+    }
+}
+
+fn ground() -> (Ground, impl Fn(&Ground) -> Config) {
+    let config = |ground: &Ground| Config {
+        config_dir: None,
+        kubernetes: Some(Access { kubeconfig: Some(kubeconfig()), ..Access::default() }),
+        gateways: vec![],
+        zones: vec![],
+        ..ground.config()
+    };
+    (Ground::new(70), config)
+}
+
+fn of(client: &Client) -> Option<&Service> {
+    match client.known.get(&format!("service/{NAMESPACE}/reviews")) {
+        Some(Resource::Service(service)) => Some(service),
+        _ => None,
+    }
+}
+
+fn local(client: &Client) -> Option<&Endpoint> {
+    match client.known.get(&format!("endpoints/{NAMESPACE}/reviews")) {
+        Some(Resource::Endpoints(endpoints)) => endpoints.local.first(),
+        _ => None,
+    }
+}
+
+fn state(client: &Client) -> Option<EndpointState> {
+    local(client).map(|endpoint| endpoint.state)
+}
+
+/// As its sidecar registers the pod.
+async fn sidecar() -> Registration {
+    let ip = std::cell::RefCell::new(String::new());
+    until("the pod's address", || async {
+        let asked = kubectl(&format!("-n {NAMESPACE} get pod reviews-1 -o jsonpath={{.status.podIP}}"), "");
+        *ip.borrow_mut() = asked.unwrap_or_default();
+        !ip.borrow().is_empty()
+    })
+    .await;
+    let inbound = format!("{}:15006", ip.into_inner());
+    let said = registration("reviews-1", NAMESPACE, "nobody", &inbound);
+    Registration { region: String::new(), zone: String::new(), ..said }
+}
+
+/// What does not come from the rest of a cluster that is not the test's.
+fn own(client: &Client) -> BTreeMap<String, Resource> {
+    let of_room = client.known.iter().filter(|(key, _)| key.contains(NAMESPACE));
+    of_room.map(|(key, resource)| (key.clone(), resource.clone())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: ISTHMUS_KUBECONFIG, ISTHMUS_BREAK, ISTHMUS_HEAL"]
+async fn objects_and_pods_arrive_and_an_api_server_that_is_gone_changes_nothing() {
+    let _room = Room::make();
+    let (ground, config) = ground();
+    let control = ground.start_with(config(&ground));
+    let identity = ground.identity(NAMESPACE, "reviews", "reviews-1").await;
+    let mut client = ground.subscribe(&identity, Role::Proxy, "reviews-1");
+    client.reporter.register(sidecar().await);
+    client.until("an endpoint that is not ready", |client| state(client) == Some(EndpointState::Unready)).await;
+    let endpoint = local(&client).unwrap();
+    assert_eq!(endpoint.targets, BTreeMap::from([(9080, 9080)]), "the named port is the pod's");
+    assert_eq!(endpoint.labels.get("version").map(String::as_str), Some("v1"), "the labels are the pod's");
+    assert!(!endpoint.locality.zone.is_empty(), "the zone is its node's: {:?}", endpoint.locality);
+    kubectl(&format!("-n {NAMESPACE} exec reviews-1 -- touch /tmp/ready"), "").unwrap();
+    client.until("a ready endpoint", |client| state(client) == Some(EndpointState::Ready)).await;
+
+    client.until("its route", |client| of(client).is_some_and(|service| service.routes.len() == 1)).await;
+    apply(&route("mirror: {host: reviews}"));
+    let file = format!("VirtualService/{NAMESPACE}/reviews");
+    until("the fault of the bad route", || async {
+        let rows = ground.rows("/api/config").await;
+        rows.iter()
+            .any(|row| row["file"] == file.as_str() && row["in_force"] == true && row["errors"][0]["field"] != "")
+    })
+    .await;
+    assert_eq!(of(&client).unwrap().routes.len(), 1, "the last good route is in force");
+
+    shell("ISTHMUS_BREAK");
+    until("an API server that is gone", || async { kubectl("get --raw /livez --request-timeout 1s", "").is_err() })
+        .await;
+    let before = own(&client);
+    client.leave();
+    control.stop().await;
+    // A new run, with its disk alone; and a client that has nothing of its own.
+    let control = ground.start_with(config(&ground));
+    let other = ground.identity(NAMESPACE, "ratings", "ratings-1").await;
+    let mut other = ground.subscribe(&other, Role::Proxy, "ratings-1");
+    other.until("what was in force before", |client| own(client).len() == before.len()).await;
+    assert_eq!(own(&other), before);
+
+    shell("ISTHMUS_HEAL");
+    until("an API server", || async { kubectl("get --raw /readyz --request-timeout 1s", "").is_ok() }).await;
+    apply(&service(9081));
+    other.until("the edited port", |client| of(client).is_some_and(|service| service.ports[0].port == 9081)).await;
+    kubectl(&format!("-n {NAMESPACE} delete pod reviews-1 --wait=false"), "").unwrap();
+    other.until("no endpoint without its pod", |client| local(client).is_none()).await;
+    other.leave();
+    control.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: ISTHMUS_KUBECONFIG"]
+async fn a_kind_that_is_taken_away_takes_its_objects_along_and_one_that_comes_is_noticed() {
+    let _room = Room::make();
+    let (ground, config) = ground();
+    let control = ground.start_with(config(&ground));
+    let identity = ground.identity(NAMESPACE, "ratings", "ratings-1").await;
+    let mut client = ground.subscribe(&identity, Role::Proxy, "ratings-1");
+    let routes = |client: &Client| of(client).map(|service| service.routes.len());
+    client.until("a route", |client| routes(client) == Some(1)).await;
+    kubectl("delete crd virtualservices.networking.istio.io", "").unwrap();
+    client.until("no route", |client| routes(client) == Some(0)).await;
+    apply(DEFINITIONS);
+    kubectl("wait --for condition=established crd --all --timeout 20s", "").unwrap();
+    until("the route is taken", || async {
+        kubectl("apply -f -", &route(ROUTE)).is_ok()
+    })
+    .await;
+    client.until("the route again", |client| routes(client) == Some(1)).await;
+    client.leave();
+    control.stop().await;
+}
