@@ -24,6 +24,7 @@
 //! | `snapshot` | the picture all of it decides on; `feeding` brings it |
 
 mod body;
+pub mod capture;
 mod config;
 mod connect;
 mod detect;
