@@ -58,6 +58,7 @@ pub struct Admin {
     name: String,
     listeners: [TcpListener; 3],
     routes: Router,
+    health: Router,
     dump: Option<Dump>,
 }
 
@@ -70,20 +71,33 @@ impl Admin {
         Self::bind_at(address, PORTS, role, name)
     }
 
+    /// As [`Admin::bind`], with the admin port on loopback: in a pod everybody reaches the pod's address.
+    ///
+    /// # Errors
+    /// As [`Admin::bind`].
+    pub fn bind_in_pod(address: IpAddr, role: &str, name: &str) -> Result<Self, AdminError> {
+        Self::bind_apart(listen::loopback(address), address, PORTS, role, name)
+    }
+
     /// As [`Admin::bind`], on other ports; 0: any free one.
     ///
     /// # Errors
     /// As [`Admin::bind`].
     pub fn bind_at(address: IpAddr, ports: Ports, role: &str, name: &str) -> Result<Self, AdminError> {
-        let bind = |port| {
+        Self::bind_apart(address, address, ports, role, name)
+    }
+
+    fn bind_apart(admin: IpAddr, address: IpAddr, ports: Ports, role: &str, name: &str) -> Result<Self, AdminError> {
+        let bind = |address, port| {
             listen::tcp(SocketAddr::new(address, port)).map_err(|source| AdminError {
                 role: role.to_owned(),
                 name: name.to_owned(),
                 source,
             })
         };
-        let listeners = [bind(ports.admin)?, bind(ports.metrics)?, bind(ports.health)?];
-        Ok(Self { role: role.to_owned(), name: name.to_owned(), listeners, routes: Router::new(), dump: None })
+        let listeners = [bind(admin, ports.admin)?, bind(address, ports.metrics)?, bind(address, ports.health)?];
+        let (routes, health) = (Router::new(), Router::new());
+        Ok(Self { role: role.to_owned(), name: name.to_owned(), listeners, routes, health, dump: None })
     }
 
     /// Where the ports are, in the order of [`Ports`].
@@ -96,6 +110,13 @@ impl Admin {
     #[must_use]
     pub fn router(mut self, routes: Router) -> Self {
         self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// More routes on the health port.
+    #[must_use]
+    pub fn health(mut self, routes: Router) -> Self {
+        self.health = self.health.merge(routes);
         self
     }
 
@@ -118,7 +139,7 @@ impl Admin {
         tokio::join!(
             http1::serve(on_admin, admin.merge(self.routes), drain.clone()),
             http1::serve(on_metrics, metrics, drain.clone()),
-            http1::serve(on_health, health, drain),
+            http1::serve(on_health, health.merge(self.health), drain),
         );
     }
 }

@@ -7,7 +7,7 @@
 mod cache;
 mod stream;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use isthmus_core::model;
 use isthmus_wire::feed as wire;
@@ -105,11 +105,11 @@ impl Reporter {
     }
 }
 
-/// Subscribes to control at `control` (15012), from a task on the current Tokio runtime, until everything closes.
+/// Subscribes to control at `control` (`host:port`, 15012), from a task on the current Tokio runtime, until everything closes.
 #[must_use]
 pub fn subscribe(
     identity: &Identity,
-    control: SocketAddr,
+    control: impl ToString,
     hello: Hello,
     cache_dir: PathBuf,
     drain: Drain,
@@ -119,7 +119,7 @@ pub fn subscribe(
     let (connected, is_connected) = watch::channel(false);
     let registration = watch::Sender::new(None);
     let links = stream::Links { updates, reports: outgoing, registrations: registration.subscribe(), connected };
-    let subscriber = stream::Subscriber::new(identity.clone(), control, hello, cache_dir, links);
+    let subscriber = stream::Subscriber::new(identity.clone(), control.to_string(), hello, cache_dir, links);
     tokio::spawn(subscriber.run(drain));
     (Updates(received), Reporter { registration, reports, connected: is_connected })
 }

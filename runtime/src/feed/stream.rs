@@ -1,6 +1,6 @@
 //! One stream after the other to control.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use isthmus_core::model::Resource;
 use isthmus_wire::{
@@ -42,7 +42,7 @@ pub(super) struct Links {
 
 pub(super) struct Subscriber {
     identity: Identity,
-    control: SocketAddr,
+    control: String,
     hello: Hello,
     cache: Cache,
     links: Links,
@@ -59,7 +59,7 @@ struct Pending {
 }
 
 impl Subscriber {
-    pub(super) fn new(identity: Identity, control: SocketAddr, hello: Hello, cache_dir: PathBuf, links: Links) -> Self {
+    pub(super) fn new(identity: Identity, control: String, hello: Hello, cache_dir: PathBuf, links: Links) -> Self {
         Self { identity, control, hello, cache: Cache::open(cache_dir), links }
     }
 
@@ -74,7 +74,7 @@ impl Subscriber {
     async fn forever(&mut self) {
         self.deliver_kept().await;
         let Ok(control) = system_identity(self.identity.spiffe().trust_domain(), "control") else { return };
-        let channel = grpc::channel(&self.identity, self.control, Accept::one(control));
+        let channel = grpc::channel(&self.identity, &self.control, Accept::one(control));
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut said = String::new();
         while !self.links.updates.is_closed() {
@@ -84,7 +84,7 @@ impl Subscriber {
             };
             self.links.connected.send_replace(false);
             if reason != said {
-                tracing::info!(control = %self.control, reason, "no feed; what is in force stays in force");
+                tracing::info!(control = self.control, reason, "no feed; what is in force stays in force");
                 said = reason;
             }
             tokio::time::sleep(backoff.next()).await;
@@ -124,7 +124,7 @@ impl Subscriber {
         while self.links.reports.try_recv().is_ok() {}
         self.links.connected.send_replace(true);
         if !said.is_empty() {
-            tracing::info!(control = %self.control, "the feed is back");
+            tracing::info!(control = self.control, "the feed is back");
         }
         let mut pending = None;
         loop {
