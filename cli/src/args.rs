@@ -1,5 +1,6 @@
 //! What may be typed.
 
+mod capture;
 mod failover;
 mod link;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use isthmus_core::name::ClusterName;
 use isthmus_scenarios::state::StateDir;
 
+pub use capture::{Capture, With};
 pub use failover::{Act, Drain, Failover, Look, Place, Service};
 pub use link::Link;
 
@@ -104,6 +106,10 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Lead the traffic of this pod, or of this network namespace, by its sidecar (root only).
+    ///
+    /// What an injected pod runs first. Options are named after Istio's annotations.
+    Capture(Capture),
     /// Print completions for a shell.
     Completion {
         /// The shell.

@@ -15,12 +15,14 @@
 //! | [`tracing_request`] | `trace` |
 //! | [`reach`] | a mesh on this machine, or on Kubernetes: each is asked the same |
 //! | [`membership`] | `bootstrap`, `token create`, `join` |
+//! | [`capture`] | `capture`: the rules that lead a pod's traffic by its sidecar |
 //! | [`analyze`] | checks configuration without a mesh |
 //! | [`table`] | JSON objects as a table |
 //! | [`out`] | lines on standard output |
 
 mod analyze;
 mod args;
+mod capture;
 mod detach;
 mod failover;
 mod hints;
@@ -76,6 +78,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Trace(trace) => block_on(tracing_request::run(&Reach::of(contexts, state)?, trace)),
         Command::Membership(command) => block_on(membership::run(&Reach::of(contexts, state)?, command)),
         Command::Analyze { directory, output } => analyze::run(&directory, output),
+        Command::Capture(args) => capture::run(&args),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
             Ok(())

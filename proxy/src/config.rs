@@ -9,8 +9,13 @@ use std::{
 use isthmus_runtime::config::Common;
 use serde::{Deserialize, Serialize};
 
+use crate::{capture::Mode, probes::Probe};
+
 /// Workers of a sidecar (DESIGN.md decision 20).
 pub const WORKERS: usize = 2;
+
+/// Where the system says whom to ask.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// A sidecar's whole configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,8 +23,8 @@ pub const WORKERS: usize = 2;
 pub struct Config {
     /// What all roles have; `name` is the workload's.
     pub common: Common,
-    /// Control's feed, 15012.
-    pub control: SocketAddr,
+    /// Control's feed, `host:port` (15012).
+    pub control: String,
     /// The workload's namespace.
     pub namespace: String,
     /// Its service account.
@@ -38,9 +43,33 @@ pub struct Config {
     /// Where each request is written down.
     #[serde(default)]
     pub access_log: AccessLog,
+    /// How the application's traffic is led here by the rules of [`capture`](crate::capture); none: it is not, and comes by
+    /// itself.
+    #[serde(default)]
+    pub capture: Option<Mode>,
+    /// Where questions to DNS that are not the mesh's go on to, by captured workloads.
+    #[serde(default = "resolv_conf")]
+    pub resolv_conf: PathBuf,
+    /// The kubelet's probes of the application, by the path under which it asks this sidecar for them (15021).
+    #[serde(default)]
+    pub probes: BTreeMap<String, Probe>,
+    /// Seconds from the beginning of a drain until connections that are still open are closed.
+    #[serde(default = "drain_deadline_seconds")]
+    pub drain_deadline_seconds: u32,
     /// Plain hops: what arrives at `address` goes to `upstream`, with routes and metrics but outside the mesh.
     #[serde(default)]
     pub listeners: Vec<Listener>,
+}
+
+/// As long as a test run is willing to wait for connections that nobody ends.
+const DRAIN_DEADLINE_SECONDS: u32 = 5;
+
+fn drain_deadline_seconds() -> u32 {
+    DRAIN_DEADLINE_SECONDS
+}
+
+fn resolv_conf() -> PathBuf {
+    RESOLV_CONF.into()
 }
 
 fn workers() -> usize {

@@ -4,6 +4,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -33,10 +34,29 @@ fn spoken(bytes: &[u8]) -> Option<Spoken> {
 }
 
 /// Reads as much as is needed to tell; gives back a stream that begins with what was read.
-pub(crate) async fn detect<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(Spoken, Rewound<S>)> {
+pub(crate) async fn detect<S: AsyncRead + Unpin>(stream: S) -> io::Result<(Spoken, Rewound<S>)> {
+    detect_until(stream, std::future::pending()).await
+}
+
+/// As [`detect`]; who says nothing by which it can be told for so long waits for the server to speak, which is opaque.
+pub(crate) async fn detect_within<S>(stream: S, silence: Duration) -> io::Result<(Spoken, Rewound<S>)>
+where
+    S: AsyncRead + Unpin,
+{
+    detect_until(stream, tokio::time::sleep(silence)).await
+}
+
+async fn detect_until<S>(mut stream: S, silence: impl Future<Output = ()>) -> io::Result<(Spoken, Rewound<S>)>
+where
+    S: AsyncRead + Unpin,
+{
+    tokio::pin!(silence);
     let mut buffer = BytesMut::with_capacity(1024);
     loop {
-        let read = stream.read_buf(&mut buffer).await?;
+        let read = tokio::select! {
+            read = stream.read_buf(&mut buffer) => read?,
+            () = &mut silence => return Ok((Spoken::Opaque, Rewound { buffer, stream })),
+        };
         match spoken(&buffer) {
             Some(spoken) => return Ok((spoken, Rewound { buffer, stream })),
             None if read == 0 => return Ok((Spoken::Opaque, Rewound { buffer, stream })),
@@ -72,6 +92,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -113,6 +143,17 @@ mod tests {
                 proptest::prop_assert_eq!(rest, said);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_server_to_speak_is_opaque_and_what_it_did_say_is_kept() {
+        let (mut client, server) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"P").await.unwrap();
+        let (spoken, mut rewound) = detect_within(server, Duration::from_millis(5)).await.unwrap();
+        drop(client);
+        let mut all = vec![];
+        rewound.read_to_end(&mut all).await.unwrap();
+        assert_eq!((spoken, all.as_slice()), (Spoken::Opaque, b"P".as_slice()));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use isthmus_runtime::{
     drain::Drain,
     feed::{ClusterEvidence, Registration, Report, Reporter, ServiceEvidence, Updates},
-    readiness::Part,
+    readiness::{Part, Readiness},
 };
 
 use crate::{
@@ -48,9 +48,17 @@ pub(crate) async fn follow(shared: Arc<Shared>, mut updates: Updates, dump: Dump
     }
 }
 
-/// Registers the workload, again whenever the application comes or goes.
-pub(crate) async fn register(config: Config, reporter: Reporter, drain: Drain) {
-    let Some(port) = config.probe else { return };
+/// Registers the workload, again whenever the application comes or goes. Of a captured one the kubelet says that; the
+/// sidecar says only whether it serves itself.
+pub(crate) async fn register(config: Config, readiness: Readiness, reporter: Reporter, drain: Drain) {
+    let Some(port) = config.probe else {
+        if config.capture.is_some() && drain.unless(readiness.wait()).await.is_some() {
+            reporter.register(registration(&config, "ready"));
+            drain.draining().await;
+            reporter.register(registration(&config, "draining"));
+        }
+        return;
+    };
     let application = std::net::SocketAddr::new(config.application, port);
     let mut was = None;
     loop {

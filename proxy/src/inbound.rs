@@ -1,7 +1,7 @@
 //! From the mesh to the application: mutual TLS ends here, who calls is told to the application, and only by us.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,7 +16,10 @@ use isthmus_core::{
 };
 use isthmus_runtime::{drain::Drain, places::Places, tls};
 use isthmus_wire::{frame::Kind, tunnel::Metadata};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
@@ -24,6 +27,7 @@ use crate::{
     body::Body,
     connect::{Inner, parse_server_name},
     detect::Rewound,
+    dial::Dial,
     forward,
     fronted::Fronted,
     outbound::{Measured, explain, finish_with},
@@ -46,15 +50,23 @@ const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// Headers of a request, bytes; longer ones are refused with 431.
 pub(crate) const MAX_HEADERS: usize = 60 * 1024;
 
-/// A connection whose caller is known.
-struct Caller {
-    id: SpiffeId,
+/// Who calls, and whom.
+pub(crate) struct Caller {
+    /// Who it is, and how the application is told; `None`: it has shown no identity.
+    proven: Option<(SpiffeId, HeaderValue)>,
     peer: Peer,
     called: Arc<Called>,
-    target: SocketAddr,
-    /// `target` as the access log has it.
+    application: Dial,
+    /// The application as the access log has it.
     upstream: Arc<str>,
-    xfcc: HeaderValue,
+}
+
+impl Caller {
+    /// One that came without mutual TLS.
+    pub(crate) fn unknown(called: Arc<Called>, application: Dial) -> Self {
+        let upstream = application.to.to_string().into();
+        Self { proven: None, peer: Peer::new(None, None, Metadata::default()), called, application, upstream }
+    }
 }
 
 /// Serves one inner connection.
@@ -76,7 +88,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, unproven: P
     };
     drop(place);
     let Some((inner, id, service, port)) = about(&shaken) else { return refuse("unnamed") };
-    let Some((called, target)) = target(&worker, &service, port) else {
+    let Some((called, application)) = target(&worker, &service, port, from.ip()) else {
         tracing::debug!(%service, port, "an inner connection asks for what this workload does not offer");
         return refuse("not_offered");
     };
@@ -86,11 +98,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, unproven: P
     let xfcc = format!("By={own};URI={id}");
     let Ok(xfcc) = HeaderValue::from_str(&xfcc) else { return refuse("unnamed") };
     let peer = Peer::new(Some(arrived), Some(id.clone()), assumed);
-    let upstream = target.to_string().into();
-    let caller = Caller { id, peer, called, target, upstream, xfcc };
+    let upstream = application.to.to_string().into();
+    let caller = Caller { proven: Some((id, xfcc)), peer, called, application, upstream };
     match inner {
         Inner::Tcp => tcp(worker, caller, stream).await,
-        Inner::Http1 | Inner::Http2 => http(worker, caller, stream).await,
+        Inner::Http1 | Inner::Http2 => http(worker, caller, Rewound::fresh(stream)).await,
     }
 }
 
@@ -109,21 +121,25 @@ fn about(stream: &TlsStream<TcpStream>) -> Option<(Inner, SpiffeId, ServiceName,
 }
 
 /// The application's port behind a service's port, when this workload offers it.
-fn target(worker: &Worker, service: &ServiceName, port: u16) -> Option<(Arc<Called>, SocketAddr)> {
+fn target(worker: &Worker, service: &ServiceName, port: u16, client: IpAddr) -> Option<(Arc<Called>, Dial)> {
+    let config = &worker.shared.config;
     let snapshot = worker.shared.snapshot.load();
-    let own = &worker.shared.config.common.name;
+    let own = &config.common.name;
     let view = snapshot.views.get(service)?;
     let endpoint = view.endpoints.local.iter().find(|one| one.id.as_str() == own)?;
-    let address = SocketAddr::new(worker.shared.config.application, *endpoint.targets.get(&port)?);
-    Some((Arc::clone(&view.called), address))
+    let address = SocketAddr::new(config.application, *endpoint.targets.get(&port)?);
+    Some((Arc::clone(&view.called), Dial::application(address, config.capture, Some(client))))
 }
 
-async fn tcp(worker: Rc<Worker>, caller: Caller, mut stream: Fronted<TlsStream<TcpStream>>) {
+/// Carries opaque bytes to the application and records the connection.
+pub(crate) async fn tcp<S>(worker: Rc<Worker>, caller: Caller, mut stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let began = Instant::now();
     let mut record = record(&worker, &caller);
-    match TcpStream::connect(caller.target).await {
+    match caller.application.connect().await {
         Ok(mut application) => {
-            let _ = application.set_nodelay(true);
             let told = |record: &mut Record| record.source = caller.peer.party();
             stream::tell(&worker, &mut record, &caller.peer, told, &mut stream, &mut application).await;
         }
@@ -136,13 +152,17 @@ async fn tcp(worker: Rc<Worker>, caller: Caller, mut stream: Fronted<TlsStream<T
     worker.telemetry.borrow_mut().closed(&record);
 }
 
-async fn http(worker: Rc<Worker>, caller: Caller, stream: Fronted<TlsStream<TcpStream>>) {
+/// Serves HTTP to the application.
+pub(crate) async fn http<S>(worker: Rc<Worker>, caller: Caller, stream: Rewound<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (caller, drain) = (Rc::new(caller), worker.shared.drain.clone());
     let service = service_fn(move |request| {
         let (worker, caller) = (Rc::clone(&worker), Rc::clone(&caller));
         async move { Ok::<_, std::convert::Infallible>(request_in(worker, caller, request).await) }
     });
-    serve_http(Rewound::fresh(stream), service, &drain).await;
+    serve_http(stream, service, &drain).await;
 }
 
 /// HTTP/1.1 or HTTP/2 by the client's first bytes, with limits on what a stranger may make us keep. A connection that a
@@ -183,7 +203,8 @@ where
 
 fn record(worker: &Worker, caller: &Caller) -> Record {
     let parties = [caller.peer.party(), Arc::clone(&worker.shared.own)];
-    Record::new(Reporter::Destination, parties, Arc::clone(&caller.called), Arc::clone(&caller.upstream))
+    let (called, upstream) = (Arc::clone(&caller.called), Arc::clone(&caller.upstream));
+    Record { mutual_tls: caller.proven.is_some(), ..Record::new(Reporter::Destination, parties, called, upstream) }
 }
 
 async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request<Incoming>) -> Response<Body> {
@@ -191,7 +212,11 @@ async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request
     let (protocol, received) = (head::protocol(request.headers()), head::announced(request.headers()));
     let mut record = record(&worker, &caller).request(Head::of(&request), protocol, received);
     let was_http1 = request.headers_mut().remove(forward::ORIGINAL).is_some();
-    request.headers_mut().insert(XFCC, caller.xfcc.clone());
+    // Only a sidecar says who calls; a caller that shows nothing cannot say it in its place.
+    request.headers_mut().remove(XFCC);
+    if let Some((_, xfcc)) = &caller.proven {
+        request.headers_mut().insert(XFCC, xfcc.clone());
+    }
     if request.headers().contains_key(header::UPGRADE) && request.version() != Version::HTTP_2 {
         return match upgraded(&caller, request).await {
             Ok((client, answer)) => {
@@ -205,15 +230,15 @@ async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request
     let (body, counted) = Body::of_request(body);
     let request = Request::from_parts(parts, body);
     let answered = if request.version() == Version::HTTP_2 && !was_http1 {
-        forward::plain_http2(&worker, caller.target, request).await
+        forward::plain_http2(&worker, caller.application, request).await
     } else {
-        let mut sent = forward::plain(&worker, caller.target, request).await;
+        let mut sent = forward::plain(&worker, caller.application, request).await;
         // A connection to the application that closed while it idled: nothing was sent, so a fresh one gets it.
         while let Err(failed) = &mut sent
             && failed.fault == Fault::UpstreamConnectionTermination
             && let Some(unsent) = failed.unsent.take()
         {
-            sent = forward::plain(&worker, caller.target, *unsent).await;
+            sent = forward::plain(&worker, caller.application, *unsent).await;
         }
         sent.map(|(answer, _)| answer).map_err(|failed| (failed.fault, failed.detail))
     };
@@ -237,7 +262,8 @@ fn silent(
     mut record: Record,
     (fault, detail): (Fault, String),
 ) -> Response<Body> {
-    tracing::debug!(caller = %caller.id, detail, "the application did not answer");
+    let who = caller.proven.as_ref().map(|(id, _)| id.to_string());
+    tracing::debug!(caller = who, detail, "the application did not answer");
     let said = format!("the application beside {} does not answer: {detail}", worker.shared.config.common.name);
     let answer = explain(fault, record.said(Head::authority), &said);
     record.source = caller.peer.party();
@@ -252,8 +278,7 @@ async fn upgraded(
     mut request: Request<Incoming>,
 ) -> Result<(hyper::upgrade::OnUpgrade, Response<Incoming>), String> {
     let client = hyper::upgrade::on(&mut request);
-    let application = TcpStream::connect(caller.target).await.map_err(|error| error.to_string())?;
-    let _ = application.set_nodelay(true);
+    let application = caller.application.connect().await.map_err(|error| error.to_string())?;
     let mut answer = upgrade::send(application, request).await.map_err(|error| error.to_string())?;
     answer.headers_mut().remove(forward::FLAGS);
     Ok((client, answer))

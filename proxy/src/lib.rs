@@ -24,9 +24,11 @@
 //! | `snapshot` | the picture all of it decides on; `feeding` brings it |
 
 mod body;
+pub mod capture;
 mod config;
 mod connect;
 mod detect;
+mod dial;
 mod dns;
 mod error;
 mod feeding;
@@ -38,6 +40,7 @@ mod notices;
 mod outbound;
 mod passage;
 mod pool;
+pub mod probes;
 mod snapshot;
 mod stream;
 mod telemetry;
@@ -67,8 +70,6 @@ use crate::{
     worker::{Shared, Worker},
 };
 
-/// How long what is under way may take once the process drains; it ends as soon as nothing is.
-const GRACE: Duration = Duration::from_secs(5);
 /// Others have so long to hear that this workload drains, before idle connections are closed.
 const SAID_FIRST: Duration = Duration::from_millis(500);
 
@@ -81,8 +82,9 @@ const RETIRE: Duration = Duration::from_secs(1);
 /// When its address is taken, it gets no identity, or a port is not to be had.
 pub fn run(config: Config) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::io("cannot begin"))?;
+    let grace = Duration::from_secs(config.drain_deadline_seconds.into());
     let outcome = runtime.block_on(async {
-        let drain = Drain::from_signals(GRACE).map_err(Error::io("cannot listen for signals"))?;
+        let drain = Drain::from_signals(grace).map_err(Error::io("cannot listen for signals"))?;
         serve(config, drain).await
     });
     runtime.shutdown_background();
@@ -100,14 +102,15 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
     let log = Log::open(&config.access_log)?;
     let readiness = Readiness::new();
     let fed = readiness.needs("feed");
-    drain.close_after(GRACE);
+    drain.close_after(Duration::from_secs(config.drain_deadline_seconds.into()));
     let (traces, to_trace) = trace::channel();
     let dump = Dump::default();
     let admin = admin.router(trace::routes(traces)).config_dump({
         let dump = Arc::clone(&dump);
         move || feeding::told(&dump)
     });
-    let ports = tokio::spawn(admin.serve(registry, readiness, drain.clone()));
+    let admin = admin.health(probes::routes(&config.probes, config.application, config.capture));
+    let ports = tokio::spawn(admin.serve(registry, readiness.clone(), drain.clone()));
     let identity = enrolment::enrol(&config.common, &drain).await?;
     let own = own_metadata(&config);
     let party = Party::new(own.clone(), Some(&identity.spiffe()));
@@ -115,9 +118,9 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
     let shared = Shared::new(config.clone(), connector, party, drain.clone());
     let hello = feed::Hello { role: feed::Role::Proxy, name: config.common.name.clone() };
     let cache = config.common.state_dir.join("feed");
-    let (updates, reporter) = feed::subscribe(&identity, config.control, hello, cache, drain.clone());
+    let (updates, reporter) = feed::subscribe(&identity, &config.control, hello, cache, drain.clone());
     tokio::spawn(feeding::follow(Arc::clone(&shared), updates, dump, fed));
-    tokio::spawn(feeding::register(config.clone(), reporter.clone(), drain.clone()));
+    tokio::spawn(feeding::register(config.clone(), readiness.clone(), reporter.clone(), drain.clone()));
     tokio::spawn(feeding::report(Arc::clone(&shared), metrics.clone(), reporter, drain.clone()));
     tokio::spawn(notices::keep(Arc::clone(&shared), drain.clone()));
     tokio::spawn(dns::serve(Arc::clone(&shared), drain.clone()));

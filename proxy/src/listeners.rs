@@ -1,7 +1,11 @@
-//! A worker's ears: the explicit proxy, the inbound port, plain hops, and the addresses of services as they come and go.
+//! A worker's ears: the explicit proxy, the inbound port, plain hops, and the addresses of services as they come and go;
+//! where the workload is captured, what the rules lead here instead of those addresses.
+
+mod captured;
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -22,13 +26,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     task::JoinHandle,
+    time::error::Elapsed,
 };
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     body::Body,
     connect::Inner,
-    detect::{Rewound, Spoken, detect},
+    detect::{Rewound, Spoken, detect, detect_within},
     error::Error,
     inbound::{self, serve_http},
     outbound::{self, Entry, Plain, authority, explain},
@@ -48,8 +53,10 @@ const UNPROVEN: usize = 512;
 
 /// Listens for a worker until the drain.
 pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
-    let common = &worker.shared.config.common;
-    let explicit = shared(SocketAddr::new(common.address, EXPLICIT))?;
+    let (common, capture) = (&worker.shared.config.common, worker.shared.config.capture);
+    // In a pod everybody reaches its address; on loopback the application alone.
+    let own = if capture.is_some() { listen::loopback(common.address) } else { common.address };
+    let explicit = shared(SocketAddr::new(own, EXPLICIT))?;
     accept(&worker, explicit, |worker, stream| async move {
         http(worker, Rc::new(Entry::Explicit), Rewound::fresh(stream)).await;
     });
@@ -58,9 +65,12 @@ pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
     let config = tls::server_config(identity, Accept::Any, &alpn, ClientAuth::Required);
     let acceptor = TlsAcceptor::from(config);
     let unproven = Places::new(UNPROVEN);
-    accept(&worker, shared(SocketAddr::new(common.address, INBOUND))?, move |worker, stream| {
-        inbound::serve(worker, acceptor.clone(), unproven.clone(), stream)
-    });
+    match capture {
+        Some(mode) => captured::listen(&worker, mode, &acceptor, &unproven)?,
+        None => drop(accept(&worker, shared(SocketAddr::new(common.address, INBOUND))?, move |worker, stream| {
+            inbound::serve(worker, acceptor.clone(), unproven.clone(), stream)
+        })),
+    }
     for plain in worker.shared.config.listeners.clone() {
         let entry = Rc::new(Entry::Plain(Plain::to(plain.upstream)));
         accept(&worker, shared(plain.address)?, move |worker, stream| {
@@ -68,7 +78,9 @@ pub(crate) async fn run(worker: Rc<Worker>, drain: Drain) -> Result<(), Error> {
             async move { http(worker, entry, Rewound::fresh(stream)).await }
         });
     }
-    services(&worker, &drain).await;
+    if capture.is_none() {
+        services(&worker, &drain).await;
+    }
     Ok(())
 }
 
@@ -132,7 +144,7 @@ fn tunnel(worker: Rc<Worker>, mut request: Request<Incoming>) -> Response<Body> 
         let Ok(client) = client.await else { return };
         let client = TokioIo::new(client);
         match known {
-            Some((view, scope)) => service(worker, view, scope, port, client).await,
+            Some((view, scope)) => service(worker, view, scope, port, client, None).await,
             None => {
                 let mut client = client;
                 if let Ok(mut server) = tokio::net::TcpStream::connect(&elsewhere).await {
@@ -144,24 +156,41 @@ fn tunnel(worker: Rc<Worker>, mut request: Request<Incoming>) -> Response<Body> 
     Response::new(Body::empty())
 }
 
-/// Serves a client that means this port of this service.
-async fn service<S>(worker: Rc<Worker>, view: Arc<View>, scope: HostScope, port: u16, client: S)
-where
+/// Serves a client that means this port of this service; one that is silent for so long waits for the server to speak.
+async fn service<S>(
+    worker: Rc<Worker>,
+    view: Arc<View>,
+    scope: HostScope,
+    port: u16,
+    client: S,
+    silence: Option<Duration>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let protocol = isthmus_core::model::port_protocol(&view.service, port).unwrap_or_default();
-    let entry = || Rc::new(Entry::Service(view.service.name.clone(), port));
+    let entry = || Rc::new(Entry::Service(view.service.name.clone(), port, scope));
     match protocol {
         Protocol::Tcp | Protocol::Tls => stream::carry(worker, view, scope, port, Rewound::fresh(client)).await,
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             http(worker, entry(), Rewound::fresh(client)).await;
         }
-        Protocol::Detect => match tokio::time::timeout(FIRST_WORD, detect(client)).await {
+        Protocol::Detect => match told(client, silence).await {
             Ok(Ok((Spoken::Http, client))) => http(worker, entry(), client).await,
             Ok(Ok((Spoken::Opaque, client))) => stream::carry(worker, view, scope, port, client).await,
             Ok(Err(error)) => tracing::debug!(%error, "a client left before it said anything"),
             Err(_) => tracing::debug!("a client said nothing by which its protocol could be told"),
         },
+    }
+}
+
+/// What a client speaks.
+async fn told<S>(client: S, silence: Option<Duration>) -> Result<io::Result<(Spoken, Rewound<S>)>, Elapsed>
+where
+    S: AsyncRead + Unpin,
+{
+    match silence {
+        Some(silence) => Ok(detect_within(client, silence).await),
+        None => tokio::time::timeout(FIRST_WORD, detect(client)).await,
     }
 }
 
@@ -215,7 +244,7 @@ fn serve_service(worker: &Rc<Worker>, listener: TcpListener, view: &Arc<View>, p
             // The picture of the moment, not of the moment the listener began.
             let view = worker.shared.snapshot.load().views.get(&name).cloned();
             if let Some(view) = view {
-                service(worker, view, HostScope::ClusterSet, port, client).await;
+                service(worker, view, HostScope::ClusterSet, port, client, None).await;
             }
         }
     })

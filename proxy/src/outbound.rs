@@ -29,8 +29,8 @@ pub(crate) use self::passthrough::Plain;
 pub(crate) enum Entry {
     /// The explicit proxy: the request names its target.
     Explicit,
-    /// A service's own address and port: that service is meant, whatever host the request names.
-    Service(ServiceName, u16),
+    /// A service's own address and port: that service is meant, in this scope, whatever host the request names.
+    Service(ServiceName, u16, HostScope),
     /// A plain hop.
     Plain(Plain),
 }
@@ -98,7 +98,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, entry: Rc<Entry>, request: Request
 fn called(worker: &Worker, entry: &Entry, host: &str, port: Option<u16>) -> Option<(Arc<View>, HostScope, u16)> {
     let snapshot = worker.shared.snapshot.load();
     match entry {
-        Entry::Service(name, port) => Some((Arc::clone(snapshot.views.get(name)?), HostScope::ClusterSet, *port)),
+        Entry::Service(name, port, scope) => Some((Arc::clone(snapshot.views.get(name)?), *scope, *port)),
         _ => snapshot.host(host).map(|(view, scope)| (view, scope, port.unwrap_or(80))),
     }
 }

@@ -14,7 +14,12 @@ use isthmus_core::name::{ServiceName, SpiffeId};
 use isthmus_wire::tunnel::Metadata;
 use prost::Message;
 
-use crate::{body::Body, fronted::Arrived, telemetry::Party};
+use crate::{
+    body::Body,
+    dial::{Dial, From},
+    fronted::Arrived,
+    telemetry::Party,
+};
 
 /// Idle connections kept to one place.
 const MOST_IDLE: usize = 256;
@@ -65,8 +70,21 @@ impl Peer {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) address: SocketAddr,
+    pub(crate) from: From,
     /// Service and port inside; none: a plain hop.
     pub(crate) inside: Option<(ServiceName, u16)>,
+}
+
+impl Place {
+    /// A service's port, inside.
+    pub(crate) fn inside(address: SocketAddr, service: ServiceName, port: u16) -> Self {
+        Self { address, from: From::Any, inside: Some((service, port)) }
+    }
+
+    /// A plain hop.
+    pub(crate) fn plain(dial: Dial) -> Self {
+        Self { address: dial.to, from: dial.from, inside: None }
+    }
 }
 
 /// An HTTP/1.1 connection.

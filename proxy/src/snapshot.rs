@@ -3,6 +3,7 @@
 //! What must outlive a picture, such as an endpoint's open requests and its failures, hangs on it by name and is handed
 //! from one picture to the next. [`Painter`] makes them, and paints anew only what changed.
 
+mod addresses;
 mod paint;
 
 use std::{
@@ -20,7 +21,10 @@ use isthmus_core::{
 };
 use parking_lot::Mutex;
 
-pub(crate) use self::paint::{Painter, Resources};
+pub(crate) use self::{
+    addresses::{Addresses, Meant},
+    paint::{Painter, Resources},
+};
 pub(crate) use crate::vital::{Remotes, Vital};
 use crate::{passage::Passage, telemetry::Called};
 
@@ -104,6 +108,7 @@ pub(crate) struct Snapshot {
     pub(crate) clusters: BTreeMap<ClusterName, RemoteCluster>,
     pub(crate) views: BTreeMap<ServiceName, Arc<View>>,
     hosts: HashMap<Arc<str>, (Arc<View>, HostScope)>,
+    addresses: Arc<Addresses>,
     pub(crate) synced: bool,
     /// Counts what more changed than where requests go: services, endpoints, settings.
     pub(crate) edition: u64,
@@ -111,8 +116,8 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn empty() -> Self {
-        let (mesh, clusters, views, hosts) = Default::default();
-        Self { mesh, clusters, views, hosts, synced: false, edition: 0 }
+        let (mesh, clusters, views, hosts, addresses) = Default::default();
+        Self { mesh, clusters, views, hosts, addresses, synced: false, edition: 0 }
     }
 
     /// The service that a host name means.

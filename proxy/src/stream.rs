@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use isthmus_core::{ladder::Place as Where, name::HostScope, retry::Fault};
+use isthmus_core::{ladder::Place as Where, model::Endpoint, name::HostScope, retry::Fault};
 use isthmus_runtime::tls;
 use isthmus_wire::tunnel::Metadata;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,7 +20,7 @@ use crate::{
     forward::{HeldBack, Opening, Steps, Target, nothing_usable},
     outbound::nobody,
     pool::{Peer, link::LinkKey},
-    snapshot::View,
+    snapshot::{View, Vital},
     telemetry::{Record, Reporter},
     worker::Worker,
 };
@@ -91,24 +91,30 @@ async fn local(worker: &Rc<Worker>, target: &Target<'_>, endpoints: &[usize], in
     order.sort_by_key(|(vital, _)| (vital.is_ejected(), vital.open()));
     let mut last = "no endpoint left".to_owned();
     for (vital, endpoint) in order {
-        let within = view.service.policy.connect_timeout;
-        match worker.shared.connector.direct(endpoint, &view.service.name, target.port, inner, within).await {
-            Ok((stream, arrived)) => {
-                let cluster = worker.shared.config.common.cluster.to_string();
-                let assumed = Metadata { workload: endpoint.id.to_string(), cluster, ..Metadata::default() };
-                let peer = Peer::new(Some(arrived), Some(endpoint.identity.clone()), assumed);
-                let guard: Box<dyn std::any::Any> = Box::new(vital.enter());
-                return Ok(Opened {
-                    stream: Box::new(stream),
-                    peer,
-                    upstream: Arc::clone(&vital.upstream),
-                    guard: Some(guard),
-                });
-            }
-            Err(error) => last = error.to_string(),
+        match direct(worker, target.view, target.port, (vital, endpoint), inner).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// To this endpoint of the own cluster.
+async fn direct(
+    worker: &Rc<Worker>,
+    view: &View,
+    port: u16,
+    (vital, endpoint): (&Arc<Vital>, &Endpoint),
+    inner: Inner,
+) -> Result<Opened, String> {
+    let within = view.service.policy.connect_timeout;
+    let connected = worker.shared.connector.direct(endpoint, &view.service.name, port, inner, within).await;
+    let (stream, arrived) = connected.map_err(|error| error.to_string())?;
+    let cluster = worker.shared.config.common.cluster.to_string();
+    let assumed = Metadata { workload: endpoint.id.to_string(), cluster, ..Metadata::default() };
+    let peer = Peer::new(Some(arrived), Some(endpoint.identity.clone()), assumed);
+    let guard: Box<dyn std::any::Any> = Box::new(vital.enter());
+    Ok(Opened { stream: Box::new(stream), peer, upstream: Arc::clone(&vital.upstream), guard: Some(guard) })
 }
 
 async fn remote(worker: &Rc<Worker>, opening: &Opening, cluster: &str, inner: Inner) -> Result<Opened, String> {
@@ -216,7 +222,46 @@ where
         Target { view, scope, subset: None, port, retries: 0, per_try: None, deadline: None, traceparent: "", steps };
     let opened = open(&worker, &target, Inner::Tcp).await;
     let mut client = client;
-    let mut record = record(&worker, view);
+    pass(&worker, view, opened, began, &mut client).await;
+}
+
+/// One endpoint of a service in the own cluster, which is meant and no other.
+pub(crate) struct Pinned<'a> {
+    pub(crate) view: &'a Arc<View>,
+    /// Its index.
+    pub(crate) endpoint: usize,
+    /// The service's port.
+    pub(crate) port: u16,
+}
+
+/// As [`carry`], to one endpoint; says whether it took the connection.
+pub(crate) async fn carry_to<S>(worker: &Rc<Worker>, to: &Pinned<'_>, client: &mut S) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (began, view) = (Instant::now(), to.view);
+    let endpoint = view.vitals.get(to.endpoint).zip(view.endpoints.local.get(to.endpoint));
+    let opened = match endpoint {
+        Some(endpoint) => direct(worker, view, to.port, endpoint, Inner::Tcp).await,
+        None => Err("the endpoint is gone".to_owned()),
+    };
+    let opened = opened.map_err(|detail| (Fault::UpstreamConnectionFailure, detail));
+    pass(worker, view, opened, began, client).await
+}
+
+/// Carries bytes over what was opened, if it was; says whether it was.
+async fn pass<S>(
+    worker: &Rc<Worker>,
+    view: &View,
+    opened: Result<Opened, (Fault, String)>,
+    began: Instant,
+    client: &mut S,
+) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut record = record(worker, view);
+    let taken = opened.is_ok();
     match opened {
         Err((fault, detail)) => {
             tracing::info!(service = %view.service.name, detail, flag = fault.flag(), "a TCP connection is refused");
@@ -226,7 +271,7 @@ where
         Ok(Opened { mut stream, peer, upstream, guard }) => {
             record.upstream = upstream;
             let told = |record: &mut Record| record.destination = peer.party();
-            let carried = tell(&worker, &mut record, &peer, told, &mut client, &mut stream).await;
+            let carried = tell(worker, &mut record, &peer, told, client, &mut stream).await;
             if !carried.whole {
                 record.fault = Some(Fault::UpstreamConnectionTermination);
             }
@@ -235,6 +280,7 @@ where
     }
     record.duration = began.elapsed();
     worker.telemetry.borrow_mut().closed(&record);
+    taken
 }
 
 /// A connection's record, before anything is known of its end.

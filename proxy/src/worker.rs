@@ -22,6 +22,7 @@ use crate::{
     body::Body,
     config::Config,
     connect::Connector,
+    dial::Dial,
     notices::Notices,
     pool::{Http1Pool, Peer, Place, link::Links},
     snapshot::Snapshot,
@@ -128,8 +129,8 @@ pub(crate) struct Worker {
     pub(crate) links: Links,
     /// HTTP/2 connections to endpoints of the own cluster, by place.
     pub(crate) inner_http2: RefCell<HashMap<Place, InnerHttp2>>,
-    /// HTTP/2 connections to the own application, by address.
-    pub(crate) http2: RefCell<HashMap<SocketAddr, SendRequest<Body>>>,
+    /// HTTP/2 connections to the own application.
+    pub(crate) http2: RefCell<HashMap<Dial, SendRequest<Body>>>,
     pub(crate) telemetry: RefCell<Telemetry>,
 }
 

@@ -61,6 +61,7 @@ pub struct Admin {
     cluster: Option<ClusterName>,
     listeners: [TcpListener; 3],
     routes: Router,
+    health: Router,
     dump: Option<Dump>,
 }
 
@@ -97,6 +98,7 @@ impl Admin {
             cluster: None,
             listeners,
             routes: Router::new(),
+            health: Router::new(),
             dump: None,
         })
     }
@@ -111,6 +113,13 @@ impl Admin {
     #[must_use]
     pub fn router(mut self, routes: Router) -> Self {
         self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// More routes on the health port.
+    #[must_use]
+    pub fn health(mut self, routes: Router) -> Self {
+        self.health = self.health.merge(routes);
         self
     }
 
@@ -137,7 +146,7 @@ impl Admin {
         tokio::join!(
             http1::serve(on_admin, admin.merge(self.routes), drain.clone()),
             http1::serve(on_metrics, metrics, drain.clone()),
-            http1::serve(on_health, health, drain),
+            http1::serve(on_health, health.merge(self.health), drain),
         );
     }
 }

@@ -1,7 +1,11 @@
 //! Sockets. Without `SO_REUSEPORT` a listener is also a lock: two processes cannot hold one address.
 //! With it, the workers of one process share an address.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -23,6 +27,37 @@ pub fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 /// As [`tcp`].
 pub fn tcp_shared(address: SocketAddr) -> io::Result<TcpListener> {
     listener(address, true).map_err(|error| explain(address, "tcp", error))
+}
+
+/// TCP listeners on every address of the network namespace, one for IPv4 and one for IPv6 where there is IPv6, that other
+/// workers of this process share. `transparent`: they also take what was sent to addresses that are none of ours, or to
+/// other ports, when a rule of the kernel leads it here (TPROXY); this needs the capability `NET_ADMIN`.
+///
+/// # Errors
+/// As [`tcp`], and when the privilege is missing.
+pub fn tcp_everywhere(port: u16, transparent: bool) -> io::Result<Vec<TcpListener>> {
+    let four = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+    let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    let open = |address| everywhere(address, transparent).map_err(|error| explain(address, "tcp", error));
+    let mut listeners = vec![open(four)?];
+    // A kernel without IPv6 has no connections there to take.
+    match open(six) {
+        Ok(listener) => listeners.push(listener),
+        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
+            return Err(error);
+        }
+        Err(error) => tracing::debug!(%error, "no IPv6"),
+    }
+    Ok(listeners)
+}
+
+/// The loopback address of the family that this address is of.
+#[must_use]
+pub const fn loopback(of: IpAddr) -> IpAddr {
+    match of {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    }
 }
 
 /// A UDP socket that no other process can share.
@@ -75,10 +110,30 @@ pub fn is_of_connection(error: &io::Error) -> bool {
 }
 
 fn listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    listening(tcp_socket(address, shared)?, address)
+}
+
+fn everywhere(address: SocketAddr, transparent: bool) -> io::Result<TcpListener> {
+    let socket = tcp_socket(address, true)?;
+    match address {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(transparent)?,
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_ip_transparent_v6(transparent)?;
+        }
+    }
+    listening(socket, address)
+}
+
+fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Lets a restarted role bind while connections of its predecessor linger; on Linux it shares no live listener.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
+    Ok(socket)
+}
+
+fn listening(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -50,7 +50,7 @@ proptest! {
         if ours {
             name = name.append_domain(&Name::from_str("svc.clusterset.local.").unwrap()).unwrap();
         }
-        let answer = zone::answer(Some(&table()), &name, RecordType::from(kind));
+        let answer = zone::answer(Some(&table()), &zone::DOMAINS, &name, RecordType::from(kind));
         prop_assert!(!ours || answer != zone::Answer::Elsewhere, "{name} is below our domain");
     }
 

@@ -1,19 +1,17 @@
 //! HTTP/1.1: one request at a time on a connection (RFC 9112).
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use http::{HeaderValue, Request, StatusCode, Uri, Version, header};
 use hyper_util::rt::TokioIo;
 use isthmus_core::retry::Fault;
 use isthmus_wire::tunnel::Metadata;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::failed::{Answered, Failed};
 use crate::{
     body::Body,
+    dial::Dial,
     pool::{Http1, Peer, Place},
     worker::Worker,
 };
@@ -22,25 +20,24 @@ use crate::{
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// To a plain address: outside the mesh, or the own application.
-pub(crate) async fn plain(worker: &Rc<Worker>, address: SocketAddr, request: Request<Body>) -> Answered {
-    let place = Place { address, inside: None };
+pub(crate) async fn plain(worker: &Rc<Worker>, dial: Dial, request: Request<Body>) -> Answered {
+    let place = Place::plain(dial);
     let connection = match worker.http1.take(&place) {
         Some(idle) => idle,
-        None => match connect(address).await {
+        None => match connect(dial).await {
             Ok(connection) => connection,
             Err(error) => {
-                return Err(Failed::unsent(request, Fault::UpstreamConnectionFailure, format!("{address}: {error}")));
+                return Err(Failed::unsent(request, Fault::UpstreamConnectionFailure, format!("{}: {error}", dial.to)));
             }
         },
     };
     send(worker, place, connection, request, None).await
 }
 
-async fn connect(address: SocketAddr) -> Result<Http1, String> {
-    let connecting = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
+async fn connect(dial: Dial) -> Result<Http1, String> {
+    let connecting = tokio::time::timeout(CONNECT_LIMIT, dial.connect()).await;
     let stream = connecting.map_err(|_| format!("no connection within {CONNECT_LIMIT:?}"))?;
     let stream = stream.map_err(|error| error.to_string())?;
-    let _ = stream.set_nodelay(true);
     let peer = Rc::new(Peer::new(None, None, Metadata::default()));
     handshake(stream, peer).await.map_err(|error| error.to_string())
 }

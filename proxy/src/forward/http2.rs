@@ -1,19 +1,17 @@
 //! HTTP/2: many requests on a connection (RFC 9113).
 
-use std::{net::SocketAddr, rc::Rc};
+use std::rc::Rc;
 
 use http::{HeaderName, HeaderValue, Request, Response, Uri, Version, header, uri::Scheme};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use isthmus_core::retry::Fault;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Target;
 use crate::{
     body::Body,
+    dial::Dial,
     worker::{Here, Worker},
 };
 
@@ -23,24 +21,23 @@ pub(crate) const ORIGINAL: HeaderName = HeaderName::from_static("x-isthmus-origi
 /// To the own application in HTTP/2 with prior knowledge, for clients that spoke it.
 pub(crate) async fn plain(
     worker: &Rc<Worker>,
-    address: SocketAddr,
+    dial: Dial,
     request: Request<Body>,
 ) -> Result<Response<Body>, (Fault, String)> {
-    let failed = |error: String| (Fault::UpstreamConnectionFailure, format!("{address}: {error}"));
-    let kept = worker.http2.borrow().get(&address).filter(|sender| !sender.is_closed()).cloned();
+    let failed = |error: String| (Fault::UpstreamConnectionFailure, format!("{}: {error}", dial.to));
+    let kept = worker.http2.borrow().get(&dial).filter(|sender| !sender.is_closed()).cloned();
     let mut sender = match kept {
         Some(sender) => sender,
         None => {
-            let stream = TcpStream::connect(address).await.map_err(|error| failed(error.to_string()))?;
-            let _ = stream.set_nodelay(true);
+            let stream = dial.connect().await.map_err(|error| failed(error.to_string()))?;
             let sender = handshake(stream).await.map_err(|error| failed(error.to_string()))?;
-            worker.http2.borrow_mut().insert(address, sender.clone());
+            worker.http2.borrow_mut().insert(dial, sender.clone());
             sender
         }
     };
     match sender.send_request(request).await {
         Ok(answer) => Ok(answer.map(Body::Incoming)),
-        Err(error) => Err((Fault::UpstreamConnectionTermination, format!("{address}: {error}"))),
+        Err(error) => Err((Fault::UpstreamConnectionTermination, format!("{}: {error}", dial.to))),
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn exchange(
     tried.local.push(index);
     let open = vital.enter();
     let began = Instant::now();
-    let place = Place { address: endpoint.address, inside: Some((view.service.name.clone(), target.port)) };
+    let place = Place::inside(endpoint.address, view.service.name.clone(), target.port);
     // gRPC needs HTTP/2's trailers and streams; an HTTP/1.1 request finds more connections to spread over.
     let sent = if request.version() == Version::HTTP_2 {
         over_http2(worker, target, endpoint, place, request).await

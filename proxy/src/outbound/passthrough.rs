@@ -9,6 +9,7 @@ use isthmus_core::retry::Fault;
 use super::{Routed, Seen, explain, respond};
 use crate::{
     body::Body,
+    dial::Dial,
     forward::{self, Outcome},
     telemetry::Record,
     worker::Worker,
@@ -52,7 +53,7 @@ pub(super) async fn elsewhere(
 /// Through, to this address.
 pub(super) async fn plain(worker: &Rc<Worker>, seen: Seen, to: &Plain, request: Request<Incoming>) -> Response<Body> {
     let (record, measured) = seen.record(worker, &worker.shared.passthrough, &to.name);
-    let outcome = match forward::plain(worker, to.address, request.map(Body::Incoming)).await {
+    let outcome = match forward::plain(worker, Dial::outside(to.address), request.map(Body::Incoming)).await {
         Ok((answer, _)) => {
             // Nobody of the mesh, who could say what it is.
             let upstream = Arc::clone(&to.name);

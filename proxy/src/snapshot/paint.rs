@@ -15,7 +15,7 @@ use isthmus_core::{
 use isthmus_runtime::config::Common;
 use parking_lot::Mutex;
 
-use super::{Decided, Ladders, Remotes, Rungs, Snapshot, View, Vital, now};
+use super::{Addresses, Decided, Ladders, Remotes, Rungs, Snapshot, View, Vital, now};
 use crate::{
     passage::{Passage, Passages},
     telemetry::Called,
@@ -134,7 +134,11 @@ impl Painter {
         touched.edition |= synced && !self.picture.synced;
         self.picture.synced |= synced;
         self.picture.edition += u64::from(touched.edition);
+        let edition = touched.edition;
         self.paint(touched);
+        if edition {
+            self.picture.addresses = Arc::new(Addresses::of(&self.picture.views));
+        }
         self.picture.clone()
     }
 

@@ -136,7 +136,7 @@ impl Cluster {
         std::fs::write(feed.join("feed.json"), kept.to_string()).unwrap();
         let config = Config {
             common,
-            control: self.control(),
+            control: self.control().to_string(),
             namespace: "bookinfo".into(),
             service_account: account.into(),
             labels: BTreeMap::new(),
@@ -145,6 +145,10 @@ impl Cluster {
             probe: None,
             access_log: AccessLog { format: Format::Off, path: None },
             listeners: vec![],
+            capture: None,
+            resolv_conf: "/etc/resolv.conf".into(),
+            probes: BTreeMap::new(),
+            drain_deadline_seconds: 5,
         };
         Sidecar::start(config)
     }

@@ -15,6 +15,8 @@ use hickory_proto::{
 
 /// Domains the mesh answers for.
 pub const DOMAINS: [&str; 2] = ["svc.clusterset.local", "svc.cluster.local"];
+/// The clusterset's alone.
+pub(super) const SET: [&str; 1] = ["svc.clusterset.local"];
 /// Seconds an answer, or an absence, may be remembered: services come and go.
 const TTL: u32 = 5;
 
@@ -77,11 +79,11 @@ impl Table {
     }
 }
 
-/// Answers a question; `table` is `None` before the first sync.
+/// Answers a question about a name in these domains; `table` is `None` before the first sync.
 #[must_use]
-pub fn answer(table: Option<&Table>, name: &Name, kind: RecordType) -> Answer {
+pub fn answer(table: Option<&Table>, domains: &[&'static str], name: &Name, kind: RecordType) -> Answer {
     let text = name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
-    let Some(domain) = DOMAINS.into_iter().find(|domain| text == *domain || text.ends_with(&format!(".{domain}")))
+    let Some(domain) = domains.iter().copied().find(|domain| text == *domain || text.ends_with(&format!(".{domain}")))
     else {
         return Answer::Elsewhere;
     };
@@ -136,7 +138,7 @@ mod tests {
     }
 
     fn ask(name: &str, kind: RecordType) -> (ResponseCode, usize) {
-        match answer(Some(&table()), &Name::from_str(name).unwrap(), kind) {
+        match answer(Some(&table()), &DOMAINS, &Name::from_str(name).unwrap(), kind) {
             Answer::Say { code, records, .. } => (code, records.len()),
             Answer::Elsewhere => (ResponseCode::Refused, 99),
         }
@@ -162,9 +164,17 @@ mod tests {
     }
 
     #[test]
+    fn before_a_clusters_own_dns_its_names_are_left_to_it() {
+        let name = Name::from_str("reviews.bookinfo.svc.cluster.local.").unwrap();
+        assert_eq!(answer(Some(&table()), &SET, &name, RecordType::A), Answer::Elsewhere);
+        let name = Name::from_str("reviews.bookinfo.svc.clusterset.local.").unwrap();
+        assert_ne!(answer(Some(&table()), &SET, &name, RecordType::A), Answer::Elsewhere);
+    }
+
+    #[test]
     fn nothing_is_denied_before_the_first_sync() {
         let name = Name::from_str("a.b.svc.clusterset.local.").unwrap();
-        let Answer::Say { code, .. } = answer(None, &name, RecordType::A) else { panic!("it is ours") };
+        let Answer::Say { code, .. } = answer(None, &DOMAINS, &name, RecordType::A) else { panic!("it is ours") };
         assert_eq!(code, ResponseCode::ServFail);
     }
 }

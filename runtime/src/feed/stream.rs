@@ -84,7 +84,7 @@ impl Subscriber {
             };
             self.links.connected.send_replace(false);
             if reason != said {
-                tracing::info!(control = %self.control, reason, "no feed; what is in force stays in force");
+                tracing::info!(control = self.control, reason, "no feed; what is in force stays in force");
                 said = reason;
             }
             tokio::time::sleep(backoff.next()).await;
@@ -124,7 +124,7 @@ impl Subscriber {
         while self.links.reports.try_recv().is_ok() {}
         self.links.connected.send_replace(true);
         if !said.is_empty() {
-            tracing::info!(control = %self.control, "the feed is back");
+            tracing::info!(control = self.control, "the feed is back");
         }
         let mut pending = None;
         loop {
