@@ -299,7 +299,18 @@ pub enum Role {
     /// Run a workload's sidecar.
     Proxy(Config),
     /// Run a demo application.
-    App(Config),
+    App(App),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct App {
+    /// Its configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The one of Istio's Bookinfo that the pod's name says, without a configuration.
+    #[arg(long)]
+    pub pod: bool,
 }
 
 #[derive(Debug, Args)]

@@ -46,12 +46,22 @@ pub fn run(role: Role) -> Result<()> {
             logged("proxy", config.common.log.as_deref())?;
             Ok(isthmus_proxy::run(config)?)
         }
-        Role::App(file) => {
-            let config = load::<isthmus_demo::AppConfig>(&file.config)?;
+        Role::App(app) => {
+            let config = match &app.config {
+                Some(file) => load::<isthmus_demo::AppConfig>(file)?,
+                None => pod()?,
+            };
             logged("app", None)?;
             serve(one_thread()?, async |drain| Ok(isthmus_demo::run(config, drain.draining()).await?))
         }
     }
+}
+
+/// The application that this pod's name says.
+fn pod() -> Result<isthmus_demo::AppConfig> {
+    let name = std::env::var("HOSTNAME").context("HOSTNAME is not set; in a pod it is the pod's name")?;
+    let cluster = std::env::var("CLUSTER").unwrap_or_else(|_| "here".into());
+    Ok(isthmus_demo::AppConfig::of_pod(&name, cluster.parse()?)?)
 }
 
 fn load<T: DeserializeOwned>(file: &Path) -> Result<T> {
