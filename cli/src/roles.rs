@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
+use isthmus_proxy::pod::{self, Pod};
 use isthmus_runtime::{
     config::load_yaml,
     drain::{Drain, GRACE},
@@ -41,8 +42,11 @@ pub fn run(role: Role) -> Result<()> {
             let deadline = config.drain_deadline();
             serve_within(runtime, deadline, async |drain| Ok(isthmus_gateway::run(config, drain).await?))
         }
-        Role::Proxy(file) => {
-            let config = load::<isthmus_proxy::Config>(&file.config)?;
+        Role::Proxy(from) => {
+            let config = match &from.config {
+                Some(file) => load::<isthmus_proxy::Config>(file)?,
+                None => of_pod()?,
+            };
             logged("proxy", config.common.log.as_deref())?;
             Ok(isthmus_proxy::run(config)?)
         }
@@ -52,6 +56,18 @@ pub fn run(role: Role) -> Result<()> {
             serve(one_thread()?, async |drain| Ok(isthmus_demo::run(config, drain.draining()).await?))
         }
     }
+}
+
+/// The configuration of this pod's sidecar; how it gets its identity is written where it is looked for.
+fn of_pod() -> Result<isthmus_proxy::Config> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let read = |path: &'static str| Some((path, std::fs::read_to_string(path).ok()?));
+    let files = [pod::TOKEN, pod::ROOTS, pod::LABELS, pod::ANNOTATIONS].into_iter().filter_map(read).collect();
+    let Pod { config, enrolment } = pod::read(&environment, &files)?;
+    enrolment.write(&config.common.enrolment)?;
+    Ok(config)
 }
 
 fn load<T: DeserializeOwned>(file: &Path) -> Result<T> {
