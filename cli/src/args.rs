@@ -297,7 +297,7 @@ pub enum Role {
     /// Run a cluster's gateway.
     Gateway(Config),
     /// Run a workload's sidecar.
-    Proxy(Config),
+    Proxy(Proxy),
     /// Run a demo application.
     App(App),
 }
@@ -318,6 +318,17 @@ pub struct Config {
     /// The role's configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Proxy {
+    /// The sidecar's configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Take it from the environment and the files that injection gave this pod.
+    #[arg(long)]
+    pub pod: bool,
 }
 
 /// A number and a unit: s, m, h or d.

@@ -213,10 +213,7 @@ async fn a_kind_that_is_taken_away_takes_its_objects_along_and_one_that_comes_is
     client.until("no route", |client| routes(client) == Some(0)).await;
     apply(DEFINITIONS);
     kubectl("wait --for condition=established crd --all --timeout 20s", "").unwrap();
-    until("the route is taken", || async {
-        kubectl("apply -f -", &route(ROUTE)).is_ok()
-    })
-    .await;
+    until("the route is taken", || async { kubectl("apply -f -", &route(ROUTE)).is_ok() }).await;
     client.until("the route again", |client| routes(client) == Some(1)).await;
     client.leave();
     control.stop().await;

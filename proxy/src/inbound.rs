@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_core::{
+    model::Endpoint,
     name::{ServiceName, SpiffeId},
     retry::Fault,
 };
@@ -124,9 +125,13 @@ fn about(stream: &TlsStream<TcpStream>) -> Option<(Inner, SpiffeId, ServiceName,
 fn target(worker: &Worker, service: &ServiceName, port: u16, client: IpAddr) -> Option<(Arc<Called>, Dial)> {
     let config = &worker.shared.config;
     let snapshot = worker.shared.snapshot.load();
-    let own = &config.common.name;
     let view = snapshot.views.get(service)?;
-    let endpoint = view.endpoints.local.iter().find(|one| one.id.as_str() == own)?;
+    // A pod's address is nobody else's in its cluster; on one machine workloads may share theirs with others.
+    let is_own = |endpoint: &Endpoint| match config.capture {
+        Some(_) => endpoint.address.ip() == config.application,
+        None => endpoint.id.as_str() == config.common.name,
+    };
+    let endpoint = view.endpoints.local.iter().find(|endpoint| is_own(endpoint))?;
     let address = SocketAddr::new(config.application, *endpoint.targets.get(&port)?);
     Some((Arc::clone(&view.called), Dial::application(address, config.capture, Some(client))))
 }
