@@ -29,6 +29,7 @@
 //! | [`feed`], [`clients`] | the server on 15012; who is on it, and what each refused |
 //! | [`authority`] | the certificate authority beside it |
 //! | [`names`] | the cluster's DNS |
+//! | [`webhook`] | the server on 15017: pods get their sidecar, wrong objects their reason |
 //! | [`api`], [`view`] | what people see |
 
 pub mod api;
@@ -53,6 +54,7 @@ pub mod speaker;
 pub mod table;
 pub mod view;
 pub mod voice;
+pub mod webhook;
 
 pub use config::Config;
 pub use error::Error;
