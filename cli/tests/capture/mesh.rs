@@ -58,7 +58,7 @@ impl Mesh {
         let listener = inside(&world.node.name, || std::net::TcpListener::bind(CONTROL).unwrap()).unwrap();
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        let routes = tonic::service::Routes::new(isthmus_ca::service(ca.clone()));
+        let routes = tonic::service::Routes::new(isthmus_ca::service(ca.clone(), None));
         runtime.spawn(grpc::serve(listener, config, routes, drain.clone()));
         drop(inside_runtime);
         Self { ca, dir, drain, runtime }
