@@ -17,12 +17,14 @@
 //! | [`arrived`], [`pod`] | an object as the API server has it, to the little of it that is read |
 //! | [`seen`] | all that was seen |
 //! | [`facts`] | what follows from it: pods, gateways, zones |
+//! | [`leader`] | which of several replicas writes |
 //! | [`review`] | whose a service account token is |
 
 pub mod arrived;
 pub mod client;
 pub mod facts;
 pub mod kind;
+pub mod leader;
 pub mod pod;
 pub mod review;
 pub mod seen;
