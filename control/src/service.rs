@@ -24,7 +24,7 @@ use crate::{
     address::Address,
     api,
     authority::Authority,
-    compiler::Setting,
+    compiler::{Compiled, Setting},
     config::{Config, Source},
     desk::{self, Desk},
     error::Error,
@@ -161,7 +161,7 @@ impl<'a> Parts<'a> {
         let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
         let drain = self.drain.clone();
         tasks.spawn(desk.run(messages, drain.clone()));
-        self.sources(&handle, tasks).await?;
+        self.sources(&handle, named.clone(), tasks).await?;
         tasks.spawn(self.listener(handle.clone(), found)?.run(drain.clone()));
         tasks.spawn(self.voice(handle.clone(), (to_say, with_lease), to_rise)?.run(drain.clone()));
         tasks.spawn(watch_readiness(handle.snapshots(), self.readiness.needs("model"), self.identity.clone()));
@@ -170,14 +170,25 @@ impl<'a> Parts<'a> {
     }
 
     /// Whoever tells of objects, and of where things are.
-    async fn sources(&self, desk: &Handle, tasks: &mut JoinSet<()>) -> Result<(), Error> {
+    async fn sources(
+        &self,
+        desk: &Handle,
+        compiled: watch::Receiver<Option<Arc<Compiled>>>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), Error> {
         match self.config.source()? {
             Source::Files(directory) => {
                 let source = files::Source::open(directory.clone(), self.file("sources.json"), desk.clone())?;
                 tasks.spawn(source.run(self.drain.clone()));
             }
             Source::Kubernetes(access) => {
-                let source = cluster::Source::open(access.clone(), self.file("cluster.json"), desk.clone())?;
+                let source = cluster::Source::open(
+                    access.clone(),
+                    self.config.common.name.clone(),
+                    self.file("cluster.json"),
+                    desk.clone(),
+                    compiled,
+                )?;
                 source.start(tasks, &self.drain).await?;
             }
         }

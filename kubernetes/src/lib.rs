@@ -18,6 +18,7 @@
 //! | [`seen`] | all that was seen |
 //! | [`facts`] | what follows from it: pods, gateways, zones |
 //! | [`leader`] | which of several replicas writes |
+//! | [`status`] | what is said of an object in its status |
 //! | [`review`] | whose a service account token is |
 
 pub mod arrived;
@@ -28,6 +29,7 @@ pub mod leader;
 pub mod pod;
 pub mod review;
 pub mod seen;
+pub mod status;
 pub mod watch;
 
 pub use client::Access;

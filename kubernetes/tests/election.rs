@@ -30,17 +30,17 @@ async fn leads(replica: &mut Replica) {
 async fn one_leads_and_when_it_ends_the_other_does() {
     let kubeconfig = std::env::var_os("ISTHMUS_KUBECONFIG").expect("ISTHMUS_KUBECONFIG names a cluster for tests");
     let client = Access { kubeconfig: Some(kubeconfig.into()), ..Access::default() }.client().await.unwrap();
-    let lease = format!("isthmus-test-{}", std::process::id());
-    let mut first = replica(&client, &lease, "first");
+    let lease = "isthmus-test-election";
+    let mut first = replica(&client, lease, "first");
     leads(&mut first).await;
-    let mut second = replica(&client, &lease, "second");
+    let mut second = replica(&client, lease, "second");
     first.trigger.drain("the test says so");
     first.task.await.unwrap();
     assert!(!*first.leads.borrow());
     leads(&mut second).await;
     // A killed one gives nothing back: its Lease has to run out.
     second.task.abort();
-    let mut third = replica(&client, &lease, "third");
+    let mut third = replica(&client, lease, "third");
     leads(&mut third).await;
     third.trigger.drain("the test says so");
     third.task.await.unwrap();
