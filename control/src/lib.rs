@@ -58,8 +58,8 @@ pub mod speaker;
 pub mod table;
 pub mod view;
 pub mod voice;
-pub mod whereabouts;
 pub mod webhook;
+pub mod whereabouts;
 
 pub use config::Config;
 pub use error::Error;

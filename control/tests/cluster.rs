@@ -218,3 +218,43 @@ async fn a_kind_that_is_taken_away_takes_its_objects_along_and_one_that_comes_is
     client.leave();
     control.stop().await;
 }
+
+fn policy(spec: &str) -> String {
+    format!(
+        "apiVersion: isthmus.dev/v1alpha1\nkind: FailoverPolicy\nmetadata: {{name: near, namespace: {NAMESPACE}}}\nspec: {spec}\n"
+    )
+}
+
+/// A part of the policy as the API server has it.
+fn of_policy(path: &str) -> String {
+    kubectl(&format!("-n {NAMESPACE} get failoverpolicy near -o jsonpath={{{path}}}"), "").unwrap_or_default()
+}
+
+const ACCEPTED: &str = ".status.conditions[?(@.type==\"Accepted\")]";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: ISTHMUS_KUBECONFIG"]
+async fn the_leader_says_once_how_an_object_stands() {
+    let _room = Room::make();
+    let _ = kubectl("create namespace isthmus-system", "");
+    let (ground, config) = ground();
+    let control = ground.start_with(config(&ground));
+    let accepted = || of_policy(&format!("{ACCEPTED}.status"));
+    apply(&policy("{services: {names: [reviews]}, constraints: {never: [us-west]}}"));
+    until("it is accepted", || async { accepted() == "True" }).await;
+    apply(&policy("{services: {names: [reviews]}, nonsense: 1}"));
+    until("it is refused", || async { accepted() == "False" }).await;
+    let (message, generation) = (of_policy(&format!("{ACCEPTED}.message")), of_policy(".metadata.generation"));
+    assert!(message.contains("nonsense") && message.contains("stays in force"), "{message}");
+    assert_eq!(of_policy(&format!("{ACCEPTED}.observedGeneration")), generation);
+    assert_eq!(of_policy(".metadata.managedFields[?(@.subresource==\"status\")].manager"), "isthmus-status");
+    let version = of_policy(".metadata.resourceVersion");
+    apply(&service(9081));
+    until("another change is in force", || async {
+        let rows = ground.rows("/api/services").await;
+        rows.iter().any(|row| row["service"] == format!("{NAMESPACE}/reviews") && row["ports"][0] == "9081/http")
+    })
+    .await;
+    assert_eq!(of_policy(".metadata.resourceVersion"), version, "nothing more is written");
+    control.stop().await;
+}

@@ -12,6 +12,7 @@ use crate::{
     arrived::{Arrived, Place, Read},
     kind::Kind,
     pod::{Pod, PodName},
+    status::Standing,
 };
 
 /// What a watch tells.
@@ -47,6 +48,8 @@ pub struct Seen {
     nodes: BTreeMap<String, Locality>,
     /// By Service: the addresses its load balancer gave it.
     ingress: BTreeMap<String, Vec<String>>,
+    /// By the name of its document: how an object stands. Of this run alone.
+    standings: BTreeMap<String, Standing>,
     /// Kinds that this run has a list of.
     listed: BTreeSet<Kind>,
 }
@@ -120,7 +123,12 @@ impl Seen {
         self.ingress.get(&service.file(Kind::Service)).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Takes what a watch tells; whether anything is other than before.
+    /// How objects stand of which that is ours to say.
+    pub fn standings(&self) -> impl Iterator<Item = &Standing> {
+        self.standings.values()
+    }
+
+    /// Takes what a watch tells; whether anything is other than before, but for how objects stand.
     pub fn take(&mut self, told: Told) -> bool {
         match told {
             Told::All(kind, objects) => self.all(kind, objects),
@@ -160,7 +168,10 @@ impl Seen {
     }
 
     fn one(&mut self, kind: Kind, object: Arrived) -> bool {
-        let Arrived { place, read } = object;
+        let Arrived { place, read, standing } = object;
+        if let Some(standing) = standing {
+            self.standings.insert(place.file(kind), standing);
+        }
         match read {
             Read::Document(text) => self.document(kind, &place, text),
             Read::Service { text, ingress } => {
@@ -199,6 +210,7 @@ impl Seen {
             Kind::Node => self.nodes.remove(&place.name).is_some(),
             _ => {
                 self.ingress.remove(&file);
+                self.standings.remove(&file);
                 self.documents.get_mut(&kind).is_some_and(|of_kind| of_kind.remove(&file).is_some())
             }
         }
