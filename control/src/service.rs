@@ -42,6 +42,9 @@ use crate::{
     whereabouts::Resolver,
 };
 
+/// What is logged unless the configuration says otherwise. kube's client logs each request that fails, as an error; what that
+/// means is said by who asked.
+const LOG: &str = "info,kube_client=off,kube_runtime=off";
 /// The feed's and the CA's port.
 const FEED_PORT: u16 = 15012;
 /// Statements found under the own name that wait for the speaker.
@@ -53,7 +56,7 @@ const FOUND: usize = 64;
 /// When it cannot begin: a taken port, an unreadable state, no certificate authority.
 pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     // The binary may have set up logging already; its choice stays.
-    let _ = logs::init("control", config.common.log.as_deref().unwrap_or("info"), false);
+    let _ = logs::init("control", config.common.log.as_deref().unwrap_or(LOG), false);
     let admin = Admin::bind(&config.common, "control")?;
     isthmus_runtime::disk::make_dir(&config.common.state_dir)?;
     let registry = metric::registry("control")?;

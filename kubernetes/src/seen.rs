@@ -21,7 +21,7 @@ pub enum Told {
     /// All objects of a kind there are; none where the kind is not installed.
     All(Kind, Vec<Arrived>),
     /// An object as it is now.
-    One(Kind, Arrived),
+    One(Kind, Box<Arrived>),
     /// An object is gone.
     Gone(Kind, Place),
 }
@@ -132,7 +132,7 @@ impl Seen {
     pub fn take(&mut self, told: Told) -> bool {
         match told {
             Told::All(kind, objects) => self.all(kind, objects),
-            Told::One(kind, object) => self.one(kind, object),
+            Told::One(kind, object) => self.one(kind, *object),
             Told::Gone(kind, place) => self.gone(kind, &place),
         }
     }
@@ -256,8 +256,8 @@ mod tests {
     fn only_what_somebody_reads_counts_as_a_change() {
         let mut seen = Seen::default();
         seen.take(Told::All(Kind::Pod, vec![pod("a-1", "True")]));
-        assert!(!seen.take(Told::One(Kind::Pod, pod("a-1", "True"))));
-        assert!(seen.take(Told::One(Kind::Pod, pod("a-1", "False"))));
+        assert!(!seen.take(Told::One(Kind::Pod, Box::new(pod("a-1", "True")))));
+        assert!(seen.take(Told::One(Kind::Pod, Box::new(pod("a-1", "False")))));
         assert!(seen.take(Told::Gone(Kind::Pod, Place { namespace: "shop".into(), name: "a-1".into() })));
         assert!(!seen.take(Told::Gone(Kind::Pod, Place { namespace: "shop".into(), name: "a-1".into() })));
     }
@@ -289,9 +289,9 @@ mod tests {
         };
         let place = at("10.0.0.1").place;
         let mut seen = Seen::default();
-        assert!(seen.take(Told::One(Kind::Service, at("10.0.0.1"))));
-        assert!(seen.take(Told::One(Kind::Service, at("10.0.0.2"))));
-        assert!(!seen.take(Told::One(Kind::Service, at("10.0.0.2"))));
+        assert!(seen.take(Told::One(Kind::Service, Box::new(at("10.0.0.1")))));
+        assert!(seen.take(Told::One(Kind::Service, Box::new(at("10.0.0.2")))));
+        assert!(!seen.take(Told::One(Kind::Service, Box::new(at("10.0.0.2")))));
         assert_eq!(seen.ingress(&place), ["10.0.0.2"]);
         assert!(seen.take(Told::All(Kind::Service, vec![])));
         assert!(seen.ingress(&place).is_empty());

@@ -1,5 +1,7 @@
 //! Two candidates at a real API server: `ISTHMUS_KUBECONFIG=… cargo test -p isthmus-kubernetes --test election -- --ignored`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::time::Duration;
 
 use isthmus_kubernetes::{Access, Client, leader::Election};

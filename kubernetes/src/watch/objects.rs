@@ -65,7 +65,7 @@ impl Listing {
                 None
             }
             Event::InitDone => Some(Told::All(self.kind, std::mem::take(&mut self.gathered))),
-            Event::Apply(object) => self.read(object).map(|object| Told::One(self.kind, object)),
+            Event::Apply(object) => self.read(object).map(|object| Told::One(self.kind, Box::new(object))),
             Event::Delete(object) => Some(Told::Gone(self.kind, Place::of(&object))),
         }
     }
