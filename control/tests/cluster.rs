@@ -219,6 +219,74 @@ async fn a_kind_that_is_taken_away_takes_its_objects_along_and_one_that_comes_is
     control.stop().await;
 }
 
+/// A way to the API server that can be cut.
+struct Relay {
+    open: std::sync::Arc<tokio::sync::watch::Sender<bool>>,
+    kubeconfig: PathBuf,
+}
+
+impl Relay {
+    /// A kubeconfig that leads over it is put into the ground's folder.
+    async fn start(ground: &Ground) -> Self {
+        let view = kubectl("config view --raw --flatten --minify -o json", "").unwrap();
+        let mut view: serde_json::Value = serde_json::from_str(&view).unwrap();
+        let cluster = &mut view["clusters"][0]["cluster"];
+        let server = cluster["server"].as_str().unwrap().strip_prefix("https://").unwrap().to_owned();
+        let listener = tokio::net::TcpListener::bind((ground.at(9), 0)).await.unwrap();
+        cluster["tls-server-name"] = server.rsplit_once(':').unwrap().0.into();
+        cluster["server"] = format!("https://{}", listener.local_addr().unwrap()).into();
+        let kubeconfig = ground.path("kubeconfig");
+        std::fs::write(&kubeconfig, view.to_string()).unwrap();
+        let open = std::sync::Arc::new(tokio::sync::watch::Sender::new(true));
+        let gate = open.clone();
+        tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                let (mut gate, server) = (gate.subscribe(), server.clone());
+                tokio::spawn(async move {
+                    let relayed = async {
+                        let mut there = tokio::net::TcpStream::connect(server).await.unwrap();
+                        let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+                    };
+                    tokio::select! {
+                        () = relayed => {}
+                        _ = gate.wait_for(|open| !open) => {}
+                    }
+                });
+            }
+        });
+        Self { open, kubeconfig }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: ISTHMUS_KUBECONFIG, ISTHMUS_BREAK, ISTHMUS_HEAL"]
+async fn what_changed_while_nobody_looked_is_found_when_the_history_is_gone_too() {
+    let _room = Room::make();
+    let (ground, config) = ground();
+    let relay = Relay::start(&ground).await;
+    let access = Access { kubeconfig: Some(relay.kubeconfig.clone()), ..Access::default() };
+    let control = ground.start_with(Config { kubernetes: Some(access), ..config(&ground) });
+    let identity = ground.identity(NAMESPACE, "ratings", "ratings-1").await;
+    let mut client = ground.subscribe(&identity, Role::Proxy, "ratings-1");
+    let shown = |client: &Client| of(client).map(|service| (service.ports[0].port, service.routes.len()));
+    client.until("port and route", |client| shown(client) == Some((9080, 1))).await;
+    relay.open.send_replace(false);
+    apply(&service(9081));
+    apply(&service(9082));
+    kubectl(&format!("-n {NAMESPACE} delete virtualservice reviews"), "").unwrap();
+    // An API server that was started anew knows no event from before.
+    shell("ISTHMUS_BREAK");
+    until("an API server that is gone", || async { kubectl("get --raw /livez --request-timeout 1s", "").is_err() })
+        .await;
+    shell("ISTHMUS_HEAL");
+    until("an API server", || async { kubectl("get --raw /readyz --request-timeout 1s", "").is_ok() }).await;
+    assert_eq!(shown(&client), Some((9080, 1)), "nothing has changed here");
+    relay.open.send_replace(true);
+    client.until("what is there now", |client| shown(client) == Some((9082, 0))).await;
+    client.leave();
+    control.stop().await;
+}
+
 fn policy(spec: &str) -> String {
     format!(
         "apiVersion: isthmus.dev/v1alpha1\nkind: FailoverPolicy\nmetadata: {{name: near, namespace: {NAMESPACE}}}\nspec: {spec}\n"
