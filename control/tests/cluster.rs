@@ -18,6 +18,8 @@ use isthmus_runtime::feed::{Registration, Role};
 use support::{Client, Ground, registration, until};
 
 const DEFINITIONS: &str = include_str!("../../kubernetes/tests/same/definitions.yaml");
+/// All that control may ask of the API server here.
+const ROLE: &str = include_str!("../../kubernetes/tests/same/role.yaml");
 const NAMESPACE: &str = "isthmus-test-source";
 const ROUTE: &str = "route: [{destination: {host: reviews}}]";
 
@@ -85,6 +87,7 @@ impl Room {
     fn make() -> Self {
         let _ = kubectl(&format!("delete namespace {NAMESPACE} --ignore-not-found --wait"), "");
         apply(DEFINITIONS);
+        apply(ROLE);
         kubectl("wait --for condition=established crd --all --timeout 20s", "").unwrap();
         apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"));
         apply(&format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: reviews, namespace: {NAMESPACE}}}\n"));
@@ -99,15 +102,29 @@ impl Drop for Room {
     }
 }
 
+/// A kubeconfig of control's own service account, in the ground's folder; `change` may lead it another way.
+fn own_kubeconfig(ground: &Ground, change: impl FnOnce(&mut serde_json::Value)) -> PathBuf {
+    let view = kubectl("config view --raw --flatten --minify -o json", "").unwrap();
+    let mut view: serde_json::Value = serde_json::from_str(&view).unwrap();
+    let token = kubectl("-n isthmus-system create token isthmus-test-control", "").unwrap();
+    view["users"][0]["user"] = serde_json::json!({"token": token.trim()});
+    change(&mut view["clusters"][0]["cluster"]);
+    let file = ground.path("kubeconfig");
+    std::fs::write(&file, view.to_string()).unwrap();
+    file
+}
+
 fn ground() -> (Ground, impl Fn(&Ground) -> Config) {
-    let config = |ground: &Ground| Config {
+    let ground = Ground::new(70);
+    let kubeconfig = own_kubeconfig(&ground, |_| ());
+    let config = move |ground: &Ground| Config {
         config_dir: None,
-        kubernetes: Some(Access { kubeconfig: Some(kubeconfig()), ..Access::default() }),
+        kubernetes: Some(Access { kubeconfig: Some(kubeconfig.clone()), ..Access::default() }),
         gateways: vec![],
         zones: vec![],
         ..ground.config()
     };
-    (Ground::new(70), config)
+    (ground, config)
 }
 
 fn of(client: &Client) -> Option<&Service> {
@@ -228,15 +245,13 @@ struct Relay {
 impl Relay {
     /// A kubeconfig that leads over it is put into the ground's folder.
     async fn start(ground: &Ground) -> Self {
-        let view = kubectl("config view --raw --flatten --minify -o json", "").unwrap();
-        let mut view: serde_json::Value = serde_json::from_str(&view).unwrap();
-        let cluster = &mut view["clusters"][0]["cluster"];
-        let server = cluster["server"].as_str().unwrap().strip_prefix("https://").unwrap().to_owned();
         let listener = tokio::net::TcpListener::bind((ground.at(9), 0)).await.unwrap();
-        cluster["tls-server-name"] = server.rsplit_once(':').unwrap().0.into();
-        cluster["server"] = format!("https://{}", listener.local_addr().unwrap()).into();
-        let kubeconfig = ground.path("kubeconfig");
-        std::fs::write(&kubeconfig, view.to_string()).unwrap();
+        let mut server = String::new();
+        let kubeconfig = own_kubeconfig(ground, |cluster| {
+            server = cluster["server"].as_str().unwrap().strip_prefix("https://").unwrap().to_owned();
+            cluster["tls-server-name"] = server.rsplit_once(':').unwrap().0.into();
+            cluster["server"] = format!("https://{}", listener.local_addr().unwrap()).into();
+        });
         let open = std::sync::Arc::new(tokio::sync::watch::Sender::new(true));
         let gate = open.clone();
         tokio::spawn(async move {
@@ -304,7 +319,6 @@ const ACCEPTED: &str = ".status.conditions[?(@.type==\"Accepted\")]";
 #[ignore = "needs a real API server: ISTHMUS_KUBECONFIG"]
 async fn the_leader_says_once_how_an_object_stands() {
     let _room = Room::make();
-    let _ = kubectl("create namespace isthmus-system", "");
     let (ground, config) = ground();
     let control = ground.start_with(config(&ground));
     let accepted = || of_policy(&format!("{ACCEPTED}.status"));
