@@ -89,6 +89,15 @@ impl Access {
     }
 }
 
+/// The message of the last cause: those before it say only which layer failed.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams};
 use tokio::{sync::watch, time::Instant};
 
+use crate::client::causes;
 use candidate::{Candidate, LASTS, Said, Step};
 
 /// Between two looks at the Lease.
@@ -84,12 +85,8 @@ impl Election {
             Err(error) => Some(error),
         };
         if let Some(error) = failing.as_ref().filter(|_| !self.failing) {
-            let (lease, error): (_, &dyn std::error::Error) = (&self.lease, error);
-            tracing::warn!(
-                lease,
-                error,
-                "nobody can be elected now; the role needs `get`, `create` and `update` of leases"
-            );
+            let (lease, reason) = (&self.lease, explain(error));
+            tracing::warn!(lease, reason, "this process cannot stand for election now; it tries again");
         }
         self.failing = failing.is_some();
     }
@@ -135,6 +132,16 @@ impl Election {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn explain(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            format!("{}; the role needs `get`, `create` and `update` of leases", status.message)
+        }
+        kube::Error::Api(status) => status.message.clone(),
+        error => causes(error),
     }
 }
 

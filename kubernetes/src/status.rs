@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{arrived::Place, kind::Kind};
+use crate::{arrived::Place, client::causes, kind::Kind};
 
 /// Who owns the conditions that are written here.
 pub const MANAGER: &str = "isthmus-status";
@@ -232,7 +232,7 @@ async fn write(client: &Client, said: &Said) -> Result<(), String> {
         Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
             Err(format!("{}; the role needs `patch` of {}/status", status.message, said.of.kind.plural()))
         }
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(causes(&error)),
         Err(_) => Err("the API server does not answer".into()),
     }
 }

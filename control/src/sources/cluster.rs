@@ -207,3 +207,6 @@ fn parse(file: &str, text: &str) -> Result<Arc<Objects>, Vec<Fault>> {
     objects.iter_mut().for_each(|object| object.line = 0);
     Ok(Arc::new(objects))
 }
+
+#[cfg(test)]
+mod tests;
