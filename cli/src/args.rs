@@ -1,6 +1,7 @@
 //! What may be typed.
 
 mod failover;
+mod inject;
 mod link;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -11,6 +12,7 @@ use isthmus_core::name::ClusterName;
 use isthmus_scenarios::state::StateDir;
 
 pub use failover::{Act, Drain, Failover, Look, Place, Service};
+pub use inject::{Inject, Written};
 pub use link::Link;
 
 /// Gateways of a cluster that `up` raises at most: a third shows nothing that two do not.
@@ -84,6 +86,8 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Add the sidecar to the workloads of a file, as the mesh would when their pods are created.
+    Inject(Inject),
     /// Print completions for a shell.
     Completion {
         /// The shell.

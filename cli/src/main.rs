@@ -15,6 +15,7 @@
 //! | [`tracing_request`] | `trace` |
 //! | [`membership`] | `bootstrap`, `token create`, `join` |
 //! | [`analyze`] | checks configuration without a mesh |
+//! | [`inject`] | adds sidecars to workloads in a file |
 //! | [`table`] | JSON objects as a table |
 //! | [`out`] | lines on standard output |
 
@@ -23,6 +24,7 @@ mod args;
 mod detach;
 mod failover;
 mod hints;
+mod inject;
 mod link;
 mod listing;
 mod membership;
@@ -71,6 +73,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Trace(trace) => block_on(tracing_request::run(&state.resolve()?, trace)),
         Command::Membership(command) => block_on(membership::run(&state.resolve()?, command)),
         Command::Analyze { directory, output } => analyze::run(&directory, output),
+        Command::Inject(command) => inject::run(&command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
             Ok(())
