@@ -45,8 +45,12 @@ async fn each_malformed_review_gets_one_error_that_names_what_is_wrong() {
     }
     let (code, said) = ground.curl("/inject", &["--header", "content-type: text/yaml"], good.as_bytes()).await;
     assert_eq!((code, said.as_str()), (415, "a review is sent as application/json\n"));
-    assert_eq!(ground.curl("/else", &JSON, b"{}").await.0, 404);
-    assert_eq!(ground.curl("/inject", &["--get"], b"").await.0, 405);
+    // curl takes an HTTP/2 answer before the end of its own words for an error.
+    for (path, arguments, code) in
+        [("/else", ["--http1.1", "--show-error"], 404), ("/inject", ["--http1.1", "--get"], 405)]
+    {
+        assert_eq!(ground.curl(path, &arguments, b"").await.0, code);
+    }
     // A pod that is none is the person's error, not the webhook's.
     let response = ground.review("/inject", creation("shop", &json!({ "spec": { "containers": 7 } }))).await;
     let message = response["status"]["message"].as_str().unwrap();
