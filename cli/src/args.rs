@@ -2,6 +2,7 @@
 
 mod capture;
 mod failover;
+mod inject;
 mod link;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -13,6 +14,7 @@ use isthmus_scenarios::state::StateDir;
 
 pub use capture::{Capture, With};
 pub use failover::{Act, Drain, Failover, Look, Place, Service};
+pub use inject::{Inject, Written};
 pub use link::Link;
 
 /// Gateways of a cluster that `up` raises at most: a third shows nothing that two do not.
@@ -110,6 +112,8 @@ pub enum Command {
     ///
     /// What an injected pod runs first. Options are named after Istio's annotations.
     Capture(Capture),
+    /// Add the sidecar to the workloads of a file, as the mesh would when their pods are created.
+    Inject(Inject),
     /// Print completions for a shell.
     Completion {
         /// The shell.

@@ -17,6 +17,7 @@
 //! | [`membership`] | `bootstrap`, `token create`, `join` |
 //! | [`capture`] | `capture`: the rules that lead a pod's traffic by its sidecar |
 //! | [`analyze`] | checks configuration without a mesh |
+//! | [`inject`] | adds sidecars to workloads in a file |
 //! | [`table`] | JSON objects as a table |
 //! | [`out`] | lines on standard output |
 
@@ -26,6 +27,7 @@ mod capture;
 mod detach;
 mod failover;
 mod hints;
+mod inject;
 mod link;
 mod listing;
 mod membership;
@@ -79,6 +81,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Membership(command) => block_on(membership::run(&Reach::of(contexts, state)?, command)),
         Command::Analyze { directory, output } => analyze::run(&directory, output),
         Command::Capture(args) => capture::run(&args),
+        Command::Inject(command) => inject::run(&command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
             Ok(())

@@ -67,15 +67,16 @@ pub(crate) fn routes(injector: Arc<Injector>, metrics: Metrics) -> Router {
 
 impl Desk {
     async fn answer(&self, webhook: Webhook, headers: &HeaderMap, body: Body) -> Response {
+        let whole = match self.room.read(body).await {
+            Ok(whole) => whole,
+            Err(unread) => return self.unread(webhook, unread),
+        };
+        // Only then: few clients read an answer before they have said all.
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
             let reason = "a review is sent as application/json";
             return self.no(webhook, "malformed", StatusCode::UNSUPPORTED_MEDIA_TYPE, reason);
         }
-        let whole = match self.room.read(body).await {
-            Ok(whole) => whole,
-            Err(unread) => return self.unread(webhook, unread),
-        };
         if whole.bytes.len() <= SMALL {
             return self.decide(webhook, &whole);
         }

@@ -1,7 +1,19 @@
 //! Malformed reviews, floods of them, and those who hold connections open: one clear error each, and the next pod is
 //! injected as if nothing had been.
 
-use isthmus_control::webhook::review::{Request, Verdict};
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http_body_util::{BodyExt, channel::Channel};
+use hyper::client;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use isthmus_control::webhook::{
+    Injector,
+    review::{Request, Verdict},
+    validation,
+};
+use isthmus_inject::Values;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::{
@@ -45,8 +57,12 @@ async fn each_malformed_review_gets_one_error_that_names_what_is_wrong() {
     }
     let (code, said) = ground.curl("/inject", &["--header", "content-type: text/yaml"], good.as_bytes()).await;
     assert_eq!((code, said.as_str()), (415, "a review is sent as application/json\n"));
-    assert_eq!(ground.curl("/else", &JSON, b"{}").await.0, 404);
-    assert_eq!(ground.curl("/inject", &["--get"], b"").await.0, 405);
+    // curl takes an HTTP/2 answer before the end of its own words for an error.
+    for (path, arguments, code) in
+        [("/else", ["--http1.1", "--show-error"], 404), ("/inject", ["--http1.1", "--get"], 405)]
+    {
+        assert_eq!(ground.curl(path, &arguments, b"").await.0, code);
+    }
     // A pod that is none is the person's error, not the webhook's.
     let response = ground.review("/inject", creation("shop", &json!({ "spec": { "containers": 7 } }))).await;
     let message = response["status"]["message"].as_str().unwrap();
@@ -111,6 +127,31 @@ async fn connections_held_open_beyond_all_places_keep_nobody_waiting() {
     assert!(matches!(first, Ok(0) | Err(_)), "{first:?}");
 }
 
+/// More reviews than there are places, none of which ever ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reviews_held_open_beyond_all_places_lose_theirs_to_the_next() {
+    let ground = Ground::new(25);
+    let (mut bodies, mut answers) = (vec![], vec![]);
+    for _ in 0..3 {
+        let connection = ground.connect().await;
+        let (mut sender, serving) =
+            client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(connection)).await.unwrap();
+        tokio::spawn(serving);
+        for _ in 0..200 {
+            let (more, body) = Channel::<Bytes>::new(1);
+            let request = http::Request::post("https://x/inject").header("content-type", "application/json").body(body);
+            sender.ready().await.unwrap();
+            answers.push(tokio::spawn(sender.send_request(request.unwrap())));
+            bodies.push(more);
+        }
+    }
+    let first = tokio::time::timeout(LIMIT, answers.remove(0)).await.expect("an answer").unwrap().unwrap();
+    assert_eq!(first.status(), 429);
+    let said = first.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(said, "too many reviews at once\n");
+    is_injected(&ground).await;
+}
+
 #[tokio::test]
 async fn the_drain_tells_open_connections_to_go_and_serves_who_still_comes() {
     let ground = Ground::new(24);
@@ -157,7 +198,12 @@ proptest! {
             asked["request"]["oldObject"] = json!({ "spec": 1 });
         }
         if let Ok(request) = Request::read(asked.to_string().as_bytes()) {
-            let validated = isthmus_control::webhook::validation::review(&request);
+            let values = Values::new("mesh.example".parse().unwrap(), "us-east".parse().unwrap());
+            let labels = BTreeMap::from([("istio-injection".to_owned(), "enabled".to_owned())]);
+            let injector = Injector::new(Arc::new(ArcSwap::from_pointee(values)), Arc::new(move |_| Some(labels.clone())));
+            let injected = injector.review(&request).verdict().unwrap().answer(&request);
+            prop_assert!(injected["response"]["allowed"].is_boolean());
+            let validated = validation::review(&request);
             prop_assert!(validated.answer(&request)["response"]["allowed"].is_boolean());
             let changed = Verdict { changed: Some(document), ..Verdict::allowed() };
             prop_assert!(changed.answer(&request)["response"]["uid"].is_string());

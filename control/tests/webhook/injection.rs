@@ -69,6 +69,17 @@ async fn a_pod_of_a_namespace_that_asks_gets_its_sidecar_and_no_second_one() {
 }
 
 #[tokio::test]
+async fn a_pod_as_large_as_etcd_keeps_gets_its_sidecar_too() {
+    let ground = Ground::new(6);
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({ "note": "x".repeat(1_400_000) });
+    let response = ground.review("/inject", creation("shop", &pod)).await;
+    let injected = patched(&pod, &response);
+    assert_eq!(injected["metadata"]["annotations"]["note"], pod["metadata"]["annotations"]["note"]);
+    assert_eq!(injected["spec"]["initContainers"][1]["name"], "isthmus-proxy");
+}
+
+#[tokio::test]
 async fn what_cannot_work_runs_without_and_its_owner_is_told() {
     let mut ground = Ground::new(2);
     let mut pod = pod();
