@@ -93,7 +93,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, unproven: P
         tracing::debug!(%service, port, "an inner connection asks for what this workload does not offer");
         return refuse("not_offered");
     };
-    let (stream, arrived) = Fronted::new(shaken, worker.shared.connector.metadata(), Kind::Metadata, |_| Ok(()));
+    let (mut stream, arrived) = Fronted::new(shaken, worker.shared.connector.metadata(), Kind::Metadata, |_| Ok(()));
     let assumed = Metadata { cluster: cluster_of(&id), namespace: id.namespace().to_owned(), ..Metadata::default() };
     let own = worker.shared.connector.identity().spiffe();
     let xfcc = format!("By={own};URI={id}");
@@ -102,7 +102,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, unproven: P
     let upstream = application.to.to_string().into();
     let caller = Caller { proven: Some((id, xfcc)), peer, called, application, upstream };
     match inner {
-        Inner::Tcp => tcp(worker, caller, stream).await,
+        Inner::Tcp => drop(tcp(worker, caller, &mut stream).await),
         Inner::Http1 | Inner::Http2 => http(worker, caller, Rewound::fresh(stream)).await,
     }
 }
@@ -136,17 +136,19 @@ fn target(worker: &Worker, service: &ServiceName, port: u16, client: IpAddr) -> 
     Some((Arc::clone(&view.called), Dial::application(address, config.capture, Some(client))))
 }
 
-/// Carries opaque bytes to the application and records the connection.
-pub(crate) async fn tcp<S>(worker: Rc<Worker>, caller: Caller, mut stream: S)
+/// Carries opaque bytes to the application and records the connection; says whether the application took it.
+pub(crate) async fn tcp<S>(worker: Rc<Worker>, caller: Caller, stream: &mut S) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let began = Instant::now();
     let mut record = record(&worker, &caller);
-    match caller.application.connect().await {
+    let connected = caller.application.connect().await;
+    let taken = connected.is_ok();
+    match connected {
         Ok(mut application) => {
             let told = |record: &mut Record| record.source = caller.peer.party();
-            stream::tell(&worker, &mut record, &caller.peer, told, &mut stream, &mut application).await;
+            stream::tell(&worker, &mut record, &caller.peer, told, stream, &mut application).await;
         }
         Err(_) => {
             record.fault = Some(Fault::UpstreamConnectionFailure);
@@ -155,6 +157,7 @@ where
     }
     record.duration = began.elapsed();
     worker.telemetry.borrow_mut().closed(&record);
+    taken
 }
 
 /// Serves HTTP to the application.
