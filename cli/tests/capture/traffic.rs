@@ -132,6 +132,7 @@ fn names_that_are_not_the_meshs_are_the_clusters(scene: &Scene) {
     }
     // Whomever the application asks, its question comes here; a long answer by TCP after it was cut by UDP.
     assert_eq!(dig(&["+short", "@192.0.2.53", "outside.test"]), OUT);
+    assert_eq!(dig(&["+short", "@fd72::53", "details.bookinfo.svc.clusterset.local"]), "240.240.1.44");
     assert_eq!(dig(&["+short", "TXT", "outside.test"]).lines().count(), 10);
 }
 
