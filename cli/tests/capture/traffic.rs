@@ -205,6 +205,8 @@ fn the_node_reaches_the_application_and_nothing_else(scene: &Scene) {
     // Where the application does not listen: HTTP is told so, everybody else's connection is reset.
     assert!(node.get("http://10.71.0.12:9999/").is_err_and(|why| why.contains("503")));
     assert!(node.greeting(DETAILS, 9999).is_err_and(|why| why.contains("ConnectionResetError")));
+    // Without an identity nobody gets in by the inner port.
+    assert!(node.get("http://10.71.0.12:15006/").is_err() && node.greeting(DETAILS, 15006).is_err());
     // Nobody who dials the sidecar's own ports is led round in circles.
     for url in ["http://10.71.0.11:15001/", "http://127.0.0.1:15001/", "http://10.71.0.12:15001/"] {
         assert!(scene.curl.get(url).is_err_and(|why| is_refused(&why)), "{url}");
