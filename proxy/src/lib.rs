@@ -11,7 +11,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | `capture` | the rules that lead a pod's traffic here |
-//! | `listeners` | where a client comes in, and what it speaks (`detect`) |
+//! | `listeners` | where a client comes in, or is led (`captured`), and what it speaks (`detect`) |
 //! | `outbound` | a request of the application: its service, its route, its record |
 //! | `forward` | down the ladder until somebody answers or trying on is wrong |
 //! | `dial` | plain connections, to the outside and to the own application |

@@ -18,7 +18,7 @@ use isthmus_ca::{
 };
 use isthmus_core::{
     model::{Endpoint, EndpointState, Endpoints, Mesh as Own, Resource, Service, TrafficPolicy, Trust},
-    name::{Locality, MeshDomain, ServiceName},
+    name::{Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
     statement::{Consumers, Port, Protocol},
 };
 use isthmus_runtime::{
@@ -34,10 +34,11 @@ use tempfile::TempDir;
 
 use crate::world::{Pod, World, eventually};
 
-const CONTROL: &str = "10.71.0.1:15012";
-
 /// The cluster's control, as far as sidecars need one, and what they are told.
 pub struct Mesh {
+    cluster: &'static str,
+    /// Where it listens, on the node.
+    control: String,
     ca: Ca,
     dir: TempDir,
     drain: Drain,
@@ -46,25 +47,36 @@ pub struct Mesh {
 
 impl Mesh {
     pub fn new(world: &World) -> Self {
+        Self::of(world, "east", 15012)
+    }
+
+    /// Of the cluster of this name, whose control has this port.
+    pub fn of(world: &World, name: &'static str, port: u16) -> Self {
+        let address = format!("10.71.0.1:{port}");
         let (dir, domain) = (tempfile::tempdir().unwrap(), "mesh.test".parse::<MeshDomain>().unwrap());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (drain, inside_runtime) = (Drain::new(), runtime.enter());
-        let cluster = "east".parse().unwrap();
+        let cluster = name.parse().unwrap();
         let ca = Ca::open_or_create(&dir.path().join("ca"), &domain, &cluster, Settings::default()).unwrap();
         let control = system_identity(ca.trust_domain(), "control").unwrap();
         let identity = ca.local_identity(&control, drain.clone()).unwrap();
         let config = tls::server_config(&identity, Accept::Any, &[grpc::ALPN], ClientAuth::Optional);
-        let listener = inside(&world.node.name, || std::net::TcpListener::bind(CONTROL).unwrap()).unwrap();
+        let listener = inside(&world.node.name, || std::net::TcpListener::bind(&address).unwrap()).unwrap();
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let routes = tonic::service::Routes::new(isthmus_ca::service(ca.clone(), None));
         runtime.spawn(grpc::serve(listener, config, routes, drain.clone()));
         drop(inside_runtime);
-        Self { ca, dir, drain, runtime }
+        Self { cluster: name, control: address, ca, dir, drain, runtime }
     }
 
-    fn identity(&self, account: &str) -> isthmus_core::name::SpiffeId {
+    /// Its roots, by its trust domain.
+    pub fn roots(&self) -> (TrustDomain, Vec<String>) {
+        (self.ca.trust_domain().clone(), self.ca.roots().iter().map(|root| STANDARD.encode(root)).collect())
+    }
+
+    pub fn identity(&self, account: &str) -> SpiffeId {
         format!("spiffe://{}/ns/bookinfo/sa/{account}", self.ca.trust_domain()).parse().unwrap()
     }
 
@@ -102,7 +114,10 @@ impl Mesh {
             targets: ports.iter().map(|offered| (offered.1, offered.2)).collect(),
         };
         let local = pods.iter().map(endpoint).collect();
-        [Resource::Service(service), Resource::Endpoints(Endpoints { service: name, local, remote: BTreeMap::new() })]
+        vec![
+            Resource::Service(service),
+            Resource::Endpoints(Endpoints { service: name, local, remote: BTreeMap::new() }),
+        ]
     }
 
     /// Raises the sidecar of a pod as this user and group, which knows these services, and waits until it is ready.
@@ -129,7 +144,7 @@ impl Mesh {
         );
         let log = place.join("log");
         let mut command = pod.prepared(who, &script, &["/mnt/bin/isthmus", "proxy", "--pod"]);
-        environment(&mut command, name, address, self.ca.trust_domain().as_str());
+        self.environment(&mut command, name, address);
         command.envs(more.iter().copied()).stdout(File::create(&log).unwrap());
         let errors = place.join("errors");
         let process = command.stderr(Stdio::from(File::create(&errors).unwrap())).spawn().unwrap();
@@ -149,7 +164,7 @@ impl Mesh {
             service_account: name,
             workload: &format!("{name}-1"),
             ttl: Duration::from_secs(600),
-            control: CONTROL,
+            control: &self.control,
         };
         let enrolment = mint(&self.dir.path().join("ca"), &asked).unwrap();
         let feed = place.join("state/feed");
@@ -157,10 +172,9 @@ impl Mesh {
         fs::write(place.join("token"), enrolment.token).unwrap();
         fs::write(place.join("roots.pem"), enrolment.roots.concat()).unwrap();
         fs::write(place.join("labels"), format!("app=\"{name}\"\n")).unwrap();
-        let roots = self.ca.roots().iter().map(|root| STANDARD.encode(root)).collect();
-        let trust = Trust { roots: BTreeMap::from([(self.ca.trust_domain().clone(), roots)]) };
+        let trust = Trust { roots: BTreeMap::from([self.roots()]) };
         let domain = "mesh.test".parse().unwrap();
-        let own = Own { domain, cluster: "east".parse().unwrap(), gateways: vec![], member: None };
+        let own = Own { domain, cluster: self.cluster.parse().unwrap(), gateways: vec![], member: None };
         let all = [Resource::Trust(trust), Resource::Mesh(own)].into_iter().chain(told.iter().flatten().cloned());
         let resources: BTreeMap<_, _> =
             all.map(|resource| (resource.key(), json!({ "version": 1, "resource": resource }))).collect();
@@ -169,6 +183,24 @@ impl Mesh {
         for path in [place.join("state"), feed.clone(), feed.join("feed.json")] {
             chown(path, Some(who.0), Some(who.1)).unwrap();
         }
+    }
+
+    fn environment(&self, command: &mut Command, name: &str, address: &str) {
+        let pod = format!("{name}-1");
+        let pairs = [
+            ("POD_NAME", pod.as_str()),
+            ("POD_NAMESPACE", "bookinfo"),
+            ("POD_UID", "1"),
+            ("POD_IP", address),
+            ("SERVICE_ACCOUNT", name),
+            ("ISTHMUS_MESH", "mesh.test"),
+            ("ISTHMUS_CLUSTER", self.cluster),
+            ("ISTHMUS_CONTROL", &self.control),
+            ("ISTHMUS_REGION", "east"),
+            ("ISTHMUS_ZONE", "a"),
+            ("ISTHMUS_TRUST_DOMAIN", self.ca.trust_domain().as_str()),
+        ];
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).envs(pairs);
     }
 }
 
@@ -182,25 +214,7 @@ impl Drop for Mesh {
 /// A port: its name, its number, the application's, the protocol.
 pub type Offered = (&'static str, u16, u16, Protocol);
 /// A service and its endpoints.
-pub type Told = [Resource; 2];
-
-fn environment(command: &mut Command, name: &str, address: &str, trust_domain: &str) {
-    let pod = format!("{name}-1");
-    let pairs = [
-        ("POD_NAME", pod.as_str()),
-        ("POD_NAMESPACE", "bookinfo"),
-        ("POD_UID", "1"),
-        ("POD_IP", address),
-        ("SERVICE_ACCOUNT", name),
-        ("ISTHMUS_MESH", "mesh.test"),
-        ("ISTHMUS_CLUSTER", "east"),
-        ("ISTHMUS_CONTROL", CONTROL),
-        ("ISTHMUS_REGION", "east"),
-        ("ISTHMUS_ZONE", "a"),
-        ("ISTHMUS_TRUST_DOMAIN", trust_domain),
-    ];
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).envs(pairs);
-}
+pub type Told = Vec<Resource>;
 
 /// A sidecar's process; killed when dropped.
 pub struct Sidecar {

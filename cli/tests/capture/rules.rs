@@ -61,18 +61,21 @@ impl Scene {
 }
 
 #[test]
-fn everything_is_captured_but_for_what_is_excluded_and_the_last_setting_holds() {
+fn by_nft_everything_is_captured_but_for_what_is_excluded_and_the_last_setting_holds() {
+    each_setting("nft");
+}
+
+#[test]
+fn by_iptables_everything_is_captured_but_for_what_is_excluded_and_the_last_setting_holds() {
+    each_setting("iptables");
+}
+
+fn each_setting(with: &str) {
     if !is_possible() {
         return;
     }
     let scene = Scene::new();
     assert_eq!((scene.captured(ROOT), scene.captured_in()), (vec![], vec![]), "nothing before the rules");
-    for with in ["nft", "iptables"] {
-        each_setting(&scene, with);
-    }
-}
-
-fn each_setting(scene: &Scene, with: &str) {
     let all = ["v4", "v6", "v4:8080", "v6:8080", "dns"];
     let capture = |options: &[&str]| scene.pod.capture(&[options, &["--with", with]].concat());
     let said = capture(&[]);
@@ -126,6 +129,31 @@ fn without_the_privilege_nothing_is_done_and_the_remedy_is_said() {
     let printed = pod.prepared(SIDECAR, &script, &["/mnt/bin/isthmus", "capture", "--print"]).output().unwrap();
     assert!(String::from_utf8_lossy(&printed.stdout).contains("table inet isthmus {"));
     assert_eq!(rules(&pod), "");
+}
+
+#[test]
+fn two_capabilities_are_enough_and_without_nft_there_is_iptables() {
+    if !is_possible() {
+        return;
+    }
+    let mut world = World::new();
+    let pod = world.pod("a", "10.71.0.11", "fd71::11");
+    let script = format!("mkdir /mnt/bin; mount --bind {} /mnt/bin", directory());
+    let least = ["setpriv", "--bounding-set=-all,+net_admin,+net_raw", "--inh-caps=-all", "--"];
+    for (path, by) in [("", "nft"), ("PATH=/mnt/programs", "iptables-legacy")] {
+        let programs = "mkdir /mnt/programs; for name in iptables ip6tables; do for end in save restore; do\n\
+                        ln -s $(command -v $name-legacy-$end) /mnt/programs/$name-legacy-$end; done; done";
+        let capture = ["env", path, "/mnt/bin/isthmus", "capture"];
+        let command: Vec<_> = least.iter().chain(&capture).copied().filter(|word| !word.is_empty()).collect();
+        let output = pod.prepared(ROOT, &format!("{script}; {programs}"), &command).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.starts_with(&format!("captured by {by}: ")), "{said}{complaint}");
+    }
+    assert!(rules(&pod).contains("-A OUTPUT -j ISTHMUS_OUTBOUND"));
+    let addresses = pod.ok(ROOT, &["ip", "-6", "addr", "show", "lo"]);
+    let own = addresses.lines().find(|line| line.contains("inet6 ::6/128 "));
+    assert!(own.is_some_and(|line| line.contains("deprecated")), "{addresses}");
 }
 
 fn directory() -> String {

@@ -97,6 +97,8 @@ impl World {
         ] {
             ip(&format!("-n {} {line}", pod.name));
         }
+        // As strict as a node may have it: what comes in must come by the way that leads back.
+        pod.ok(ROOT, &["sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter"]);
         pod
     }
 
