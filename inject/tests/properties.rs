@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use isthmus_inject::{
-    Namespace, Values, decide, inject, patch, remove,
+    Namespace, Values, decide, inject, manifest, patch, remove,
     words::{CAPTURE, INJECTED, PROXY, STATUS},
 };
 use proptest::{collection::vec, option, prelude::*, sample};
@@ -194,6 +194,62 @@ fn answers(document: &Value) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Texts that a reader of YAML may take for something else.
+const WORDS: &[&str] = &[
+    "no",
+    "Yes",
+    "y",
+    "on",
+    "~",
+    "null",
+    "",
+    " ",
+    "012",
+    "0o12",
+    "0x1F",
+    "1_000",
+    "1.20",
+    "1e3",
+    ".inf",
+    ".nan",
+    "+1",
+    "-",
+    "---",
+    "--- #",
+    "- a",
+    "a: b",
+    "# a",
+    "!a",
+    "&a",
+    "*a",
+    "%a",
+    "@a",
+    "`a",
+    "{a",
+    "[a",
+    "|",
+    ">",
+    "?",
+    ":",
+    "=",
+    "<<",
+    "12:30",
+    "2026-11-27",
+    "true",
+    "TRUE",
+    "\t",
+    "a\tb",
+    "a\r\nb",
+    "\u{85}",
+    "\u{2028}",
+    "é\u{1F600}",
+    "'",
+    "\"",
+    "\\",
+    "a #b",
+    "$(A)",
+];
+
 proptest! {
     #[test]
     fn nothing_is_lost_and_everything_can_be_taken_out_again(pod in pod()) {
@@ -234,6 +290,20 @@ proptest! {
         let place = places(&pod).swap_remove(at.index(places(&pod).len()));
         *pod.pointer_mut(&place).unwrap() = wrong;
         answers(&pod)?;
+    }
+
+    #[test]
+    fn what_is_written_as_yaml_is_read_back_as_it_was(
+        pod in pod(), text in "\\PC{0,12}", lines in vec("[ -~]{0,6}", 0..4), number in any::<f64>(), word in sample::select(WORDS)
+    ) {
+        let mut pod = inject(&pod, &values()).unwrap().pod;
+        pod["spec"]["x"] = json!({ "text": text, "lines": lines.join("\n"), "last": lines.join("\n") + "\n", "word": word });
+        if number.is_finite() {
+            pod["spec"]["y"] = json!([number, word, { (word): text }]);
+        }
+        let written = serde_saphyr::to_string(&pod).unwrap();
+        let read = manifest::documents(&written).unwrap();
+        prop_assert_eq!(&read[0].value, &pod, "{}", written);
     }
 
     #[test]
