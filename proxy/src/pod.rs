@@ -214,7 +214,10 @@ mod tests {
     #[test]
     fn a_pod_is_read_whole() {
         let config = read(&environment(), &files()).unwrap();
-        assert_eq!((config.common.name.as_str(), config.common.locality.zone.as_str()), ("details-v1-7c9.bookinfo", ""));
+        assert_eq!(
+            (config.common.name.as_str(), config.common.locality.zone.as_str()),
+            ("details-v1-7c9.bookinfo", "")
+        );
         assert_eq!((config.application, config.common.address), (config.common.address, [10, 244, 1, 9].into()));
         assert_eq!(config.control, "isthmus-control.isthmus-system.svc:15012");
         assert_eq!((config.namespace.as_str(), config.service_account.as_str()), ("bookinfo", "bookinfo-details"));
