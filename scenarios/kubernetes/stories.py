@@ -140,10 +140,10 @@ def trace(mesh):
     mesh.second.kubectl("-n", SHOP, "scale", "deployment", "-l", "app=details", "--replicas=0")
     def elsewhere():
         hops = mesh.isthmus.rows(mesh.second, "trace", f"curl@{mesh.second.name}", f"details.{SHOP}:9080/details/0")
-        names = [hop["hop"] for hop in hops]
-        return "gateway" in names and hops[-1]["ok"] and hops
+        return hops[-1]["hop"] == "answer" and hops[-1]["ok"] and "gateway" in [hop["hop"] for hop in hops] and hops
     hops = eventually("a trace by the gateways", elsewhere)
-    endpoint = next(hop for hop in hops if hop["hop"] == "endpoint")
+    # The last one answered; before it may be one that was just going.
+    endpoint = [hop for hop in hops if hop["hop"] == "endpoint"][-1]
     if f"{mesh.second.name}." in endpoint["identity"]:
         raise Failed(f"it is no call to another cluster: {endpoint}")
     mesh.second.kubectl("-n", SHOP, "scale", "deployment", "-l", "app=details", "--replicas=2")
