@@ -1,18 +1,24 @@
 //! The roots of the cluster's trust domain in every namespace: a pod has to know whom to believe before it can ask for
-//! anything. A ConfigMap, because pods cannot mount one of another namespace.
+//! anything. A ConfigMap, because pods cannot mount one of another namespace. It belongs to control's ClusterRole, so that it
+//! goes when the mesh is uninstalled.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use isthmus_runtime::{backoff::Backoff, drain::Drain};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Namespace},
+    rbac::v1::ClusterRole,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::vault::MANAGER;
 
+/// Whose they are.
+const OWNER: &str = "isthmus-control";
 /// The ConfigMap.
 pub const NAME: &str = "isthmus-roots";
 /// Its entry, PEM.
@@ -49,6 +55,7 @@ async fn round(client: &Client, roots: &str, written: &mut BTreeMap<String, u32>
     let live = namespaces.items.iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
     let names: Vec<String> = live.map(ResourceExt::name_any).collect();
     written.retain(|name, _| names.contains(name));
+    let owner = owner(client).await?;
     let mut failed = None;
     for name in names {
         let looks = written.get(&name).copied().unwrap_or(EACH);
@@ -56,7 +63,7 @@ async fn round(client: &Client, roots: &str, written: &mut BTreeMap<String, u32>
             written.insert(name, looks + 1);
             continue;
         }
-        match write(client, &name, roots).await {
+        match write(client, &name, roots, owner.as_ref()).await {
             Ok(()) => drop(written.insert(name, 0)),
             Err(error) => failed = Some(error),
         }
@@ -64,10 +71,23 @@ async fn round(client: &Client, roots: &str, written: &mut BTreeMap<String, u32>
     failed.map_or(Ok(()), Err)
 }
 
-async fn write(client: &Client, namespace: &str, roots: &str) -> Result<(), kube::Error> {
+/// A reference to the owner; none where another hand installed the mesh.
+async fn owner(client: &Client) -> Result<Option<Value>, kube::Error> {
+    let found = Api::<ClusterRole>::all(client.clone()).get_metadata_opt(OWNER).await?;
+    let uid = found.and_then(|role| role.metadata.uid);
+    Ok(uid.map(
+        |uid| json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": OWNER, "uid": uid }),
+    ))
+}
+
+async fn write(client: &Client, namespace: &str, roots: &str, owner: Option<&Value>) -> Result<(), kube::Error> {
     let map = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": { "name": NAME, "labels": { "app.kubernetes.io/part-of": "isthmus", "app.kubernetes.io/managed-by": MANAGER } },
+        "metadata": {
+            "name": NAME,
+            "labels": { "app.kubernetes.io/part-of": "isthmus", "app.kubernetes.io/managed-by": MANAGER },
+            "ownerReferences": Vec::from_iter(owner),
+        },
         "data": { ENTRY: roots },
     });
     let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);

@@ -229,6 +229,9 @@ def uninstall(mesh):
     for cluster in mesh.clusters:
         cluster.kubectl("delete", "namespace", SHOP, "--wait=true")
         cluster.helm("uninstall", "isthmus", "-n", SYSTEM, "--wait")
+        eventually("the roots go from all namespaces", lambda: not [
+            one for one in cluster.get("configmaps", "-A")["items"]
+            if one["metadata"]["name"] == "isthmus-roots" and one["metadata"]["namespace"] != SYSTEM])
         cluster.kubectl("delete", "namespace", SYSTEM, "--wait=true")
         for kind in ["clusterroles", "clusterrolebindings", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"]:
             left = [one["metadata"]["name"] for one in cluster.get(kind)["items"] if "isthmus" in one["metadata"]["name"]]
