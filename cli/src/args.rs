@@ -2,6 +2,7 @@
 
 mod capture;
 mod failover;
+mod install;
 mod link;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -13,6 +14,7 @@ use isthmus_scenarios::state::StateDir;
 
 pub use capture::{Capture, With};
 pub use failover::{Act, Drain, Failover, Look, Place, Service};
+pub use install::{Install, Installation, Rollout, Uninstall};
 pub use link::Link;
 
 /// Gateways of a cluster that `up` raises at most: a third shows nothing that two do not.
@@ -99,6 +101,8 @@ pub enum Command {
     Trace(Trace),
     #[command(flatten)]
     Membership(Membership),
+    #[command(flatten)]
+    Installation(Installation),
     /// Check a directory of configuration and say what is wrong with it.
     Analyze {
         /// The directory.
@@ -224,6 +228,13 @@ pub struct Output {
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
     pub output: Form,
+}
+
+impl Output {
+    /// Whether people read it.
+    pub fn is_for_people(self) -> bool {
+        self.output == Form::Table
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

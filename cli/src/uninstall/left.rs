@@ -1,0 +1,54 @@
+//! Pure: what is left of the mesh, and why.
+
+use std::collections::BTreeMap;
+
+use isthmus_kubernetes::client::SYSTEM_NAMESPACE;
+use isthmus_inject::words::PROXY;
+use serde_json::Value;
+
+use crate::{
+    args::Uninstall,
+    install::{cluster::managed_by, release::MANAGER},
+    rollout::{list, named, text},
+};
+
+/// A thing and the reason, for everything that is still there.
+pub fn left(seen: &[Value], uninstall: &Uninstall) -> Vec<(String, String)> {
+    let mut all: Vec<_> = seen.iter().filter_map(|object| of(object, uninstall)).collect();
+    let mut pods = BTreeMap::<&str, usize>::new();
+    for pod in seen.iter().filter(|object| has_sidecar(object)) {
+        *pods.entry(text(pod, "/metadata/namespace")).or_default() += 1;
+    }
+    all.extend(pods.iter().map(|(namespace, count)| {
+        let why = format!("with sidecars, which serve what they last knew; `kubectl -n {namespace} rollout restart deployment` takes them out");
+        (format!("{count} pods in {namespace}"), why)
+    }));
+    all
+}
+
+fn of(object: &Value, uninstall: &Uninstall) -> Option<(String, String)> {
+    let name = text(object, "/metadata/name");
+    // A dry run takes nothing away; what would go is not what would be left.
+    let why = match text(object, "/kind") {
+        "CustomResourceDefinition" if uninstall.keep_crds => "--keep-crds".to_owned(),
+        "Secret" if name == "cacerts" => "your own certificate authority".to_owned(),
+        "Secret" | "PersistentVolumeClaim" if uninstall.keep_state => "--keep-state".to_owned(),
+        "Namespace" if uninstall.keep_state => "--keep-state".to_owned(),
+        "Namespace" if managed_by(object) != MANAGER => {
+            format!("`install` did not make it; `kubectl delete namespace {name}`")
+        }
+        "PersistentVolume" if text(object, "/spec/claimRef/namespace") == SYSTEM_NAMESPACE => {
+            if text(object, "/spec/persistentVolumeReclaimPolicy") != "Retain" {
+                return None;
+            }
+            format!("it retains the member's data; `kubectl delete pv {name}`")
+        }
+        _ => return None,
+    };
+    Some((named(object), why))
+}
+
+fn has_sidecar(object: &Value) -> bool {
+    let is = |container: &Value| text(container, "/name") == PROXY;
+    text(object, "/kind") == "Pod" && list(object, "/spec/initContainers").iter().any(is)
+}
