@@ -14,7 +14,7 @@ use isthmus_scenarios::state::StateDir;
 
 pub use capture::{Capture, With};
 pub use failover::{Act, Drain, Failover, Look, Place, Service};
-pub use install::{Install, Installation, Rollout, Uninstall};
+pub use install::{Install, Installation, Installing, Rollout, Uninstall};
 pub use link::Link;
 
 /// Gateways of a cluster that `up` raises at most: a third shows nothing that two do not.
@@ -103,6 +103,10 @@ pub enum Command {
     Membership(Membership),
     #[command(flatten)]
     Installation(Installation),
+    /// What is wrong with a cluster of Kubernetes, before the mesh is installed there and after, and what to do about it.
+    ///
+    /// It ends with 1 when something does not work.
+    Check(Output),
     /// Check a directory of configuration and say what is wrong with it.
     Analyze {
         /// The directory.
@@ -264,10 +268,12 @@ pub enum Membership {
     Token(Token),
     /// Join the mesh that a token is of.
     ///
-    /// The member is that of the cluster which the token names, in the mesh on this machine.
+    /// The member is that of the cluster which the token names, in the mesh on this machine, or that of the context.
     Join {
         /// The token; `-`: it comes by standard input, as from `token create`.
         token: String,
+        #[command(flatten)]
+        installing: Installing,
         #[command(flatten)]
         member: Member,
     },

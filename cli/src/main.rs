@@ -15,6 +15,7 @@
 //! | [`tracing_request`] | `trace` |
 //! | [`reach`] | a mesh on this machine, or on Kubernetes: each is asked the same |
 //! | [`membership`] | `bootstrap`, `token create`, `join` |
+//! | [`check`] | `check`: what is wrong with a cluster |
 //! | [`install`] | `install`, `upgrade` |
 //! | [`uninstall`] | `uninstall` |
 //! | [`rollout`] | pure: whether what was applied runs |
@@ -26,6 +27,7 @@
 mod analyze;
 mod args;
 mod capture;
+mod check;
 mod detach;
 mod failover;
 mod hints;
@@ -84,6 +86,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Trace(trace) => block_on(tracing_request::run(&Reach::of(contexts, state)?, trace)),
         Command::Membership(command) => block_on(membership::run(&Reach::of(contexts, state)?, command)),
         Command::Installation(command) => block_on(installation(Reach::cluster(contexts), command)),
+        Command::Check(output) => block_on(check::run(&Reach::cluster(contexts), output)),
         Command::Analyze { directory, output } => analyze::run(&directory, output),
         Command::Capture(args) => capture::run(&args),
         Command::Completion { shell } => {

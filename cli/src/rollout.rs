@@ -74,7 +74,8 @@ fn of_pod(pod: &Value, claims: &[Value]) -> Option<String> {
     let unbound = claims.iter().find(|claim| text(claim, "/status/phase") != "Bound");
     if is("PodScheduled", "False") {
         let message = condition("PodScheduled").map_or("", |one| text(one, "/message"));
-        let disk = unbound.filter(|_| message.contains("PersistentVolumeClaim") || message.contains("persistent volume"));
+        let disk =
+            unbound.filter(|_| message.contains("PersistentVolumeClaim") || message.contains("persistent volume"));
         return Some(match disk {
             Some(claim) => format!(
                 "{name} waits for its disk, PersistentVolumeClaim {}: give the cluster a default StorageClass or make a \
@@ -88,10 +89,13 @@ fn of_pod(pod: &Value, claims: &[Value]) -> Option<String> {
         let state = container.pointer("/state/waiting")?;
         Some(format!("{name} {}: {}", text(state, "/reason"), text(state, "/message")))
     });
-    Some(waiting.map_or_else(
-        || format!("{name} runs and is not ready yet (`kubectl -n isthmus-system logs {name}`)"),
-        |waiting| waiting.trim_end_matches([':', ' ']).to_owned(),
-    ))
+    Some(match waiting {
+        Some(waiting) => waiting.trim_end_matches([':', ' ']).to_owned(),
+        None if text(pod, "/status/phase") == "Running" => {
+            format!("{name} runs and is not ready yet (`kubectl -n isthmus-system logs {name}`)")
+        }
+        None => format!("{name} is not started yet"),
+    })
 }
 
 #[cfg(test)]
@@ -132,9 +136,7 @@ mod tests {
     fn what_keeps_a_pod_is_told_by_name() {
         let pull = json!({ "containerStatuses": [{ "state": { "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } } }] });
         assert!(said(vec![pod(pull)], vec![]).ends_with("1 of 2 are ready: g-1 ImagePullBackOff: no such image"));
-        let unscheduled = |message: &str| {
-            json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": message }] })
-        };
+        let unscheduled = |message: &str| json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": message }] });
         assert!(said(vec![pod(unscheduled("0/1 nodes: cpu"))], vec![]).ends_with("g-1 finds no node: 0/1 nodes: cpu"));
         let claim = json!({ "metadata": { "name": "state-0" }, "status": { "phase": "Pending" } });
         let disk = said(vec![pod(unscheduled("pod has unbound immediate PersistentVolumeClaims"))], vec![claim]);

@@ -1,6 +1,6 @@
 //! Objects of any kind as documents, for commands: applied, found, listed, deleted, each with an error that says what to do.
 
-use std::time::SystemTime;
+use std::{error::Error, time::SystemTime};
 
 use http::{Request, header};
 use kube::{
@@ -25,28 +25,18 @@ pub enum Change {
 
 /// The API server does not do it.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} cannot be {doing}; {remedy}")]
+#[error("{what} cannot be {doing}: {said}; {remedy}")]
 pub struct ObjectError {
     /// The object, or the kind.
     pub what: String,
     /// `applied`, `listed`.
     pub doing: &'static str,
+    /// What it said, or why nobody said anything.
+    pub said: String,
     /// What to do about it.
     pub remedy: String,
-    /// What it said.
-    #[source]
-    pub source: Box<kube::Error>,
-}
-
-impl ObjectError {
-    /// The status that the API server answered with; `None`: it did not answer.
-    #[must_use]
-    pub fn code(&self) -> Option<u16> {
-        match self.source.as_ref() {
-            kube::Error::Api(status) => Some(status.code),
-            _ => None,
-        }
-    }
+    /// The status that it answered with; `None`: it did not answer.
+    pub code: Option<u16>,
 }
 
 /// What the API server says of itself.
@@ -104,7 +94,8 @@ impl Objects {
     pub async fn create(&self, object: &Reference, document: &Value, dry: bool) -> Result<Value, ObjectError> {
         let wrong = |error| refused(object.to_string(), "created", error);
         let (api, _) = self.api(&object.kind, object.namespace.as_deref());
-        let document = serde_json::from_value(document.clone()).map_err(|error| wrong(kube::Error::SerdeError(error)))?;
+        let document =
+            serde_json::from_value(document.clone()).map_err(|error| wrong(kube::Error::SerdeError(error)))?;
         let how = PostParams { dry_run: dry, ..PostParams::default() };
         api.create(&how, &document).await.map(|made| plain(&made)).map_err(wrong)
     }
@@ -195,11 +186,21 @@ fn change(before: &Value, after: &Value) -> Change {
 }
 
 fn refused(what: String, doing: &'static str, error: kube::Error) -> ObjectError {
-    let remedy = match &error {
-        kube::Error::Api(status) => remedy(status),
-        _ => "does the API server answer? (`kubectl version`)".into(),
-    };
-    ObjectError { what, doing, remedy, source: Box::new(error) }
+    if let kube::Error::Api(status) = &error {
+        let (said, remedy) = (status.message.clone(), remedy(status));
+        return ObjectError { what, doing, said, remedy, code: Some(status.code) };
+    }
+    let (mut said, mut cause) = (error.to_string(), error.source());
+    while let Some(next) = cause {
+        let text = next.to_string();
+        // Some errors say their cause themselves.
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        cause = next.source();
+    }
+    let remedy = "does the API server answer? (`kubectl version`)".into();
+    ObjectError { what, doing, said, remedy, code: None }
 }
 
 fn remedy(status: &Status) -> String {
@@ -221,9 +222,7 @@ mod tests {
 
     #[test]
     fn only_what_somebody_wrote_makes_an_object_another_one() {
-        let object = |version: &str, replicas: u32| {
-            json!({ "metadata": { "name": "a", "resourceVersion": version, "managedFields": [version] }, "spec": { "replicas": replicas } })
-        };
+        let object = |version: &str, replicas: u32| json!({ "metadata": { "name": "a", "resourceVersion": version, "managedFields": [version] }, "spec": { "replicas": replicas } });
         assert_eq!(change(&object("1", 2), &object("2", 2)), Change::Unchanged);
         assert_eq!(change(&object("1", 2), &object("2", 3)), Change::Configured);
     }
@@ -232,7 +231,7 @@ mod tests {
     fn a_refusal_names_the_object_and_the_remedy() {
         let status = Status { code: 403, message: "no".into(), ..Status::default() };
         let error = refused("Deployment a/b".into(), "applied", kube::Error::Api(Box::new(status)));
-        assert_eq!(error.code(), Some(403));
+        assert_eq!((error.code, error.said.as_str()), (Some(403), "no"));
         let error = error.to_string();
         assert!(error.starts_with("Deployment a/b cannot be applied") && error.contains("isthmus check"), "{error}");
     }

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_document_says_whose_it_is_and_where_the_api_server_has_it() {
-        let document = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "a", "namespace": "b" } });
+        let document =
+            json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "a", "namespace": "b" } });
         let object = Reference::of(&document).unwrap();
         assert_eq!(object, Reference::namespaced("apps/v1", "Deployment", "b", "a"));
         assert_eq!((object.to_string(), object.kind.group()), ("Deployment b/a".into(), "apps"));

@@ -5,8 +5,11 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use isthmus_core::name::{ClusterName, MeshDomain};
 
-use super::{Output, duration};
+use super::{Form, Output, duration};
 use crate::install::settings::Setting;
+
+/// As long as images take to be pulled over a slow line.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Subcommand)]
 pub enum Installation {
@@ -54,6 +57,28 @@ pub struct Rollout {
     pub dry_run: bool,
     #[command(flatten)]
     pub output: Output,
+}
+
+/// Of a join: what to do where nothing is installed yet.
+#[derive(Debug, Args)]
+pub struct Installing {
+    /// Install the mesh first, where it is not installed yet; its names are in the token.
+    #[arg(long)]
+    pub install: bool,
+    /// The image to install, as of `install`.
+    #[arg(long, value_name = "IMAGE", requires = "install")]
+    pub image: Option<String>,
+    /// A setting of the installation, as of `install`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", requires = "install")]
+    pub set: Vec<Setting>,
+}
+
+impl Installing {
+    /// As `install` takes it.
+    pub fn rollout(self) -> Rollout {
+        let output = Output { output: Form::Table };
+        Rollout { image: self.image, set: self.set, wait: PATIENCE, no_wait: false, dry_run: false, output }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -142,7 +142,9 @@ impl Cluster {
     /// What the cluster shows of our workloads.
     pub async fn seen(&self) -> Result<Seen> {
         let ours = |version: &'static str, kind: &'static str| async move {
-            self.objects.list(&ObjectKind::new(version, kind), Some(SYSTEM_NAMESPACE), "app.kubernetes.io/name=isthmus").await
+            self.objects
+                .list(&ObjectKind::new(version, kind), Some(SYSTEM_NAMESPACE), "app.kubernetes.io/name=isthmus")
+                .await
         };
         let mut workloads = ours("apps/v1", "Deployment").await?;
         workloads.extend(ours("apps/v1", "StatefulSet").await?);
@@ -164,7 +166,11 @@ impl Cluster {
                 return Ok(());
             }
             if Instant::now() > end {
-                bail!("after {} s: {}; it may still come, `isthmus check` says more", limit.as_secs(), missing.join("; "));
+                bail!(
+                    "after {} s: {}; it may still come, `isthmus check` says more",
+                    limit.as_secs(),
+                    missing.join("; ")
+                );
             }
             progress.waiting(missing);
             sleep(LOOK).await;
@@ -187,7 +193,9 @@ pub fn managed_by(object: &Value) -> &str {
 
 /// Whether a condition of an object is true.
 pub fn is(object: &Value, condition: &str) -> bool {
-    list(object, "/status/conditions").iter().any(|one| text(one, "/type") == condition && text(one, "/status") == "True")
+    list(object, "/status/conditions")
+        .iter()
+        .any(|one| text(one, "/type") == condition && text(one, "/status") == "True")
 }
 
 #[cfg(test)]
@@ -200,7 +208,8 @@ mod tests {
         for object in base::objects().unwrap() {
             let Reference { kind, namespace, .. } = &object.reference;
             let here = (kind.api_version.as_str(), kind.kind.as_str(), namespace.is_some());
-            let known = KINDS.contains(&here) || ["Namespace", "CustomResourceDefinition"].contains(&kind.kind.as_str());
+            let known =
+                KINDS.contains(&here) || ["Namespace", "CustomResourceDefinition"].contains(&kind.kind.as_str());
             assert!(known, "{}: uninstall would leave it", object.reference);
         }
     }

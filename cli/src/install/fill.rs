@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use aws_lc_rs::digest;
+use isthmus_inject::Values;
 use isthmus_kubernetes::client::SYSTEM_NAMESPACE;
 use serde_json::{Value, json};
 
@@ -10,6 +11,7 @@ use super::{
     release::{ANNOTATION, MANAGER, Release},
     settings::Setting,
 };
+use crate::rollout::text;
 
 /// All that is applied for a release; `namespace_is_ours`: nobody else made the namespace, so an uninstall may delete it.
 ///
@@ -22,6 +24,8 @@ pub fn objects(release: &Release, namespace_is_ours: bool) -> Result<Vec<Object>
     }
     names(&mut objects, release)?;
     configuration(&mut objects)?;
+    let map = &one(&mut objects, "ConfigMap", "isthmus")?.document;
+    values(map).map_err(|reason| anyhow::anyhow!("these names and settings do not do: {reason}"))?;
     for object in &mut objects {
         if namespace_is_ours || object.reference.kind.kind != "Namespace" {
             put(&mut object.document, &["metadata", "labels", "app.kubernetes.io/managed-by"], json!(MANAGER))?;
@@ -160,6 +164,19 @@ fn each_container(objects: &mut [Object], change: impl Fn(&mut Value) -> Result<
         items(&mut object.document, "/spec/template/spec/containers").try_for_each(&change)?;
     }
     Ok(())
+}
+
+/// What the webhook reads of the ConfigMap, with the names in their places.
+///
+/// # Errors
+/// What control would refuse.
+pub fn values(map: &Value) -> Result<Values, String> {
+    let data = |key: &str| text(map, &format!("/data/{key}"));
+    let mut mesh = data("mesh.yaml").to_owned();
+    for (name, key) in [("MESH", "mesh"), ("CLUSTER", "cluster"), ("IMAGE", "image")] {
+        mesh = mesh.replace(&format!("${{ISTHMUS_{name}}}"), data(key));
+    }
+    Values::from_mesh_yaml(&mesh).map_err(|error| error.to_string())
 }
 
 /// Whether it has pods.

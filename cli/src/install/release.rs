@@ -123,9 +123,8 @@ impl Release {
             return Ok(self.image.clone());
         }
         let tagged = self.image.strip_suffix(&self.version).filter(|rest| rest.ends_with(':'));
-        let named = || {
-            format!("the image {} does not say which one release {version} is; name it with --image", self.image)
-        };
+        let named =
+            || format!("the image {} does not say which one release {version} is; name it with --image", self.image);
         Ok(format!("{}{version}", tagged.with_context(named)?))
     }
 }
@@ -170,7 +169,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_keeps_what_was_set_and_takes_the_image_of_its_version() {
-        let mut old = Release::new("east", "mesh.local", Some("reg.example:5000/isthmus:0.0.9".into()), &[set("log=debug")]);
+        let mut old =
+            Release::new("east", "mesh.local", Some("reg.example:5000/isthmus:0.0.9".into()), &[set("log=debug")]);
         old.version = "0.0.9".into();
         let new = old.upgraded("0.1.0", None, &[set("gateway.replicas=3")]).unwrap();
         assert_eq!(new.image, "reg.example:5000/isthmus:0.1.0");

@@ -76,9 +76,8 @@ impl From<Setting> for String {
 /// What the value may be, where it is something else.
 fn refusal(values: &Values, value: &str) -> Option<String> {
     // Values come to stand between quotes.
-    let is_text = |text: &str| {
-        !text.is_empty() && text.chars().all(|one| one.is_ascii_graphic() && !"\"\\".contains(one))
-    };
+    let is_text =
+        |text: &str| !text.is_empty() && text.chars().all(|one| one.is_ascii_graphic() && !"\"\\".contains(one));
     match values {
         Values::OneOf(words) if words.contains(&value) => None,
         Values::OneOf(words) => Some(format!("one of {}", words.join(", "))),

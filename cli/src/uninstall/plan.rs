@@ -113,7 +113,14 @@ mod tests {
 
     #[test]
     fn webhooks_go_before_control_and_control_before_what_it_writes() {
-        let kinds = ["Namespace", "CustomResourceDefinition", "Secret", "ConfigMap", "Deployment", "MutatingWebhookConfiguration"];
+        let kinds = [
+            "Namespace",
+            "CustomResourceDefinition",
+            "Secret",
+            "ConfigMap",
+            "Deployment",
+            "MutatingWebhookConfiguration",
+        ];
         let all: Vec<_> = kinds.iter().map(|kind| object(kind, MANAGER)).collect();
         let mut wanted = kinds.map(ToOwned::to_owned);
         wanted.reverse();
