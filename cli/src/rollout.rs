@@ -29,17 +29,28 @@ pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// What keeps a workload from running as it was last applied; `None`: nothing.
+/// As [`lacks`], with the workload's name.
 pub fn missing(workload: &Value, seen: &Seen) -> Option<String> {
+    lacks(workload, seen).map(|lacks| format!("{}: {lacks}", named(workload)))
+}
+
+/// What keeps a workload from running as it was last applied; `None`: nothing.
+pub fn lacks(workload: &Value, seen: &Seen) -> Option<String> {
     let behind = behind(workload)?;
     let reasons: Vec<_> = pods(workload, seen).filter_map(|pod| of_pod(pod, &seen.claims)).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
-    Some(format!("{}: {behind}{reasons}", named(workload)))
+    Some(format!("{behind}{reasons}"))
 }
 
 /// `Deployment isthmus-gateway`.
 pub fn named(object: &Value) -> String {
     format!("{} {}", field(object, "kind"), text(object, "/metadata/name"))
+}
+
+/// Whether any of a workload's pods serves.
+pub fn serves(name: &str, seen: &Seen) -> bool {
+    let of = seen.workloads.iter().find(|workload| text(workload, "/metadata/name") == name);
+    of.is_some_and(|workload| number(workload, "/status/readyReplicas") > 0)
 }
 
 fn behind(workload: &Value) -> Option<String> {
@@ -127,6 +138,8 @@ mod tests {
         assert_eq!(missing(&workload(2, 2), &none), None);
         assert_eq!(missing(&workload(2, 3), &none).unwrap(), "Deployment isthmus-gateway: 1 of before still run");
         assert_eq!(missing(&workload(1, 2), &none).unwrap(), "Deployment isthmus-gateway: 1 of 2 are ready");
+        let seen = |ready: u64| Seen { workloads: vec![workload(ready, 2)], ..Seen::default() };
+        assert!(serves("isthmus-gateway", &seen(1)) && !serves("isthmus-gateway", &seen(0)));
         let mut unseen = workload(2, 2);
         unseen["metadata"]["generation"] = json!(3);
         assert!(missing(&unseen, &none).unwrap().contains("has not looked at it yet"));

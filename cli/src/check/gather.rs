@@ -24,7 +24,7 @@ use crate::{
     install::{base, cluster::Cluster, release},
     listing::rows,
     reach::Reach,
-    rollout::{Seen, text},
+    rollout::{self, Seen, text},
 };
 
 /// All that verdicts are made of.
@@ -87,7 +87,8 @@ impl Asking<'_> {
             }
             None => {
                 let why = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-                self.failed.push(Finding::error(what, why));
+                let remedy = "`kubectl -n isthmus-system get pods`, and their logs, say more";
+                self.failed.push(Finding::error(what, why).remedy(remedy));
             }
         }
         None
@@ -206,7 +207,7 @@ async fn installed(
         roots: maps.into_iter().filter(|map| text(map, "/metadata/name") == roots::NAME).collect(),
         pods: asking.list("v1", "Pod", None, "").await.unwrap_or_default(),
         services: ground.services.clone().unwrap_or_default(),
-        mesh: mesh(reach, asking).await,
+        mesh: mesh(reach, asking, &seen).await,
         map,
         seen,
         namespaces,
@@ -226,25 +227,21 @@ async fn tried(objects: &Objects, namespaces: &[Value]) -> Tried {
     }
 }
 
-async fn mesh(reach: &Reach, asking: &mut Asking<'_>) -> Mesh {
-    let member = reach.member(&Member { at: None, member: None }, None).await;
-    let member = ask("Federation", member, "/status", asking).await;
-    let control = control(reach).await;
-    let Ok(control) = control else {
-        asking.heard("Control", control.map(drop));
-        return Mesh { member, ..Mesh::default() };
-    };
-    let mut of = async |path: &str| ask("Control", Ok(control), path, asking).await.map(rows);
-    Mesh {
-        member,
-        clusters: of("/api/clusters").await,
-        proxies: of("/api/proxies").await,
-        config: of("/api/config").await,
+/// Of a role none of whose pods serves, its workload's own finding says enough.
+async fn mesh(reach: &Reach, asking: &mut Asking<'_>, seen: &Seen) -> Mesh {
+    let mut mesh = Mesh::default();
+    if rollout::serves("isthmus-federation", seen) {
+        let member = reach.member(&Member { at: None, member: None }, None).await;
+        mesh.member = ask("Federation", member, "/status", asking).await;
     }
-}
-
-async fn control(reach: &Reach) -> Result<SocketAddr> {
-    reach.control(&Place::default()).await
+    if rollout::serves("isthmus-control", seen)
+        && let Some(control) = asking.heard("Control", reach.control(&Place::default()).await)
+    {
+        let mut of = async |path: &str| ask("Control", Ok(control), path, asking).await.map(rows);
+        (mesh.clusters, mesh.proxies) = (of("/api/clusters").await, of("/api/proxies").await);
+        mesh.config = of("/api/config").await;
+    }
+    mesh
 }
 
 async fn ask(what: &str, at: Result<SocketAddr>, path: &str, asking: &mut Asking<'_>) -> Option<Value> {

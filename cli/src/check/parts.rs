@@ -22,9 +22,9 @@ fn workload(name: &str, seen: &Seen) -> Finding {
     let Some(found) = seen.workloads.iter().find(|one| text(one, "/metadata/name") == name) else {
         return Finding::error(name, "it is not there").remedy("`isthmus upgrade`, or `helm upgrade`, brings it back");
     };
-    match rollout::missing(found, seen) {
+    match rollout::lacks(found, seen) {
         None => Finding::ok(named(found), "all of it is ready"),
-        Some(missing) => Finding::error(named(found), missing).remedy(format!(
+        Some(lacks) => Finding::error(named(found), lacks).remedy(format!(
             "`kubectl -n isthmus-system describe pods -l app.kubernetes.io/component={}` says more",
             name.trim_start_matches("isthmus-")
         )),
@@ -92,6 +92,7 @@ mod tests {
         seen.workloads =
             vec![json!({ "kind": "Deployment", "metadata": { "name": "isthmus-control" }, "spec": { "replicas": 1 } })];
         let finding = workload("isthmus-control", &seen);
+        assert_eq!(finding.why, "0 of 1 are as they were applied");
         assert!(finding.severity == Severity::Error && finding.remedy.unwrap().contains("component=control"));
         seen.workloads[0]["status"] = json!({ "updatedReplicas": 1, "readyReplicas": 1, "replicas": 1 });
         assert_eq!(workload("isthmus-control", &seen).severity, Severity::Ok);

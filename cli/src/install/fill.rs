@@ -1,6 +1,6 @@
 //! Pure: the objects of one installation, made of the base, the names and the settings.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aws_lc_rs::digest;
 use isthmus_inject::Values;
 use isthmus_kubernetes::client::SYSTEM_NAMESPACE;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     base::{self, Object},
     release::{ANNOTATION, MANAGER, Release},
-    settings::Setting,
+    settings::{Setting, addresses},
 };
 use crate::rollout::text;
 
@@ -18,6 +18,14 @@ use crate::rollout::text;
 /// # Errors
 /// None of a program that passed its tests.
 pub fn objects(release: &Release, namespace_is_ours: bool) -> Result<Vec<Object>> {
+    let is_set = |key: &str, value: Option<&str>| {
+        release.settings.iter().any(|one| one.key == key && value.is_none_or(|value| one.value == value))
+    };
+    if is_set("gateway.exposure", Some("NodePort")) && !is_set("gateway.addresses", None) {
+        bail!(
+            "gateway.exposure is NodePort, where no Service says an address: set gateway.addresses too, or take DialOut"
+        );
+    }
     let mut objects = base::objects()?;
     for setting in &release.settings {
         set(&mut objects, setting)?;
@@ -70,6 +78,7 @@ fn set(objects: &mut Vec<Object>, setting: &Setting) -> Result<()> {
             let class = if value == "-" { "" } else { value };
             put(claim(objects)?, &["spec", "storageClassName"], json!(class))
         }
+        "gateway.addresses" => told(objects, value),
         "gateway.exposure" => exposure(objects, value),
         "gateway.replicas" => {
             let gateway = &mut one(objects, "Deployment", "isthmus-gateway")?.document;
@@ -87,7 +96,7 @@ fn set(objects: &mut Vec<Object>, setting: &Setting) -> Result<()> {
             Ok(())
         }
         "log" => in_files(objects, "log: \"info\"", &format!("log: \"{value}\"")),
-        other => anyhow::bail!("the setting {other} has no place in the base"),
+        other => bail!("the setting {other} has no place in the base"),
     }
 }
 
@@ -126,6 +135,20 @@ fn exposure(objects: &mut Vec<Object>, exposure: &str) -> Result<()> {
     let before_workloads = objects.iter().position(is_workload).unwrap_or(objects.len());
     objects.splice(before_workloads..before_workloads, services);
     Ok(())
+}
+
+/// Where the gateways are, in the words of each who tells others.
+fn told(objects: &mut [Object], value: &str) -> Result<()> {
+    let addresses = addresses(value).context("gateway.addresses has none")?;
+    let whole = |(host, port): &(String, u16)| json!({ "host": host, "port": port, "transports": ["udp", "tcp"] });
+    let rows: Vec<_> = addresses.iter().map(whole).collect();
+    in_files(objects, "  addresses: []", &format!("  addresses: {}", json!(rows)))?;
+    let with_port = |(host, port): &(String, u16)| {
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    };
+    let texts: Vec<_> = addresses.iter().map(with_port).collect();
+    in_files(objects, "advertise_gateways: []", &format!("advertise_gateways: {}", json!(texts)))?;
+    in_files(objects, "advertise: []", &format!("advertise: {}", json!(texts)))
 }
 
 /// The Service of one protocol, for clouds that refuse both on one.

@@ -100,8 +100,25 @@ impl Release {
                 there.cluster,
                 there.mesh
             ),
-            Installed::Ours(_) => Ok(()),
+            Installed::Ours(there) => there.keeps_disk(self),
         }
+    }
+
+    /// Kubernetes changes no disk that is there.
+    fn keeps_disk(&self, new: &Self) -> Result<()> {
+        let of = |release: &Self| -> Vec<_> {
+            release.settings.iter().filter(|one| one.key.starts_with("federation.persistence.")).cloned().collect()
+        };
+        let (old, new) = (of(self), of(new));
+        if old != new {
+            let told = old.into_iter().map(String::from).collect::<Vec<_>>().join(" --set ");
+            let told = if told.is_empty() { "none of them".to_owned() } else { format!("--set {told}") };
+            bail!(
+                "the member's disk is there, and Kubernetes cannot change it: of federation.persistence.* keep {told}, or \
+                 `isthmus uninstall` first"
+            );
+        }
+        Ok(())
     }
 
     /// What an upgrade to `version` makes of it.
@@ -114,7 +131,8 @@ impl Release {
             None => self.image_of(version)?,
         };
         let settings = merged(&self.settings, settings);
-        Ok(Self { version: version.into(), image, settings, ..self.clone() })
+        let new = Self { version: version.into(), image, settings, ..self.clone() };
+        self.keeps_disk(&new).map(|()| new)
     }
 
     /// The same repository's image of another version, where the tag is the version.
@@ -165,6 +183,20 @@ mod tests {
         assert!(refused(Installed::Other).contains("kubectl apply -k"));
         let west = Installed::Ours(Release::new("west", "mesh.local", None, &[]));
         assert!(refused(west).contains("cluster west of mesh mesh.local already"));
+    }
+
+    #[test]
+    fn a_disk_that_is_there_stays_as_it_is() {
+        let of = |settings: &[Setting]| Release::new("east", "mesh.local", None, settings);
+        let class = set("federation.persistence.storageClass=fast");
+        let old = of(std::slice::from_ref(&class));
+        let refused = of(&[]).over(&Installed::Ours(old.clone())).unwrap_err().to_string();
+        assert!(refused.contains("keep --set federation.persistence.storageClass=fast"), "{refused}");
+        assert!(of(&[class, set("log=debug")]).over(&Installed::Ours(old.clone())).is_ok());
+        let refused =
+            of(&[]).upgraded(VERSION, None, &[set("federation.persistence.size=2Gi")]).unwrap_err().to_string();
+        assert!(refused.contains("keep none of them"), "{refused}");
+        assert!(old.upgraded(VERSION, None, &[]).is_ok());
     }
 
     #[test]

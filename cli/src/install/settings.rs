@@ -10,13 +10,15 @@ enum Values {
     OneOf(&'static [&'static str]),
     Number,
     Text,
+    Addresses,
 }
 
 /// Each setting, what it may be, and what that means.
-const KNOWN: [(&str, Values, &str); 8] = [
+const KNOWN: [(&str, Values, &str); 9] = [
     ("cluster.region", Values::Text, "the region, where nodes do not tell pods theirs"),
     ("federation.persistence.size", Values::Text, "the size of the member's disk, such as 1Gi"),
     ("federation.persistence.storageClass", Values::Text, "its class; -: none, for volumes made by hand"),
+    ("gateway.addresses", Values::Addresses, "what other clusters are told instead of a Service's address"),
     (
         "gateway.exposure",
         Values::OneOf(&["LoadBalancer", "LoadBalancerPerProtocol", "NodePort", "DialOut"]),
@@ -83,9 +85,23 @@ fn refusal(values: &Values, value: &str) -> Option<String> {
         Values::OneOf(words) => Some(format!("one of {}", words.join(", "))),
         Values::Number if value.parse::<u16>().is_ok_and(|number| number > 0) => None,
         Values::Number => Some("a number from 1 on".into()),
+        Values::Addresses if addresses(value).is_some() => None,
+        Values::Addresses => Some("one or more of host:port, with commas between them".into()),
         Values::Text if is_text(value) => None,
         Values::Text => Some("one word without quotes".into()),
     }
+}
+
+/// Hosts and ports; `None`: they are not all addresses.
+pub fn addresses(text: &str) -> Option<Vec<(String, u16)>> {
+    let one = |text: &str| {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let is_host = !host.is_empty() && host.chars().all(|one| one.is_ascii_alphanumeric() || ".:-".contains(one));
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        is_host.then(|| (host.to_owned(), port))
+    };
+    text.split(',').map(one).collect()
 }
 
 /// What is set: of two settings of one key the later one holds.
@@ -116,6 +132,15 @@ mod tests {
         }
         assert!(refused("gateway.exposure=Ingress").contains("DialOut"));
         assert!("log=info,isthmus_gateway=debug".parse::<Setting>().is_ok());
+    }
+
+    #[test]
+    fn addresses_are_hosts_and_ports() {
+        let both = addresses("gw.example.com:32000,[2001:db8::1]:15443").unwrap();
+        assert_eq!(both, [("gw.example.com".to_owned(), 32000), ("2001:db8::1".to_owned(), 15443)]);
+        for bad in ["", "gw", "gw:0", "gw:1,", "g w:1", ":1", "gw:70000"] {
+            assert_eq!(addresses(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -93,12 +93,15 @@ fn what_control_would_refuse_is_refused_before_anything_is_applied() {
     let release = Release::new("us-east", "mesh.example", Some("no image".into()), &[]);
     let error = super::objects(&release, true).unwrap_err().to_string();
     assert!(error.contains("injection.image"), "{error}");
+    let release = Release::new("us-east", "mesh.example", None, &["gateway.exposure=NodePort".parse().unwrap()]);
+    let error = super::objects(&release, true).unwrap_err().to_string();
+    assert!(error.contains("gateway.addresses"), "{error}");
 }
 
 #[test]
 fn gateways_are_exposed_as_it_is_set() {
     let services = |exposure: &str| {
-        let objects = made(&[&format!("gateway.exposure={exposure}")]);
+        let objects = made(&[&format!("gateway.exposure={exposure}"), "gateway.addresses=gw.example:32000,[::1]:1"]);
         assert!(file(&objects, "mesh.yaml").contains(&format!("exposure: {exposure}\n")));
         let told =
             file(&objects, "mesh.yaml").lines().find(|line| line.contains("services:")).unwrap().trim().to_owned();
@@ -121,6 +124,16 @@ fn gateways_are_exposed_as_it_is_set() {
         .collect();
     assert_eq!(protocols, [(1, Some("UDP")), (1, Some("TCP"))]);
     assert_eq!(services("DialOut"), ("services: []".into(), vec![]));
+}
+
+#[test]
+fn the_gateways_addresses_are_told_by_each_who_tells_others() {
+    let objects = made(&["gateway.addresses=gw.example:32000,[::1]:1"]);
+    let listed = r#"["gw.example:32000","[::1]:1"]"#;
+    assert!(file(&objects, "control.yaml").contains(&format!("advertise_gateways: {listed}\n")));
+    assert!(file(&objects, "federation.yaml").contains(&format!("advertise: {listed}\n")));
+    let mesh: Value = serde_saphyr::from_str(&file(&objects, "mesh.yaml")).unwrap();
+    assert_eq!(mesh["gateway"]["addresses"][1], json!({ "host": "::1", "port": 1, "transports": ["udp", "tcp"] }));
 }
 
 #[test]
