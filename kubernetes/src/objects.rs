@@ -205,6 +205,7 @@ fn refused(what: String, doing: &'static str, error: kube::Error) -> ObjectError
 
 fn remedy(status: &Status) -> String {
     match status.code {
+        403 if status.message.contains("being terminated") => "wait until it is gone, and try again".into(),
         401 => "log in to the cluster again: it does not know who you are".into(),
         403 => "ask whoever runs the cluster for that permission (`isthmus check` lists what is missing)".into(),
         404 => "its namespace or its kind is not there".into(),
@@ -233,6 +234,8 @@ mod tests {
         let error = refused("Deployment a/b".into(), "applied", kube::Error::Api(Box::new(status)));
         assert_eq!((error.code, error.said.as_str()), (Some(403), "no"));
         let error = error.to_string();
+        let ending = "forbidden: unable to create new content in namespace b because it is being terminated";
+        assert!(remedy(&Status { code: 403, message: ending.into(), ..Status::default() }).contains("wait until"));
         assert!(error.starts_with("Deployment a/b cannot be applied") && error.contains("isthmus check"), "{error}");
     }
 }
