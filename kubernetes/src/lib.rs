@@ -22,7 +22,7 @@
 //! | [`bundle`] | by what the API server believes the webhooks |
 //! | [`vault`] | files that every replica must have the same, in a Secret |
 //! | [`roots`] | whom pods believe, in every namespace |
-//! | [`objects`], [`reference`] | for commands: objects of any kind as documents |
+//! | [`objects`], [`mod@reference`] | for commands: objects of any kind as documents |
 //! | [`user`], [`forward`] | for commands: a context as kubectl finds it, a port of a pod on this machine |
 
 pub mod arrived;
