@@ -2,6 +2,7 @@
 
 mod capture;
 mod failover;
+mod inject;
 mod install;
 mod link;
 
@@ -14,6 +15,7 @@ use isthmus_scenarios::state::StateDir;
 
 pub use capture::{Capture, With};
 pub use failover::{Act, Drain, Failover, Look, Place, Service};
+pub use inject::{Inject, Written};
 pub use install::{Install, Installation, Installing, Rollout, Uninstall};
 pub use link::Link;
 
@@ -118,6 +120,8 @@ pub enum Command {
     ///
     /// What an injected pod runs first. Options are named after Istio's annotations.
     Capture(Capture),
+    /// Add the sidecar to the workloads of a file, as the mesh would when their pods are created.
+    Inject(Inject),
     /// Print completions for a shell.
     Completion {
         /// The shell.
@@ -314,9 +318,20 @@ pub enum Role {
     /// Run a cluster's gateway.
     Gateway(Config),
     /// Run a workload's sidecar.
-    Proxy(Config),
+    Proxy(Proxy),
     /// Run a demo application.
-    App(Config),
+    App(App),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct App {
+    /// Its configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The one of Istio's Bookinfo that the pod's name says, without a configuration.
+    #[arg(long)]
+    pub pod: bool,
 }
 
 #[derive(Debug, Args)]
@@ -324,6 +339,17 @@ pub struct Config {
     /// The role's configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Proxy {
+    /// The sidecar's configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Take it from the environment and the files that injection gave this pod.
+    #[arg(long)]
+    pub pod: bool,
 }
 
 /// A number and a unit: s, m, h or d.

@@ -115,7 +115,13 @@ fn family(setting: &Capture, family: Family, name: &str) -> Result<()> {
 fn told(command: &[&str], text: &str) -> Result<String> {
     let Some((program, arguments)) = command.split_first() else { bail!("no program") };
     let mut started = Command::new(program);
-    started.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A root that is read-only has no place for the lock, and nobody else is in the pod yet to need it.
+    started
+        .env("XTABLES_LOCKFILE", "/dev/null")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut running = started.spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow!("{program} is not on the PATH; the image of isthmus has it, use that image"),
         _ => anyhow!("{program} does not start: {error}"),

@@ -21,6 +21,7 @@
 //! | [`rollout`] | pure: whether what was applied runs |
 //! | [`capture`] | `capture`: the rules that lead a pod's traffic by its sidecar |
 //! | [`analyze`] | checks configuration without a mesh |
+//! | [`inject`] | adds sidecars to workloads in a file |
 //! | [`table`] | JSON objects as a table |
 //! | [`out`] | lines on standard output |
 
@@ -31,6 +32,7 @@ mod check;
 mod detach;
 mod failover;
 mod hints;
+mod inject;
 mod install;
 mod link;
 mod listing;
@@ -89,6 +91,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Check(output) => block_on(check::run(&Reach::cluster(contexts), output)),
         Command::Analyze { directory, output } => analyze::run(&directory, output),
         Command::Capture(args) => capture::run(&args),
+        Command::Inject(command) => inject::run(&command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
             Ok(())

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
+use isthmus_proxy::pod;
 use isthmus_runtime::{
     config::load_yaml,
     drain::{Drain, GRACE},
@@ -41,17 +42,40 @@ pub fn run(role: Role) -> Result<()> {
             let deadline = config.drain_deadline();
             serve_within(runtime, deadline, async |drain| Ok(isthmus_gateway::run(config, drain).await?))
         }
-        Role::Proxy(file) => {
-            let config = load::<isthmus_proxy::Config>(&file.config)?;
+        Role::Proxy(from) => {
+            let config = match &from.config {
+                Some(file) => load::<isthmus_proxy::Config>(file)?,
+                None => sidecar_of_pod()?,
+            };
             logged("proxy", config.common.log.as_deref())?;
             Ok(isthmus_proxy::run(config)?)
         }
-        Role::App(file) => {
-            let config = load::<isthmus_demo::AppConfig>(&file.config)?;
+        Role::App(app) => {
+            let config = match &app.config {
+                Some(file) => load::<isthmus_demo::AppConfig>(file)?,
+                None => application_of_pod()?,
+            };
             logged("app", None)?;
             serve(one_thread()?, async |drain| Ok(isthmus_demo::run(config, drain.draining()).await?))
         }
     }
+}
+
+/// The application that this pod's name says.
+fn application_of_pod() -> Result<isthmus_demo::AppConfig> {
+    let name = std::env::var("HOSTNAME").context("HOSTNAME is not set; in a pod it is the pod's name")?;
+    let cluster = std::env::var("CLUSTER").unwrap_or_else(|_| "here".into());
+    Ok(isthmus_demo::AppConfig::of_pod(&name, cluster.parse()?)?)
+}
+
+/// The configuration of this pod's sidecar.
+fn sidecar_of_pod() -> Result<isthmus_proxy::Config> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let read = |path: &'static str| Some((path, std::fs::read_to_string(path).ok()?));
+    let files = [pod::TOKEN, pod::ROOTS, pod::LABELS, pod::ANNOTATIONS].into_iter().filter_map(read).collect();
+    Ok(pod::read(&environment, &files)?)
 }
 
 fn load<T: DeserializeOwned>(file: &Path) -> Result<T> {

@@ -8,7 +8,7 @@ use isthmus_ca::{Ca, Reviewer, Settings};
 use isthmus_runtime::{drain::Drain, enrolment::system_identity, identity::Identity};
 use isthmus_wire::identity::certificate_authority_server::CertificateAuthorityServer;
 
-use crate::{config::Config, error::Error};
+use crate::{config::Config, error::Error, webhook};
 
 /// The certificate authority of the cluster.
 pub struct Authority(Ca);
@@ -43,6 +43,14 @@ impl Authority {
     #[must_use]
     pub fn roots_pem(&self) -> String {
         self.0.roots().iter().map(|root| isthmus_ca::enrol::pem(root)).collect()
+    }
+
+    /// The certificate of the webhooks.
+    ///
+    /// # Errors
+    /// [`Error::Webhook`].
+    pub fn webhooks(&self) -> Result<webhook::Certificate, Error> {
+        Ok(webhook::Certificate::issue(self.0.clone(), &webhook::DNS_NAMES, webhook::certificate::LIFE)?)
     }
 
     /// The gRPC service; with a reviewer, pods prove who they are by their service account's tokens.

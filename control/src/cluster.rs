@@ -1,16 +1,20 @@
 //! What control is to a cluster of Kubernetes beside reading its objects: its key material is a Secret's, so that each
 //! replica has the same; pods are who the API server says they are; every namespace has the roots.
 
+mod injecting;
+
 use std::{path::Path, sync::Arc};
 
 use isthmus_ca::{Account, Ca, NotReviewed, Reviewer, Settings};
 use isthmus_kubernetes::{
     Access, Client, bundle,
+    namespaces::Namespaces,
     review::{self, AUDIENCE, ReviewError},
     roots,
     vault::{Vault, VaultError},
 };
 use isthmus_runtime::{drain::Drain, key};
+use prometheus::Registry;
 use tokio::task::JoinSet;
 
 use crate::{authority::Authority, config::Config, error::Error};
@@ -48,13 +52,27 @@ impl Cluster {
         Arc::new(ApiServer(self.client.clone()))
     }
 
-    /// Keeps the roots where they have to be, until the drain.
-    pub fn start(self, config: &Config, authority: &Authority, tasks: &mut JoinSet<()>, drain: &Drain) {
+    /// Keeps the roots where they have to be, and serves the webhooks, until the drain.
+    ///
+    /// # Errors
+    /// [`Error`], when the webhooks cannot be served.
+    pub fn start(
+        self,
+        config: &Config,
+        authority: &Authority,
+        registry: &Registry,
+        (tasks, drain): (&mut JoinSet<()>, &Drain),
+    ) -> Result<(), Error> {
         let Self { client, ca } = self;
+        if let Some(file) = &config.injection {
+            let namespaces = Namespaces::follow(&client, tasks, drain);
+            injecting::start(config, file, namespaces, authority, registry, (tasks, drain))?;
+        }
         tasks.spawn(roots::keep(client.clone(), authority.roots_pem(), drain.clone()));
         tasks.spawn(bundle::keep(client, authority.roots_pem(), drain.clone()));
         let (dir, drain) = (config.ca_dir(), drain.clone());
         tasks.spawn(async move { ca.follow(&dir, &drain).await });
+        Ok(())
     }
 }
 

@@ -59,6 +59,8 @@ impl Setting {
 /// What came out.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
+    /// Of which telling of the sources.
+    pub revision: u64,
     /// For the feed.
     pub resources: Vec<Resource>,
     /// For the other clusters.
@@ -155,6 +157,7 @@ pub fn compile(input: &Input<'_>) -> Compiled {
         pins: input.pins,
     });
     Compiled {
+        revision: input.sources.revision,
         resources: compiled.resources.into_values().collect(),
         contents: compiled.contents,
         faults: compiled.findings.into_iter().map(finding).collect(),

@@ -37,6 +37,9 @@ pub struct Config {
     /// Zones the cluster has workloads in; none: as Kubernetes shows.
     #[serde(default)]
     pub zones: Vec<String>,
+    /// The file whose section `injection` says how pods get sidecars; none: no webhook. Only with `kubernetes`.
+    #[serde(default)]
+    pub injection: Option<PathBuf>,
     /// The certificate authority.
     #[serde(default)]
     pub ca: Ca,

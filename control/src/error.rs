@@ -42,6 +42,17 @@ pub enum Error {
     /// What all replicas have the same cannot be had.
     #[error(transparent)]
     Vault(Box<isthmus_kubernetes::vault::VaultError>),
+    /// How pods get sidecars cannot be read.
+    #[error("{} says not how pods get sidecars: {reason}", file.display())]
+    Injection {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The webhooks cannot be served.
+    #[error("the webhooks cannot begin")]
+    Webhook(#[from] crate::webhook::certificate::CertificateError),
     /// A metric's name is taken.
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),

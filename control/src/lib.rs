@@ -31,6 +31,7 @@
 //! | [`authority`] | the certificate authority beside it |
 //! | [`cluster`] | on Kubernetes: key material as Secrets, roots in every namespace, whose a token is |
 //! | [`names`] | the cluster's DNS |
+//! | [`webhook`] | the server on 15017: pods get their sidecar, wrong objects their reason |
 //! | [`api`], [`view`] | what people see |
 
 pub mod address;
@@ -57,6 +58,7 @@ pub mod speaker;
 pub mod table;
 pub mod view;
 pub mod voice;
+pub mod webhook;
 pub mod whereabouts;
 
 pub use config::Config;

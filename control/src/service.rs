@@ -25,7 +25,7 @@ use crate::{
     api,
     authority::Authority,
     cluster::Cluster,
-    compiler::Setting,
+    compiler::{Compiled, Setting},
     config::{Config, Source},
     desk::{self, Desk},
     error::Error,
@@ -42,6 +42,9 @@ use crate::{
     whereabouts::Resolver,
 };
 
+/// What is logged unless the configuration says otherwise. kube's client logs each request that fails, as an error; what that
+/// means is said by who asked.
+const LOG: &str = "info,kube_client=off,kube_runtime=off";
 /// The feed's and the CA's port.
 const FEED_PORT: u16 = 15012;
 /// Statements found under the own name that wait for the speaker.
@@ -53,7 +56,7 @@ const FOUND: usize = 64;
 /// When it cannot begin: a taken port, an unreadable state, no certificate authority.
 pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     // The binary may have set up logging already; its choice stays.
-    let _ = logs::init("control", config.common.log.as_deref().unwrap_or("info"), false);
+    let _ = logs::init("control", config.common.log.as_deref().unwrap_or(LOG), false);
     let admin = Admin::bind(&config.common, "control")?;
     isthmus_runtime::disk::make_dir(&config.common.state_dir)?;
     let registry = metric::registry("control")?;
@@ -72,7 +75,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let ca = authority.service(cluster.as_ref().map(Cluster::reviewer));
     serve(&config, ca, &identity, desk.clone(), &mut tasks, &drain)?;
     if let Some(cluster) = cluster {
-        cluster.start(&config, &authority, &mut tasks, &drain);
+        cluster.start(&config, &authority, &registry, (&mut tasks, &drain))?;
     }
     let snapshots = desk.snapshots();
     let dump = move || snapshots.borrow().as_deref().map_or(serde_json::Value::Null, dump);
@@ -169,7 +172,7 @@ impl<'a> Parts<'a> {
         let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
         let drain = self.drain.clone();
         tasks.spawn(desk.run(messages, drain.clone()));
-        self.sources(&handle, tasks).await?;
+        self.sources(&handle, named.clone(), tasks).await?;
         tasks.spawn(self.listener(handle.clone(), found)?.run(drain.clone()));
         tasks.spawn(self.voice(handle.clone(), (to_say, with_lease), to_rise)?.run(drain.clone()));
         tasks.spawn(watch_readiness(handle.snapshots(), self.readiness.needs("model"), self.identity.clone()));
@@ -178,14 +181,25 @@ impl<'a> Parts<'a> {
     }
 
     /// Whoever tells of objects, and of where things are.
-    async fn sources(&self, desk: &Handle, tasks: &mut JoinSet<()>) -> Result<(), Error> {
+    async fn sources(
+        &self,
+        desk: &Handle,
+        compiled: watch::Receiver<Option<Arc<Compiled>>>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), Error> {
         match self.config.source()? {
             Source::Files(directory) => {
                 let source = files::Source::open(directory.clone(), self.file("sources.json"), desk.clone())?;
                 tasks.spawn(source.run(self.drain.clone()));
             }
             Source::Kubernetes(access) => {
-                let source = sources::cluster::Source::open(access.clone(), self.file("cluster.json"), desk.clone())?;
+                let source = sources::cluster::Source::open(
+                    access.clone(),
+                    self.config.common.name.clone(),
+                    self.file("cluster.json"),
+                    desk.clone(),
+                    compiled,
+                )?;
                 source.start(tasks, &self.drain).await?;
             }
         }

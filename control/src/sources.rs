@@ -5,6 +5,7 @@ pub mod book;
 pub mod cluster;
 pub mod directory;
 pub mod files;
+mod verdicts;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,6 +21,8 @@ pub struct Sources {
     /// Whether anything is known: all of it was listed once, now or in an earlier run. Until then nothing is in force,
     /// which is not the same as an empty directory.
     pub known: bool,
+    /// Grows with each telling, where somebody asks what came of it.
+    pub revision: u64,
     /// By file.
     pub in_force: BTreeMap<String, Arc<Objects>>,
     /// Each file: whether some content of it is in force, and its faults.

@@ -18,6 +18,8 @@ use isthmus_runtime::feed::{Registration, Role};
 use support::{Client, Ground, registration, until};
 
 const DEFINITIONS: &str = include_str!("../../kubernetes/tests/same/definitions.yaml");
+/// All that control may ask of the API server here.
+const ROLE: &str = include_str!("../../kubernetes/tests/same/role.yaml");
 const NAMESPACE: &str = "isthmus-test-source";
 const ROUTE: &str = "route: [{destination: {host: reviews}}]";
 
@@ -85,6 +87,7 @@ impl Room {
     fn make() -> Self {
         let _ = kubectl(&format!("delete namespace {NAMESPACE} --ignore-not-found --wait"), "");
         apply(DEFINITIONS);
+        apply(ROLE);
         kubectl("wait --for condition=established crd --all --timeout 20s", "").unwrap();
         apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"));
         apply(&format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: reviews, namespace: {NAMESPACE}}}\n"));
@@ -99,15 +102,29 @@ impl Drop for Room {
     }
 }
 
+/// A kubeconfig of control's own service account, in the ground's folder; `change` may lead it another way.
+fn own_kubeconfig(ground: &Ground, change: impl FnOnce(&mut serde_json::Value)) -> PathBuf {
+    let view = kubectl("config view --raw --flatten --minify -o json", "").unwrap();
+    let mut view: serde_json::Value = serde_json::from_str(&view).unwrap();
+    let token = kubectl("-n isthmus-system create token isthmus-test-control", "").unwrap();
+    view["users"][0]["user"] = serde_json::json!({"token": token.trim()});
+    change(&mut view["clusters"][0]["cluster"]);
+    let file = ground.path("kubeconfig");
+    std::fs::write(&file, view.to_string()).unwrap();
+    file
+}
+
 fn ground() -> (Ground, impl Fn(&Ground) -> Config) {
-    let config = |ground: &Ground| Config {
+    let ground = Ground::new(70);
+    let kubeconfig = own_kubeconfig(&ground, |_| ());
+    let config = move |ground: &Ground| Config {
         config_dir: None,
-        kubernetes: Some(Access { kubeconfig: Some(kubeconfig()), ..Access::default() }),
+        kubernetes: Some(Access { kubeconfig: Some(kubeconfig.clone()), ..Access::default() }),
         gateways: vec![],
         zones: vec![],
         ..ground.config()
     };
-    (Ground::new(70), config)
+    (ground, config)
 }
 
 fn of(client: &Client) -> Option<&Service> {
@@ -213,11 +230,113 @@ async fn a_kind_that_is_taken_away_takes_its_objects_along_and_one_that_comes_is
     client.until("no route", |client| routes(client) == Some(0)).await;
     apply(DEFINITIONS);
     kubectl("wait --for condition=established crd --all --timeout 20s", "").unwrap();
-    until("the route is taken", || async {
-        kubectl("apply -f -", &route(ROUTE)).is_ok()
-    })
-    .await;
+    until("the route is taken", || async { kubectl("apply -f -", &route(ROUTE)).is_ok() }).await;
     client.until("the route again", |client| routes(client) == Some(1)).await;
     client.leave();
+    control.stop().await;
+}
+
+/// A way to the API server that can be cut.
+struct Relay {
+    open: std::sync::Arc<tokio::sync::watch::Sender<bool>>,
+    kubeconfig: PathBuf,
+}
+
+impl Relay {
+    /// A kubeconfig that leads over it is put into the ground's folder.
+    async fn start(ground: &Ground) -> Self {
+        let listener = tokio::net::TcpListener::bind((ground.at(9), 0)).await.unwrap();
+        let mut server = String::new();
+        let kubeconfig = own_kubeconfig(ground, |cluster| {
+            server = cluster["server"].as_str().unwrap().strip_prefix("https://").unwrap().to_owned();
+            cluster["tls-server-name"] = server.rsplit_once(':').unwrap().0.into();
+            cluster["server"] = format!("https://{}", listener.local_addr().unwrap()).into();
+        });
+        let open = std::sync::Arc::new(tokio::sync::watch::Sender::new(true));
+        let gate = open.clone();
+        tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                let (mut gate, server) = (gate.subscribe(), server.clone());
+                tokio::spawn(async move {
+                    let relayed = async {
+                        let mut there = tokio::net::TcpStream::connect(server).await.unwrap();
+                        let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+                    };
+                    tokio::select! {
+                        () = relayed => {}
+                        _ = gate.wait_for(|open| !open) => {}
+                    }
+                });
+            }
+        });
+        Self { open, kubeconfig }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: ISTHMUS_KUBECONFIG, ISTHMUS_BREAK, ISTHMUS_HEAL"]
+async fn what_changed_while_nobody_looked_is_found_when_the_history_is_gone_too() {
+    let _room = Room::make();
+    let (ground, config) = ground();
+    let relay = Relay::start(&ground).await;
+    let access = Access { kubeconfig: Some(relay.kubeconfig.clone()), ..Access::default() };
+    let control = ground.start_with(Config { kubernetes: Some(access), ..config(&ground) });
+    let identity = ground.identity(NAMESPACE, "ratings", "ratings-1").await;
+    let mut client = ground.subscribe(&identity, Role::Proxy, "ratings-1");
+    let shown = |client: &Client| of(client).map(|service| (service.ports[0].port, service.routes.len()));
+    client.until("port and route", |client| shown(client) == Some((9080, 1))).await;
+    relay.open.send_replace(false);
+    apply(&service(9081));
+    apply(&service(9082));
+    kubectl(&format!("-n {NAMESPACE} delete virtualservice reviews"), "").unwrap();
+    // An API server that was started anew knows no event from before.
+    shell("ISTHMUS_BREAK");
+    until("an API server that is gone", || async { kubectl("get --raw /livez --request-timeout 1s", "").is_err() })
+        .await;
+    shell("ISTHMUS_HEAL");
+    until("an API server", || async { kubectl("get --raw /readyz --request-timeout 1s", "").is_ok() }).await;
+    assert_eq!(shown(&client), Some((9080, 1)), "nothing has changed here");
+    relay.open.send_replace(true);
+    client.until("what is there now", |client| shown(client) == Some((9082, 0))).await;
+    client.leave();
+    control.stop().await;
+}
+
+fn policy(spec: &str) -> String {
+    format!(
+        "apiVersion: isthmus.dev/v1alpha1\nkind: FailoverPolicy\nmetadata: {{name: near, namespace: {NAMESPACE}}}\nspec: {spec}\n"
+    )
+}
+
+/// A part of the policy as the API server has it.
+fn of_policy(path: &str) -> String {
+    kubectl(&format!("-n {NAMESPACE} get failoverpolicy near -o jsonpath={{{path}}}"), "").unwrap_or_default()
+}
+
+const ACCEPTED: &str = ".status.conditions[?(@.type==\"Accepted\")]";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: ISTHMUS_KUBECONFIG"]
+async fn the_leader_says_once_how_an_object_stands() {
+    let _room = Room::make();
+    let (ground, config) = ground();
+    let control = ground.start_with(config(&ground));
+    let accepted = || of_policy(&format!("{ACCEPTED}.status"));
+    apply(&policy("{services: {names: [reviews]}, constraints: {never: [us-west]}}"));
+    until("it is accepted", || async { accepted() == "True" }).await;
+    apply(&policy("{services: {names: [reviews]}, nonsense: 1}"));
+    until("it is refused", || async { accepted() == "False" }).await;
+    let (message, generation) = (of_policy(&format!("{ACCEPTED}.message")), of_policy(".metadata.generation"));
+    assert!(message.contains("nonsense") && message.contains("stays in force"), "{message}");
+    assert_eq!(of_policy(&format!("{ACCEPTED}.observedGeneration")), generation);
+    assert_eq!(of_policy(".metadata.managedFields[?(@.subresource==\"status\")].manager"), "isthmus-status");
+    let version = of_policy(".metadata.resourceVersion");
+    apply(&service(9081));
+    until("another change is in force", || async {
+        let rows = ground.rows("/api/services").await;
+        rows.iter().any(|row| row["service"] == format!("{NAMESPACE}/reviews") && row["ports"][0] == "9081/http")
+    })
+    .await;
+    assert_eq!(of_policy(".metadata.resourceVersion"), version, "nothing more is written");
     control.stop().await;
 }

@@ -148,3 +148,25 @@ async fn an_exported_service_has_a_name_and_what_is_not_exported_has_none() {
     assert!(port.contains("9080"), "{port}");
     control.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_and_the_member_may_be_named_by_hosts() {
+    let ground = Ground::new(71);
+    let named = |port: u16| isthmus_control::address::Address::try_from(format!("localhost:{port}")).unwrap();
+    let config = isthmus_control::Config { member: named(15050), gateways: vec![named(15444)], ..ground.config() };
+    let control = ground.start_with(config);
+    let identity = ground.identity("bookinfo", "reviews", "reviews-v1").await;
+    let mut client = ground.subscribe(&identity, Role::Proxy, "reviews-v1");
+    client
+        .until("their addresses", |client| match client.known.get("mesh") {
+            Some(Resource::Mesh(mesh)) => {
+                let is_local = |address: &std::net::SocketAddr| address.ip().is_loopback();
+                mesh.member.is_some_and(|member| is_local(&member) && member.port() == 15050)
+                    && mesh.gateways.iter().any(|gateway| is_local(gateway) && gateway.port() == 15444)
+            }
+            _ => false,
+        })
+        .await;
+    client.leave();
+    control.stop().await;
+}

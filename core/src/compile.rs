@@ -234,10 +234,19 @@ fn remote(name: &ClusterName, other: &Other) -> RemoteCluster {
     }
 }
 
-/// What others learn of endpoints that share zone, service account and labels; used on both sides.
-fn is_hash_of_revision(label: &str) -> bool {
-    ["pod-template-hash", "controller-revision-hash", "pod-template-generation", "statefulset.kubernetes.io/pod-name"]
-        .contains(&label)
+/// Labels that tell pods of one revision, or of one node, apart, or that the mesh itself put there: they do not part
+/// groups, and a zone has its own place in a group.
+fn says_nothing(label: &str) -> bool {
+    let of_revision = [
+        "pod-template-hash",
+        "controller-revision-hash",
+        "pod-template-generation",
+        "statefulset.kubernetes.io/pod-name",
+    ];
+    of_revision.contains(&label)
+        || label == "apps.kubernetes.io/pod-index"
+        || label.starts_with("topology.kubernetes.io/")
+        || label.starts_with("isthmus.dev/")
 }
 
 fn summaries_of<'a>(other: &'a Other, name: &'a ServiceName) -> impl Iterator<Item = &'a Summary> {

@@ -279,3 +279,23 @@ fn a_udp_port_is_worth_a_word_only_where_its_service_is_exported() {
         assert_eq!(service(&compiled).ports.len(), 1);
     }
 }
+
+#[test]
+fn an_external_name_is_no_service_of_the_mesh() {
+    let external = "apiVersion: v1\nkind: Service\nmetadata: {name: details, namespace: bookinfo}\nspec: {type: ExternalName, externalName: api.example}\n";
+    let compiled = Cluster::new("west", &[external], &[]).compile();
+    assert!(!compiled.resources.contains_key("service/bookinfo/details"));
+}
+
+#[test]
+fn endpoints_of_a_service_that_publishes_them_early_count_as_ready() {
+    let early = DETAILS.replace("  selector:", "  publishNotReadyAddresses: true\n  selector:");
+    for (text, state) in [(DETAILS, EndpointState::Unready), (&early, EndpointState::Ready)] {
+        let mut west = Cluster::new("west", &[text], &["a"]);
+        west.workloads[0].state = EndpointState::Unready;
+        let Some(Resource::Endpoints(endpoints)) = west.compile().resources.remove("endpoints/bookinfo/details") else {
+            panic!()
+        };
+        assert_eq!(endpoints.local[0].state, state);
+    }
+}

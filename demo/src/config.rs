@@ -51,12 +51,44 @@ pub struct AppConfig {
     /// Port for TCP; only the echo listens there.
     #[serde(default = "tcp_port")]
     pub tcp_port: u16,
-    /// The sidecar's explicit proxy, through which all calls go; none: calls fail.
+    /// The sidecar's explicit proxy, through which all calls go; none: straight, for a sidecar that captures them.
     #[serde(default)]
     pub proxy: Option<SocketAddr>,
-    /// What is put behind a service's name to call it.
+    /// What is put behind a service's name to call it; empty: nothing.
     #[serde(default = "domain")]
     pub domain: String,
+}
+
+/// Why a pod's name names no application.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "a pod named {0:?} is none of Bookinfo's; they are named <application>-<version>-..., as reviews-v2-5d9cf8-x2k4q"
+)]
+pub struct NoPod(String);
+
+impl AppConfig {
+    /// That of a pod of Istio's Bookinfo sample, whose name says which application it is and in which version.
+    ///
+    /// # Errors
+    /// [`NoPod`].
+    pub fn of_pod(name: &str, cluster: ClusterName) -> Result<Self, NoPod> {
+        let none = || NoPod(name.to_owned());
+        let (app, rest) = name.split_once('-').ok_or_else(none)?;
+        let version = rest.split('-').next().filter(|version| version.starts_with('v')).ok_or_else(none)?;
+        let app = App::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(app));
+        Ok(Self {
+            app: app.map_err(|_| none())?,
+            version: version.to_owned(),
+            workload: name.to_owned(),
+            cluster,
+            zone: String::new(),
+            address: IpAddr::from([0, 0, 0, 0]),
+            http_port: HTTP_PORT,
+            tcp_port: TCP_PORT,
+            proxy: None,
+            domain: String::new(),
+        })
+    }
 }
 
 fn http_port() -> u16 {
@@ -91,6 +123,21 @@ impl From<&AppConfig> for Itself {
             version: config.version.as_str().into(),
             cluster: config.cluster.as_str().into(),
             zone: config.zone.as_str().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_name_says_which_application_it_is() {
+        let of = |name: &str| AppConfig::of_pod(name, "here".parse().unwrap());
+        let reviews = of("reviews-v2-5d9cf8-x2k4q").unwrap();
+        assert_eq!((reviews.app, reviews.version.as_str()), (App::Reviews, "v2"));
+        for wrong in ["reviews", "reviews-5d9c-x", "cart-v1-5d9c-x"] {
+            assert_eq!(of(wrong).unwrap_err(), NoPod(wrong.into()));
         }
     }
 }

@@ -19,9 +19,6 @@ pub enum Error {
 /// Why a call to another service failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// There is no sidecar to call through.
-    #[error("no sidecar is configured to call {0} through")]
-    NoProxy(String),
     /// The address of the service is malformed.
     #[error("{url} is no address: {reason}")]
     Url {

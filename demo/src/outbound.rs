@@ -1,4 +1,5 @@
-//! Calls to other services: absolute-form requests to the sidecar's explicit proxy, trace headers passed on.
+//! Calls to other services, trace headers passed on: absolute-form requests to the sidecar's explicit proxy, or straight to
+//! the service where the pod's connections are captured.
 
 use std::{
     net::SocketAddr,
@@ -48,20 +49,19 @@ const LONGEST_ANSWER: usize = 1 << 20;
 /// The way out.
 #[derive(Clone)]
 pub struct Outbound {
-    client: Option<Client<ViaProxy, Empty<Bytes>>>,
+    client: Client<Way, Empty<Bytes>>,
     domain: String,
 }
 
 impl Outbound {
-    /// Through the proxy at this address, to services under `domain`.
+    /// Through the proxy at this address, or straight; to services under `domain`, or by their names alone.
     #[must_use]
     pub fn new(proxy: Option<SocketAddr>, domain: String) -> Self {
-        let client = proxy.map(|proxy| {
-            Client::builder(TokioExecutor::new())
-                .pool_idle_timeout(Duration::from_secs(30))
-                .pool_timer(hyper_util::rt::TokioTimer::new())
-                .build(ViaProxy(proxy))
-        });
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_timer(hyper_util::rt::TokioTimer::new())
+            .build(Way(proxy));
+        let domain = if domain.is_empty() { domain } else { format!(".{domain}") };
         Self { client, domain }
     }
 
@@ -70,12 +70,11 @@ impl Outbound {
     /// # Errors
     /// [`CallError`].
     pub async fn get(&self, service: &str, path: &str, headers: &HeaderMap) -> Result<Value, CallError> {
-        let url = format!("http://{service}.{}:{}{path}", self.domain, crate::config::HTTP_PORT);
-        let client = self.client.as_ref().ok_or_else(|| CallError::NoProxy(url.clone()))?;
+        let url = format!("http://{service}{}:{}{path}", self.domain, crate::config::HTTP_PORT);
         let request = request(&url, headers)?;
         let unanswered = |reason: String| CallError::Unanswered { url: url.clone(), reason };
         let exchange = async {
-            let answer = client.request(request).await.map_err(|e| unanswered(whole_reason(&e)))?;
+            let answer = self.client.request(request).await.map_err(|e| unanswered(whole_reason(&e)))?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
             Ok((status, body.map_err(|e| unanswered(e.to_string()))?.to_bytes()))
@@ -114,56 +113,62 @@ fn whole_reason(error: &dyn std::error::Error) -> String {
     reason
 }
 
-/// Connects to the proxy whatever the request's host is; the client then writes absolute-form requests.
+/// Connects to the proxy whatever the request's host is, and the client then writes absolute-form requests; or to the host.
 #[derive(Clone)]
-struct ViaProxy(SocketAddr);
+struct Way(Option<SocketAddr>);
 
-impl tonic::codegen::Service<Uri> for ViaProxy {
-    type Response = ProxyConnection;
+impl tonic::codegen::Service<Uri> for Way {
+    type Response = Carried;
     type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = std::io::Result<ProxyConnection>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<Carried>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let address = self.0;
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let proxy = self.0;
         Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
+            let stream = match proxy {
+                Some(address) => TcpStream::connect(address).await?,
+                None => TcpStream::connect((to.host().unwrap_or_default(), to.port_u16().unwrap_or(80))).await?,
+            };
             stream.set_nodelay(true)?;
-            Ok(ProxyConnection(TokioIo::new(stream)))
+            Ok(Carried { stream: TokioIo::new(stream), by_proxy: proxy.is_some() })
         })
     }
 }
 
-/// A connection that says it is a proxy's.
-struct ProxyConnection(TokioIo<TcpStream>);
+/// A connection that says whether it is a proxy's.
+struct Carried {
+    stream: TokioIo<TcpStream>,
+    by_proxy: bool,
+}
 
-impl Connection for ProxyConnection {
+impl Connection for Carried {
     fn connected(&self) -> Connected {
-        Connected::new().proxy(true)
+        Connected::new().proxy(self.by_proxy)
     }
 }
 
-impl hyper::rt::Read for ProxyConnection {
+impl hyper::rt::Read for Carried {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl hyper::rt::Write for ProxyConnection {
+impl hyper::rt::Write for Carried {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

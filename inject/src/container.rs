@@ -19,6 +19,9 @@ const READINESS_TRIES: u32 = 3;
 /// Seconds that an answer may take.
 const PROBE_TIMEOUT: u32 = 3;
 
+/// Of the time in which a pod has to end the sidecar leaves so many seconds to what closes after it.
+const RESERVE: u64 = 5;
+
 /// The init containers to put in front of the pod's own, in order.
 pub(crate) fn containers(settings: &Settings, values: &Values, probes: &Map<String, Value>) -> Vec<Value> {
     let captured = settings.traffic.interception_mode != Interception::None;
@@ -104,6 +107,8 @@ fn security(interception: Interception) -> Value {
 fn environment(settings: &Settings, values: &Values, probes: &Map<String, Value>) -> Vec<Value> {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let plain = |name: &str, value: String| json!({ "name": name, "value": literal(&value) });
+    // Always said: otherwise the sidecar would read the annotation, where there may be a word of no capture at all.
+    let mode = if settings.traffic.interception_mode == Interception::Tproxy { "TPROXY" } else { "REDIRECT" };
     let mut environment = vec![
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
@@ -117,14 +122,13 @@ fn environment(settings: &Settings, values: &Values, probes: &Map<String, Value>
         field("ISTHMUS_REGION", "metadata.labels['topology.kubernetes.io/region']"),
         field("ISTHMUS_ZONE", "metadata.labels['topology.kubernetes.io/zone']"),
         plain("ISTHMUS_PROBES", Value::Object(probes.clone()).to_string()),
+        plain("ISTHMUS_INTERCEPTION_MODE", mode.to_owned()),
     ];
-    environment.extend(settings.concurrency.map(|number| plain("ISTHMUS_CONCURRENCY", number.to_string())));
-    let mode = match settings.traffic.interception_mode {
-        Interception::Redirect => None,
-        Interception::Tproxy => Some("TPROXY"),
-        Interception::None => Some("NONE"),
-    };
-    environment.extend(mode.map(|mode| plain("ISTHMUS_INTERCEPTION", mode.to_owned())));
+    let more = [
+        ("ISTHMUS_WORKERS", settings.concurrency.map(u64::from)),
+        ("ISTHMUS_DRAIN_DEADLINE_SECONDS", settings.grace_seconds.map(|grace| grace.saturating_sub(RESERVE).max(1))),
+    ];
+    environment.extend(more.into_iter().filter_map(|(name, number)| Some(plain(name, number?.to_string()))));
     environment
 }
 

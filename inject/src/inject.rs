@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 use crate::{
+    added::Added,
     annotation::Problem,
     container,
     probe::{self, Rewritten},
     settings::Settings,
     status::{Damaged, Status, VERSION},
     values::Values,
-    view::{Misshapen, Pod, list_at, name, object_at},
+    view::{Misshapen, Pod, name, object_at},
     volume,
     words::{CAPTURE, INJECTED, PROXY, PROXY_USER, STATUS},
 };
@@ -51,23 +52,34 @@ pub enum Error {
     Annotations(Vec<Problem>),
 }
 
-/// Adds the sidecar to a pod or a template of one. A pod that has one already comes out as if it had none before.
+/// Adds the sidecar to a pod or a template of one. A pod that has one already comes out as if it had none before; if what
+/// it has is what it would get, it comes out as it is, with what others (limit ranges, defaults) have put in meanwhile.
 ///
 /// # Errors
 /// [`Error`]: a value that cannot be used, a document that is no pod.
 pub fn inject(pod: &Value, values: &Values) -> Result<Injected, Error> {
-    let mut pod = remove(pod)?;
-    let view = Pod(&pod);
+    let mut bare = remove(pod)?;
+    let view = Pod(&bare);
     check_names(view)?;
     let (settings, mut warnings) = Settings::of(view, values).map_err(Error::Annotations)?;
     warnings.extend(as_sidecar(view));
-    let mut status = Status { version: VERSION.to_owned(), made: Status::missing(&pod), ..Status::default() };
-    let rewritten = if settings.rewrites_probes { probe::rewrite(&mut pod) } else { Rewritten::default() };
-    let containers = container::containers(&settings, values, &rewritten.asked);
+    let (made, fs_group) = (Status::missing(&bare), has_no_group(&bare));
+    let rewritten = if settings.rewrites_probes { probe::rewrite(&mut bare) } else { Rewritten::default() };
     warnings.extend(rewritten.warnings);
-    status.probes = rewritten.originals;
-    add_to_spec(&mut pod, containers, &mut status);
-    mark(&mut pod, &status);
+    let added = Added {
+        containers: container::containers(&settings, values, &rewritten.asked),
+        volumes: volume::volumes(),
+        fs_group,
+    };
+    let status = added.status(made, rewritten.originals);
+    let is_there = Status::of(Pod(pod))?.is_some_and(|there| there.adds_as(&status)) && added.is_in_place(pod);
+    let pod = if is_there {
+        pod.clone()
+    } else {
+        added.put_into(&mut bare);
+        mark(&mut bare, &status);
+        bare
+    };
     Ok(Injected { pod, warnings })
 }
 
@@ -111,25 +123,10 @@ fn as_sidecar(pod: Pod<'_>) -> impl Iterator<Item = String> {
     })
 }
 
-fn add_to_spec(pod: &mut Value, mut containers: Vec<Value>, status: &mut Status) {
-    let Some(spec) = pod.get_mut("spec") else { return };
-    let volumes = volume::volumes();
-    status.containers = containers.iter().map(|container| name(container).to_owned()).collect();
-    status.volumes = volumes.iter().map(|volume| name(volume).to_owned()).collect();
-    if let Some(own) = list_at(spec, "initContainers") {
-        containers.append(own);
-        *own = containers;
-    }
-    if let Some(own) = list_at(spec, "volumes") {
-        own.extend(volumes);
-    }
-    // The token is readable for this group; a group that the pod has already is the sidecar's too.
-    if let Some(security) = object_at(spec, "securityContext")
-        && security.get("fsGroup").is_none_or(Value::is_null)
-    {
-        security.insert("fsGroup".into(), PROXY_USER.into());
-        status.fs_group = true;
-    }
+/// The token is readable for the pod's group: where it has none it gets the sidecar's; a group that it has is the
+/// sidecar's too.
+fn has_no_group(pod: &Value) -> bool {
+    pod.pointer("/spec/securityContext/fsGroup").is_none_or(Value::is_null)
 }
 
 fn mark(pod: &mut Value, status: &Status) {

@@ -24,12 +24,13 @@
 //! | [`settings`] | what a pod's annotations and the values make together |
 //! | [`traffic`], [`resources`], [`quantity`] | parts of that: what is captured; what the sidecar may use |
 //! | [`probe`] | the kubelet's probes, asked through the sidecar |
-//! | [`container`], [`volume`] | what is added |
+//! | [`container`], [`volume`], `added` | what is added |
 //! | [`status`] | what was added, so that it can be taken out |
 //! | [`mod@inject`] | all of it together, and back |
 //! | [`mod@patch`] | the difference as RFC 6902 |
 //! | [`workload`], [`manifest`] | where pods are in other objects, and in a file of them |
 
+mod added;
 pub mod annotation;
 pub mod container;
 pub mod decide;

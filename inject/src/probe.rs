@@ -4,26 +4,20 @@
 //! of HTTP, TCP or gRPC becomes one of HTTP on the sidecar's health port, under a path of its own; the sidecar is told
 //! what to ask the application. Commands run inside the container and are left alone.
 
+mod handler;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::{
-    status::Status,
-    view::name,
-    words::{HEALTH_PORT, METRICS_PORT},
-};
+use self::handler::Asked;
+use crate::{status::Status, view::name, words::HEALTH_PORT};
 
 /// The kinds of probe, and the last part of their paths.
 const KINDS: [(&str, &str); 3] =
     [("livenessProbe", "livez"), ("readinessProbe", "readyz"), ("startupProbe", "startupz")];
-/// What the sidecar can ask in the kubelet's stead.
-const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 /// Lists of containers that may have probes; init containers may when they are sidecars.
 const LISTS: [&str; 2] = ["initContainers", "containers"];
-/// How long the kubelet waits where a probe does not say, seconds.
-const DEFAULT_TIMEOUT: u64 = 1;
-
 /// What came of rewriting.
 #[derive(Debug, Default)]
 pub(crate) struct Rewritten {
@@ -77,42 +71,23 @@ fn path(container: &str, word: &str) -> String {
 impl Rewritten {
     fn probe(&mut self, container: &mut Value, kind: &str, word: &str) {
         let Some(probe) = container.get(kind).and_then(Value::as_object) else { return };
-        let handler = HANDLERS.iter().find_map(|key| Some((*key, probe.get(*key)?.as_object()?)));
-        let Some((key, handler)) = handler else { return };
-        // With a host the kubelet asks somebody else than this pod.
-        if handler.get("host").and_then(Value::as_str).is_some_and(|host| !host.is_empty()) {
-            return;
-        }
-        let container_name = name(container).to_owned();
-        let Some(port) = port(handler.get("port"), container) else {
-            let field = format!("{kind} of container {container_name}");
-            self.warnings.push(format!("{field} names a port that the container has not; the probe stays as it is"));
-            return;
+        let (key, asked) = match handler::asked(probe, container) {
+            Asked::Here(key, asked) => (key, asked),
+            Asked::Elsewhere => return,
+            Asked::Wrong(reason) => {
+                let field = format!("{kind} of container {}", name(container));
+                self.warnings.push(format!("{field} {reason}; the probe stays as it is"));
+                return;
+            }
         };
-        if [HEALTH_PORT, METRICS_PORT].contains(&port) {
-            return;
-        }
-        let timeout = probe.get("timeoutSeconds").and_then(Value::as_u64).unwrap_or(DEFAULT_TIMEOUT);
-        let (original, mut asked) = (Map::from_iter([(key.to_owned(), handler.clone().into())]), handler.clone());
-        asked.insert("port".into(), port.into());
+        let (container_name, original) = (name(container).to_owned(), probe.get(key).cloned().unwrap_or_default());
         let path = path(&container_name, word);
-        self.asked.insert(path.clone(), json!({ key: asked, "timeoutSeconds": timeout }));
-        self.originals.entry(container_name).or_default().insert(kind.to_owned(), original);
+        self.asked.insert(path.clone(), asked);
+        let originals = self.originals.entry(container_name).or_default();
+        originals.insert(kind.to_owned(), Map::from_iter([(key.to_owned(), original)]));
         if let Some(probe) = container.get_mut(kind).and_then(Value::as_object_mut) {
             probe.remove(key);
             probe.insert("httpGet".into(), json!({ "path": path, "port": HEALTH_PORT }));
         }
     }
-}
-
-/// A port by number, or by the name that the container gives it.
-fn port(port: Option<&Value>, container: &Value) -> Option<u16> {
-    let number = match port? {
-        Value::String(wanted) => {
-            let ports = container.get("ports").and_then(Value::as_array)?;
-            ports.iter().find(|port| name(port) == wanted)?.get("containerPort")?.as_u64()?
-        }
-        other => other.as_u64()?,
-    };
-    u16::try_from(number).ok().filter(|number| *number > 0)
 }

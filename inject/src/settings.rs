@@ -27,6 +27,8 @@ pub struct Settings {
     pub concurrency: Option<u16>,
     /// Whether it answers for the application's probes.
     pub rewrites_probes: bool,
+    /// In how many seconds the pod has to end, where it says so.
+    pub grace_seconds: Option<u64>,
 }
 
 const IMAGE: Key = Key::sidecar("proxyImage");
@@ -53,6 +55,7 @@ impl Settings {
             rewrites_probes: annotations
                 .read::<Switch>(REWRITE)
                 .map_or(values.proxy.rewrite_probes, |read| read.value.0),
+            grace_seconds: pod.0.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64),
         };
         annotations.report_unread();
         if annotations.problems.is_empty() { Ok((settings, annotations.warnings)) } else { Err(annotations.problems) }

@@ -20,6 +20,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Status {
     /// The release that injected.
     pub version: String,
+    /// Tells containers and volumes from those of other values or wishes.
+    pub digest: String,
     /// Init containers.
     pub containers: BTreeSet<String>,
     /// Volumes.
@@ -64,6 +66,12 @@ impl Status {
         let Some(text) = pod.annotation(STATUS) else { return Ok(None) };
         let damaged = |error: serde_json::Error| Damaged { reason: error.to_string() };
         serde_json::from_str(text).map(Some).map_err(damaged)
+    }
+
+    /// Whether it says the same of what was added. What was made for it may differ: others put something in since.
+    pub(crate) fn adds_as(mut self, other: &Self) -> bool {
+        self.made.clone_from(&other.made);
+        self == *other
     }
 
     /// What is not there yet, and will be made.

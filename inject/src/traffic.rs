@@ -77,7 +77,7 @@ impl Traffic {
     /// The arguments of `isthmus capture` that say it; what is the default is not said.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
-        let mode = (self.interception_mode == Interception::Tproxy).then(|| "tproxy".to_owned());
+        let mode = (self.interception_mode == Interception::Tproxy).then(|| "TPROXY".to_owned());
         let said = [
             ("interception-mode", mode),
             ("include-inbound-ports", self.include_inbound_ports.said()),

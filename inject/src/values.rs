@@ -169,7 +169,7 @@ impl Values {
             Ok(mesh) => mesh.injection.checked(),
             // Of a map whose keys are words of ours the path ends in the map; the line says the rest.
             Err(error) => Err(ValuesError {
-                field: field.trim_end_matches(".?").to_owned(),
+                field: if field == "." { "mesh.yaml".into() } else { field.trim_end_matches(".?").to_owned() },
                 reason: error.without_snippet().to_string(),
             }),
         }

@@ -61,11 +61,15 @@ fn a_job_of_which_nothing_runs_on_gets_both_before_its_own_init_containers() {
 }
 
 #[test]
-fn probes_are_asked_through_the_sidecar_but_for_commands_other_hosts_and_ports_that_are_not_there() {
+fn probes_are_asked_through_the_sidecar_but_for_commands_other_hosts_and_what_cannot_be_asked() {
     let said = warnings("statefulset");
     assert_eq!(
         said,
-        ["livenessProbe of container exporter names a port that the container has not; the probe stays as it is"]
+        [
+            "livenessProbe of container exporter names a port that the container has not; the probe stays as it is",
+            "startupProbe of container exporter has a path, a scheme, a header or a service that none can be asked by; \
+             the probe stays as it is",
+        ]
     );
 }
 

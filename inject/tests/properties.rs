@@ -244,9 +244,34 @@ proptest! {
 }
 
 #[test]
+fn what_others_put_in_stays_until_values_change_or_somebody_comes_first() {
+    let pod = json!({ "spec": { "initContainers": [{ "name": "wait" }], "containers": [{ "name": "app" }] } });
+    let mut injected = inject(&pod, &values()).unwrap().pod;
+    // A limit range, the service account's token, a webhook that comes later.
+    injected["spec"]["initContainers"][1]["resources"]["limits"]["cpu"] = "1".into();
+    let token = json!({ "name": "kube-api-access", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount" });
+    injected["spec"]["initContainers"][1]["volumeMounts"].as_array_mut().unwrap().push(token);
+    injected["spec"]["volumes"].as_array_mut().unwrap().insert(0, json!({ "name": "kube-api-access" }));
+    injected["spec"]["initContainers"].as_array_mut().unwrap().push(json!({ "name": "late" }));
+    assert_eq!(inject(&injected, &values()).unwrap().pod, injected);
+    let names = |pod: &Value| -> Vec<String> {
+        let containers = pod["spec"]["initContainers"].as_array().unwrap();
+        containers.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut overtaken = injected.clone();
+    overtaken["spec"]["initContainers"].as_array_mut().unwrap().insert(0, json!({ "name": "first" }));
+    let again = inject(&overtaken, &values()).unwrap().pod;
+    assert_eq!(names(&again), [CAPTURE, PROXY, "first", "wait", "late"]);
+    let mut others = values();
+    others.control_address = "elsewhere:15012".into();
+    let changed = inject(&injected, &others).unwrap().pod;
+    assert!(changed.to_string().contains("elsewhere:15012"));
+    assert_eq!(names(&changed), names(&injected));
+}
+
+#[test]
 fn a_status_that_anyone_can_write_takes_away_nothing_but_what_bears_our_name() {
-    let status =
-        json!({ "version": "1", "containers": ["app"], "volumes": ["data"], "made": ["spec.volumes", "spec"] });
+    let status = json!({ "version": "1", "digest": "", "containers": ["app"], "volumes": ["data"], "made": ["spec.volumes", "spec"] });
     let pod = json!({
         "metadata": { "annotations": { STATUS: status.to_string() } },
         "spec": { "initContainers": [{ "name": "app" }], "volumes": [{ "name": "data" }] },

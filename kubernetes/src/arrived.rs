@@ -11,7 +11,7 @@ use kube::core::DynamicObject;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{kind::Kind, pod::Pod};
+use crate::{kind::Kind, pod::Pod, status::Standing};
 
 /// What `kubectl apply` remembers for itself.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -72,6 +72,8 @@ pub struct Arrived {
     pub place: Place,
     /// What is read of it.
     pub read: Read,
+    /// How it stands, where that is ours to say.
+    pub standing: Option<Standing>,
 }
 
 impl Arrived {
@@ -81,6 +83,7 @@ impl Arrived {
     /// When it is not as its API has it.
     pub fn of(kind: Kind, object: DynamicObject) -> Result<Self, serde_json::Error> {
         let place = Place::of(&object);
+        let standing = Standing::read(kind, &object);
         let read = match kind {
             Kind::Pod => {
                 let is_deleted = object.metadata.deletion_timestamp.is_some();
@@ -93,7 +96,7 @@ impl Arrived {
             }
             _ => Read::Document(document(kind, &place, object)?),
         };
-        Ok(Self { place, read })
+        Ok(Self { place, read, standing })
     }
 }
 
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_dropped_and_what_a_load_balancer_gave_is_kept() {
-        let Arrived { place, read: Read::Service { text, ingress } } = arrived(Kind::Service, service()) else {
+        let Arrived { place, read: Read::Service { text, ingress }, .. } = arrived(Kind::Service, service()) else {
             panic!()
         };
         assert_eq!(place.file(Kind::Service), "Service/mesh/gateway");
@@ -206,7 +209,7 @@ mod tests {
     fn an_object_of_the_cluster_has_no_namespace_in_its_name() {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"},
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
-        let Arrived { place, read: Read::Document(text) } = arrived(Kind::Namespace, namespace) else { panic!() };
+        let Arrived { place, read: Read::Document(text), .. } = arrived(Kind::Namespace, namespace) else { panic!() };
         assert_eq!(place.file(Kind::Namespace), "Namespace/shop");
         assert!(!text.contains("finalizers"), "{text}");
     }

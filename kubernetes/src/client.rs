@@ -43,14 +43,14 @@ pub enum ClientError {
         "this process has no service account of a pod, so it does not know the API server; run it in a pod that mounts its \
          service account's token, or name a kubeconfig file"
     )]
-    NotInPod(#[source] kube::config::InClusterError),
+    NotInPod(#[source] Box<kube::config::InClusterError>),
     /// The kubeconfig cannot be used.
     #[error("kubeconfig {} cannot be used; `kubectl --kubeconfig {0} config view` shows what is in it", file.display())]
     Kubeconfig {
         /// The file.
         file: PathBuf,
         /// Why.
-        source: kube::config::KubeconfigError,
+        source: Box<kube::config::KubeconfigError>,
     },
     /// A context without a file to have it.
     #[error("context {0:?} is named, but no kubeconfig file that has it; name the file too")]
@@ -63,7 +63,7 @@ pub enum ClientError {
         /// Its address.
         url: String,
         /// Why.
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
 }
 
@@ -75,9 +75,9 @@ impl Access {
     pub async fn client(&self) -> Result<Client, ClientError> {
         let mut config = match (&self.kubeconfig, &self.context) {
             (None, Some(context)) => return Err(ClientError::ContextAlone(context.clone())),
-            (None, None) => Config::incluster().map_err(ClientError::NotInPod)?,
+            (None, None) => Config::incluster().map_err(|source| ClientError::NotInPod(Box::new(source)))?,
             (Some(file), context) => {
-                let wrong = |source| ClientError::Kubeconfig { file: file.clone(), source };
+                let wrong = |source| ClientError::Kubeconfig { file: file.clone(), source: Box::new(source) };
                 let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
                 let kubeconfig = Kubeconfig::read_from(file).map_err(wrong)?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)?
@@ -85,8 +85,17 @@ impl Access {
         };
         config.read_timeout = Some(SILENT);
         let url = config.cluster_url.to_string();
-        Client::try_from(config).map_err(|source| ClientError::Unusable { url, source })
+        Client::try_from(config).map_err(|source| ClientError::Unusable { url, source: Box::new(source) })
     }
+}
+
+/// The message of the last cause: those before it say only which layer failed.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
 }
 
 #[cfg(test)]

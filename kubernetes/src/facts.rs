@@ -136,7 +136,8 @@ mod tests {
     fn seen(objects: &[(Kind, Value)]) -> Seen {
         let mut seen = Seen::default();
         for (kind, object) in objects {
-            seen.take(Told::One(*kind, Arrived::of(*kind, serde_json::from_value(object.clone()).unwrap()).unwrap()));
+            let arrived = Arrived::of(*kind, serde_json::from_value(object.clone()).unwrap()).unwrap();
+            seen.take(Told::One(*kind, Box::new(arrived)));
         }
         seen
     }

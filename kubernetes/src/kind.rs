@@ -95,6 +95,12 @@ impl Kind {
         !matches!(self, Self::Pod | Self::Node)
     }
 
+    /// Whether the mesh says in its status how it stands: of its own kinds, and MCS'.
+    #[must_use]
+    pub fn has_status(self) -> bool {
+        matches!(self, Self::ServiceExport | Self::MeshCluster | Self::FailoverPolicy)
+    }
+
     /// How the API server is asked for it.
     #[must_use]
     pub(crate) fn resource(self, version: &str) -> ApiResource {

@@ -17,9 +17,12 @@
 //! | [`arrived`], [`pod`] | an object as the API server has it, to the little of it that is read |
 //! | [`seen`] | all that was seen |
 //! | [`facts`] | what follows from it: pods, gateways, zones |
+//! | [`leader`] | which of several replicas writes |
+//! | [`status`] | what is said of an object in its status |
 //! | [`review`] | whose a service account token is |
 //! | [`exposed`] | where other clusters reach the gateways |
 //! | [`bundle`] | by what the API server believes the webhooks |
+//! | [`namespaces`] | the labels of namespaces, for who answers at once |
 //! | [`vault`] | files that every replica must have the same, in a Secret |
 //! | [`roots`] | whom pods believe, in every namespace |
 //! | [`objects`], [`mod@reference`] | for commands: objects of any kind as documents |
@@ -32,12 +35,15 @@ pub mod exposed;
 pub mod facts;
 pub mod forward;
 pub mod kind;
+pub mod leader;
+pub mod namespaces;
 pub mod objects;
 pub mod pod;
 pub mod reference;
 pub mod review;
 pub mod roots;
 pub mod seen;
+pub mod status;
 pub mod user;
 pub mod vault;
 pub mod watch;

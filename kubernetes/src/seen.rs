@@ -12,6 +12,7 @@ use crate::{
     arrived::{Arrived, Place, Read},
     kind::Kind,
     pod::{Pod, PodName},
+    status::Standing,
 };
 
 /// What a watch tells.
@@ -20,7 +21,7 @@ pub enum Told {
     /// All objects of a kind there are; none where the kind is not installed.
     All(Kind, Vec<Arrived>),
     /// An object as it is now.
-    One(Kind, Arrived),
+    One(Kind, Box<Arrived>),
     /// An object is gone.
     Gone(Kind, Place),
 }
@@ -47,6 +48,8 @@ pub struct Seen {
     nodes: BTreeMap<String, Locality>,
     /// By Service: the addresses its load balancer gave it.
     ingress: BTreeMap<String, Vec<String>>,
+    /// By the name of its document: how an object stands. Of this run alone.
+    standings: BTreeMap<String, Standing>,
     /// Kinds that this run has a list of.
     listed: BTreeSet<Kind>,
 }
@@ -120,11 +123,16 @@ impl Seen {
         self.ingress.get(&service.file(Kind::Service)).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Takes what a watch tells; whether anything is other than before.
+    /// How objects stand of which that is ours to say.
+    pub fn standings(&self) -> impl Iterator<Item = &Standing> {
+        self.standings.values()
+    }
+
+    /// Takes what a watch tells; whether anything is other than before, but for how objects stand.
     pub fn take(&mut self, told: Told) -> bool {
         match told {
             Told::All(kind, objects) => self.all(kind, objects),
-            Told::One(kind, object) => self.one(kind, object),
+            Told::One(kind, object) => self.one(kind, *object),
             Told::Gone(kind, place) => self.gone(kind, &place),
         }
     }
@@ -160,7 +168,10 @@ impl Seen {
     }
 
     fn one(&mut self, kind: Kind, object: Arrived) -> bool {
-        let Arrived { place, read } = object;
+        let Arrived { place, read, standing } = object;
+        if let Some(standing) = standing {
+            self.standings.insert(place.file(kind), standing);
+        }
         match read {
             Read::Document(text) => self.document(kind, &place, text),
             Read::Service { text, ingress } => {
@@ -199,6 +210,7 @@ impl Seen {
             Kind::Node => self.nodes.remove(&place.name).is_some(),
             _ => {
                 self.ingress.remove(&file);
+                self.standings.remove(&file);
                 self.documents.get_mut(&kind).is_some_and(|of_kind| of_kind.remove(&file).is_some())
             }
         }
@@ -244,8 +256,8 @@ mod tests {
     fn only_what_somebody_reads_counts_as_a_change() {
         let mut seen = Seen::default();
         seen.take(Told::All(Kind::Pod, vec![pod("a-1", "True")]));
-        assert!(!seen.take(Told::One(Kind::Pod, pod("a-1", "True"))));
-        assert!(seen.take(Told::One(Kind::Pod, pod("a-1", "False"))));
+        assert!(!seen.take(Told::One(Kind::Pod, Box::new(pod("a-1", "True")))));
+        assert!(seen.take(Told::One(Kind::Pod, Box::new(pod("a-1", "False")))));
         assert!(seen.take(Told::Gone(Kind::Pod, Place { namespace: "shop".into(), name: "a-1".into() })));
         assert!(!seen.take(Told::Gone(Kind::Pod, Place { namespace: "shop".into(), name: "a-1".into() })));
     }
@@ -277,9 +289,9 @@ mod tests {
         };
         let place = at("10.0.0.1").place;
         let mut seen = Seen::default();
-        assert!(seen.take(Told::One(Kind::Service, at("10.0.0.1"))));
-        assert!(seen.take(Told::One(Kind::Service, at("10.0.0.2"))));
-        assert!(!seen.take(Told::One(Kind::Service, at("10.0.0.2"))));
+        assert!(seen.take(Told::One(Kind::Service, Box::new(at("10.0.0.1")))));
+        assert!(seen.take(Told::One(Kind::Service, Box::new(at("10.0.0.2")))));
+        assert!(!seen.take(Told::One(Kind::Service, Box::new(at("10.0.0.2")))));
         assert_eq!(seen.ingress(&place), ["10.0.0.2"]);
         assert!(seen.take(Told::All(Kind::Service, vec![])));
         assert!(seen.ingress(&place).is_empty());

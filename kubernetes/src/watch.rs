@@ -5,6 +5,7 @@
 
 mod health;
 mod objects;
+mod patience;
 mod presence;
 
 use isthmus_runtime::drain::Drain;

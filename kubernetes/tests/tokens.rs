@@ -1,5 +1,7 @@
 //! Tokens as a real API server reviews them: `ISTHMUS_KUBECONFIG=… cargo test -p isthmus-kubernetes --test tokens -- --ignored`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::{io::Write as _, process::Stdio};
 
 use isthmus_kubernetes::{

@@ -3,6 +3,8 @@
 //! `same/objects.yaml` was applied to a real API server (Kubernetes 1.35); `same/api.json` is what it then answered to `list`,
 //! defaults, managed fields and all.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::collections::BTreeMap;
 
 use isthmus_core::{

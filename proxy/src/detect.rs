@@ -75,6 +75,11 @@ impl<S> Rewound<S> {
     pub(crate) fn fresh(stream: S) -> Self {
         Self { buffer: BytesMut::new(), stream }
     }
+
+    /// What it was made of.
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_core::{
+    model::Endpoint,
     name::{ServiceName, SpiffeId},
     retry::Fault,
 };
@@ -43,6 +44,9 @@ use crate::{
 
 /// A request's head must be there in this time; between requests it is how long a connection may idle.
 const HEADER_LIMIT: Duration = Duration::from_secs(60);
+/// The same where the client knows of no sidecar, and reuses a connection for as long as a server usually lets it: load
+/// balancers do so for ten minutes (Envoy's default is this hour too).
+const IDLE_LIMIT: Duration = Duration::from_secs(3600);
 /// The half-open are cut after so long.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Who calls, for the application (Istio's and Envoy's header of this name).
@@ -92,7 +96,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, unproven: P
         tracing::debug!(%service, port, "an inner connection asks for what this workload does not offer");
         return refuse("not_offered");
     };
-    let (stream, arrived) = Fronted::new(shaken, worker.shared.connector.metadata(), Kind::Metadata, |_| Ok(()));
+    let (mut stream, arrived) = Fronted::new(shaken, worker.shared.connector.metadata(), Kind::Metadata, |_| Ok(()));
     let assumed = Metadata { cluster: cluster_of(&id), namespace: id.namespace().to_owned(), ..Metadata::default() };
     let own = worker.shared.connector.identity().spiffe();
     let xfcc = format!("By={own};URI={id}");
@@ -101,7 +105,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, acceptor: TlsAcceptor, unproven: P
     let upstream = application.to.to_string().into();
     let caller = Caller { proven: Some((id, xfcc)), peer, called, application, upstream };
     match inner {
-        Inner::Tcp => tcp(worker, caller, stream).await,
+        Inner::Tcp => drop(tcp(worker, caller, &mut stream).await),
         Inner::Http1 | Inner::Http2 => http(worker, caller, Rewound::fresh(stream)).await,
     }
 }
@@ -124,24 +128,30 @@ fn about(stream: &TlsStream<TcpStream>) -> Option<(Inner, SpiffeId, ServiceName,
 fn target(worker: &Worker, service: &ServiceName, port: u16, client: IpAddr) -> Option<(Arc<Called>, Dial)> {
     let config = &worker.shared.config;
     let snapshot = worker.shared.snapshot.load();
-    let own = &config.common.name;
     let view = snapshot.views.get(service)?;
-    let endpoint = view.endpoints.local.iter().find(|one| one.id.as_str() == own)?;
+    // A pod's address is nobody else's in its cluster; on one machine workloads may share theirs with others.
+    let is_own = |endpoint: &Endpoint| match config.capture {
+        Some(_) => endpoint.address.ip() == config.application,
+        None => endpoint.id.as_str() == config.common.name,
+    };
+    let endpoint = view.endpoints.local.iter().find(|endpoint| is_own(endpoint))?;
     let address = SocketAddr::new(config.application, *endpoint.targets.get(&port)?);
     Some((Arc::clone(&view.called), Dial::application(address, config.capture, Some(client))))
 }
 
-/// Carries opaque bytes to the application and records the connection.
-pub(crate) async fn tcp<S>(worker: Rc<Worker>, caller: Caller, mut stream: S)
+/// Carries opaque bytes to the application and records the connection; says whether the application took it.
+pub(crate) async fn tcp<S>(worker: Rc<Worker>, caller: Caller, stream: &mut S) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let began = Instant::now();
     let mut record = record(&worker, &caller);
-    match caller.application.connect().await {
+    let connected = caller.application.connect().await;
+    let taken = connected.is_ok();
+    match connected {
         Ok(mut application) => {
             let told = |record: &mut Record| record.source = caller.peer.party();
-            stream::tell(&worker, &mut record, &caller.peer, told, &mut stream, &mut application).await;
+            stream::tell(&worker, &mut record, &caller.peer, told, stream, &mut application).await;
         }
         Err(_) => {
             record.fault = Some(Fault::UpstreamConnectionFailure);
@@ -150,6 +160,7 @@ where
     }
     record.duration = began.elapsed();
     worker.telemetry.borrow_mut().closed(&record);
+    taken
 }
 
 /// Serves HTTP to the application.
@@ -157,18 +168,24 @@ pub(crate) async fn http<S>(worker: Rc<Worker>, caller: Caller, stream: Rewound<
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let limit = limit(caller.proven.is_none());
     let (caller, drain) = (Rc::new(caller), worker.shared.drain.clone());
     let service = service_fn(move |request| {
         let (worker, caller) = (Rc::clone(&worker), Rc::clone(&caller));
         async move { Ok::<_, std::convert::Infallible>(request_in(worker, caller, request).await) }
     });
-    serve_http(stream, service, &drain).await;
+    serve_http(stream, service, limit, &drain).await;
+}
+
+/// How long a connection may idle, and a head may take.
+pub(crate) fn limit(captured: bool) -> Duration {
+    if captured { IDLE_LIMIT } else { HEADER_LIMIT }
 }
 
 /// HTTP/1.1 or HTTP/2 by the client's first bytes, with limits on what a stranger may make us keep. A connection that a
 /// drain finds open ends with the requests on it, once others had time to hear of the drain; one that comes later is
 /// served as ever: who opens it has not heard yet.
-pub(crate) async fn serve_http<I, S>(stream: I, service: S, drain: &Drain)
+pub(crate) async fn serve_http<I, S>(stream: I, service: S, limit: Duration, drain: &Drain)
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>> + 'static,
@@ -176,7 +193,6 @@ where
     S::Future: 'static,
 {
     let mut builder = hyper_util::server::conn::auto::Builder::new(Here);
-    let limit = HEADER_LIMIT;
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limit).max_buf_size(MAX_HEADERS + 4096);
     builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS as u32).max_concurrent_streams(1000);
     builder.http2().initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);

@@ -10,14 +10,19 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | `listeners` | where a client comes in, and what it speaks (`detect`) |
+//! | `capture` | the rules that lead a pod's traffic here |
+//! | `listeners` | where a client comes in, or is led (`captured`), and what it speaks (`detect`) |
 //! | `outbound` | a request of the application: its service, its route, its record |
 //! | `forward` | down the ladder until somebody answers or trying on is wrong |
+//! | `dial` | plain connections, to the outside and to the own application |
 //! | `connect` | inner connections, straight or through a local gateway |
 //! | `pool` | connections kept; links shared as decision 17 has it |
 //! | `inbound` | inner TLS ends, the application is told who calls |
 //! | `stream`, `upgrade` | opaque TCP, WebSocket |
 //! | `passage` | limits and what requests showed, by service and cluster |
+//! | `probes` | the kubelet's questions to the application |
+//! | `dns` | the application's questions |
+//! | `pod` | the configuration that injection gave a pod |
 //! | `notices` | what gateways say of paths, as they say it |
 //! | `under_way` | what a drain waits for |
 //! | `telemetry` | one record an exchange: metric and access-log line |
@@ -39,6 +44,7 @@ mod listeners;
 mod notices;
 mod outbound;
 mod passage;
+pub mod pod;
 mod pool;
 pub mod probes;
 mod snapshot;

@@ -112,7 +112,7 @@ async fn http<S>(worker: Rc<Worker>, entry: Rc<Entry>, stream: Rewound<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let drain = worker.shared.drain.clone();
+    let (drain, limit) = (worker.shared.drain.clone(), inbound::limit(worker.shared.config.capture.is_some()));
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, entry) = (Rc::clone(&worker), Rc::clone(&entry));
         async move {
@@ -121,7 +121,7 @@ where
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
-    serve_http(stream, service, &drain).await;
+    serve_http(stream, service, limit, &drain).await;
 }
 
 /// CONNECT: what comes inside is told apart like on a service's own address.

@@ -11,6 +11,7 @@ use http::Request;
 use isthmus_core::{
     ladder::{Ladder, Tier},
     name::HostScope,
+    plan,
 };
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
@@ -108,8 +109,12 @@ async fn trace(worker: &Rc<Worker>, question: &Question) -> Vec<Hop> {
 }
 
 fn address(worker: &Worker, view: &View) -> String {
-    let own = worker.shared.config.common.address;
-    let address = view.service.address_index.and_then(|index| isthmus_core::plan::service_address(own, index));
+    let config = &worker.shared.config;
+    let of = |index| match config.capture {
+        Some(_) => Some(plan::set_address(index)),
+        None => plan::service_address(config.common.address, index),
+    };
+    let address = view.service.address_index.and_then(of);
     address.map_or_else(|| "no address of its own".into(), |address| address.to_string())
 }
 

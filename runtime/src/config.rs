@@ -81,6 +81,14 @@ pub enum ConfigError {
 /// [`ConfigError`], with file, line, field and reason.
 pub fn load_yaml<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T, ConfigError> {
     let path = path.as_ref();
+    parse_yaml(path, &load_text(path)?)
+}
+
+/// The text of a configuration file, with its variables put in.
+///
+/// # Errors
+/// As [`load_yaml`].
+pub fn load_text(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
     let length = std::fs::metadata(path).map_err(unreadable)?.len();
     if length > MAX_FILE {
@@ -89,8 +97,7 @@ pub fn load_yaml<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T, Confi
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let text = environment::expand(&text, |name| std::env::var(name).ok());
-    let text = text.map_err(|(line, reason)| ConfigError::Invalid { file: path.to_owned(), line, reason })?;
-    parse_yaml(path, &text)
+    text.map_err(|(line, reason)| ConfigError::Invalid { file: path.to_owned(), line, reason })
 }
 
 /// As [`load_yaml`], from text that is said to come from `path`.

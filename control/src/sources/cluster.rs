@@ -12,29 +12,37 @@ use std::{
 };
 
 use isthmus_kubernetes::{
-    Access, Facts, Seen,
+    self as kubernetes, Access, Facts, Seen,
+    leader::Election,
     seen::{Kept, Told},
-    watch,
+    status::{self, Said},
 };
 use isthmus_runtime::{
     disk::{self, Keeper},
     drain::Drain,
 };
 use serde::{Deserialize, Serialize};
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
 
 use super::{
     Sources,
     book::{Book, Fault},
+    verdicts,
 };
 use crate::{
-    compiler::{self, Objects},
+    compiler::{self, Compiled, Objects},
     error::Error,
     handle::{Handle, Message},
 };
 
 /// Version of the file of the last good state.
 const DISK_VERSION: u32 = 1;
+/// Which of several controls writes what only one may write.
+const LEASE: &str = "isthmus-control";
 /// A burst of changes is over after so long without one.
 const QUIET: Duration = Duration::from_millis(20);
 /// The longest a burst is waited for: a pod that ends must not wait for others to begin.
@@ -52,13 +60,18 @@ struct OnDisk {
 /// The API server as a source.
 pub struct Source {
     access: Access,
+    /// This process, in elections.
+    name: String,
     file: Arc<Keeper>,
     desk: Handle,
     seen: Seen,
     book: Book<Arc<Objects>>,
     known: bool,
-    /// Faults that were said.
-    said: BTreeSet<Fault>,
+    /// What was told last, and its number.
+    files: Vec<(String, bool, Vec<Fault>)>,
+    revision: u64,
+    /// What came of it.
+    compiled: watch::Receiver<Option<Arc<Compiled>>>,
     /// When what is in force is to be put on disk; `None`: it is there.
     keep_at: Option<Instant>,
 }
@@ -68,14 +81,21 @@ impl Source {
     ///
     /// # Errors
     /// When that file is there but cannot be read.
-    pub fn open(access: Access, file: PathBuf, desk: Handle) -> Result<Self, disk::DiskError> {
+    pub fn open(
+        access: Access,
+        name: String,
+        file: PathBuf,
+        desk: Handle,
+        compiled: watch::Receiver<Option<Arc<Compiled>>>,
+    ) -> Result<Self, disk::DiskError> {
         let on_disk = disk::load_versioned::<OnDisk>(&file, DISK_VERSION)?;
         let known = on_disk.is_some();
         let OnDisk { texts, seen } = on_disk.unwrap_or_default();
         let seen = Seen::restored(&texts, seen);
         let book = Book::restored(texts, parse);
         let file = Arc::new(Keeper::new(file, "the last good state of the cluster"));
-        Ok(Self { access, file, desk, seen, book, known, said: BTreeSet::new(), keep_at: None })
+        let (files, revision, keep_at) = (vec![], 0, None);
+        Ok(Self { access, name, file, desk, seen, book, known, files, revision, compiled, keep_at })
     }
 
     /// Begins to watch, and tells the desk what is in force, now and whenever it changes, until the drain.
@@ -84,21 +104,27 @@ impl Source {
     /// When there is no way to an API server; that it does not answer is none.
     pub async fn start(self, tasks: &mut JoinSet<()>, drain: &Drain) -> Result<(), Error> {
         let client = self.access.client().await?;
-        let told = watch::start(&client, tasks, drain);
-        tasks.spawn(self.run(told, drain.clone()));
+        let told = kubernetes::watch::start(&client, tasks, drain);
+        let (leads, writes) = watch::channel(false);
+        let election = Election::new(client.clone(), &self.access.namespace, LEASE, &self.name);
+        tasks.spawn(election.run(leads, drain.clone()));
+        let (say, said) = watch::channel(Arc::default());
+        tasks.spawn(status::run(client, said, writes, drain.clone()));
+        tasks.spawn(self.run(told, say, drain.clone()));
         Ok(())
     }
 
-    async fn run(mut self, mut told: mpsc::Receiver<Told>, drain: Drain) {
+    async fn run(mut self, mut told: mpsc::Receiver<Told>, say: watch::Sender<Arc<Vec<Said>>>, drain: Drain) {
         self.publish().await;
         loop {
             let keep_at = self.keep_at;
             tokio::select! {
                 () = drain.draining() => break,
                 first = told.recv() => match first {
-                    Some(first) => if self.take(first, &mut told).await { self.publish().await },
+                    Some(first) => if self.take(first, &mut told).await { self.publish().await } else { self.judge(&say) },
                     None => break,
                 },
+                Ok(()) = self.compiled.changed() => self.judge(&say),
                 () = async { match keep_at { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => {
                     self.keep().await;
                 }
@@ -136,15 +162,34 @@ impl Source {
         }
         let files: Vec<_> =
             self.book.files().map(|(file, good, faults)| (file.to_owned(), good, faults.to_vec())).collect();
-        let faults: BTreeSet<Fault> = files.iter().flat_map(|(_, _, faults)| faults).cloned().collect();
-        for fault in faults.difference(&self.said) {
+        let all = |files: &[(String, bool, Vec<Fault>)]| -> BTreeSet<Fault> {
+            files.iter().flat_map(|(_, _, faults)| faults).cloned().collect()
+        };
+        for fault in all(&files).difference(&all(&self.files)) {
             tracing::error!(%fault, "an object is refused; the last good one of its name stays in force");
         }
-        self.said = faults;
+        self.files.clone_from(&files);
+        self.revision += 1;
         let in_force = self.book.in_force().map(|(file, objects)| (file.to_owned(), objects.clone())).collect();
         let facts = Some(Arc::new(Facts::of(&self.seen, &self.access.namespace)));
-        self.desk.tell(Message::Sources(Sources { known: true, in_force, files, facts })).await;
+        self.desk
+            .tell(Message::Sources(Sources { known: true, revision: self.revision, in_force, files, facts }))
+            .await;
         self.keep_at.get_or_insert_with(|| Instant::now() + KEEP);
+    }
+
+    /// What there is to say of objects, once what was told last is compiled: not before, since a verdict is on a generation.
+    fn judge(&mut self, say: &watch::Sender<Arc<Vec<Said>>>) {
+        let compiled = self.compiled.borrow_and_update().clone();
+        let Some(compiled) = compiled.filter(|compiled| compiled.revision == self.revision) else { return };
+        let said = verdicts::of(self.seen.standings(), &self.files, &compiled.faults);
+        say.send_if_modified(|before| {
+            let differs = **before != said;
+            if differs {
+                *before = Arc::new(said);
+            }
+            differs
+        });
     }
 
     async fn keep(&mut self) {
@@ -162,3 +207,6 @@ fn parse(file: &str, text: &str) -> Result<Arc<Objects>, Vec<Fault>> {
     objects.iter_mut().for_each(|object| object.line = 0);
     Ok(Arc::new(objects))
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,9 @@ impl Source {
             tracing::error!(%fault, "configuration is refused; the last good content of the file stays in force");
         }
         let in_force = self.book.in_force().map(|(file, objects)| (file.to_owned(), objects.clone())).collect();
-        self.desk.tell(Message::Sources(Sources { known: self.known, in_force, files, facts: None })).await;
+        self.desk
+            .tell(Message::Sources(Sources { known: self.known, revision: 0, in_force, files, facts: None }))
+            .await;
         if self.known {
             self.keep().await;
         }

@@ -97,6 +97,7 @@ impl Ground {
             advertise_gateways: vec![format!("{}:15443", self.at(3))],
             dns_for: Some(self.at(11)),
             zones: vec!["us-east-a".into(), "us-east-b".into()],
+            injection: None,
             ca: Ca::default(),
         }
     }

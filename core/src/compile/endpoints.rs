@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Finding, Inputs, Workload, services::Draft, summaries_of};
 use crate::{
-    model::{Endpoint, Endpoints, Group},
+    model::{Endpoint, EndpointState, Endpoints, Group},
     name::{ClusterName, ServiceName},
     resource::kubernetes::TargetPort,
     statement::{Content, Export, ImportRules, Summary},
@@ -72,7 +72,11 @@ fn endpoint(workload: &Workload, draft: &Draft) -> Endpoint {
         labels: workload.labels.clone(),
         identity: workload.identity.clone(),
         weight: workload.weight,
-        state: workload.state,
+        state: if draft.publishes_not_ready && workload.state == EndpointState::Unready {
+            EndpointState::Ready
+        } else {
+            workload.state
+        },
         targets: draft.targets.iter().filter_map(|(port, target)| Some((*port, number(target)?))).collect(),
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Inputs, MOST_GROUPS, is_hash_of_revision, services::Draft};
+use super::{Inputs, MOST_GROUPS, says_nothing, services::Draft};
 use crate::{
     model::{Endpoint, EndpointState},
     name::{ClusterName, ServiceName, SpiffeId},
@@ -89,7 +89,7 @@ type Key = (String, String, BTreeMap<String, String>);
 fn summaries(name: &ServiceName, local: &[Endpoint]) -> Vec<Summary> {
     let mut groups = BTreeMap::<Key, Vec<&Endpoint>>::new();
     for endpoint in local {
-        let labels = endpoint.labels.iter().filter(|(label, _)| !is_hash_of_revision(label));
+        let labels = endpoint.labels.iter().filter(|(label, _)| !says_nothing(label));
         let labels = labels.map(|(label, value)| (label.clone(), value.clone())).collect();
         let key = (endpoint.locality.zone.clone(), endpoint.identity.service_account().to_owned(), labels);
         groups.entry(key).or_default().push(endpoint);

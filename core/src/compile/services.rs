@@ -26,6 +26,8 @@ pub(super) struct Draft {
     pub(super) ports: Vec<Port>,
     /// Of each port, the port of its application.
     pub(super) targets: BTreeMap<u16, kubernetes::TargetPort>,
+    /// Whether its endpoints count as ready before they are.
+    pub(super) publishes_not_ready: bool,
     /// Where its Service stands, for findings.
     pub(super) defined_at: (String, u64),
     pub(super) selector: BTreeMap<String, String>,
@@ -94,6 +96,7 @@ fn own_host(object: &Object) -> Option<Named> {
     let namespace = object.metadata.namespace.as_str();
     let named = |name: &str| ServiceName::new(namespace, name).map_err(|error| ("metadata", error.to_string()));
     match &object.body {
+        Body::Service(spec) if spec.is_external() => None,
         Body::Service(_) | Body::ServiceExport(_) => Some(named(&object.metadata.name).map(|name| vec![name])),
         Body::DestinationRule(rule) => {
             Some(resolve(&rule.host, namespace).map(|name| vec![name]).map_err(|reason| ("spec.host", reason)))
@@ -153,6 +156,7 @@ impl Draft {
 
     fn take_service(&mut self, spec: &kubernetes::ServiceSpec, global: bool) {
         self.defined = true;
+        self.publishes_not_ready = spec.publish_not_ready_addresses;
         self.global |= global;
         self.selector = spec.selector.clone();
         self.addresses = spec.addresses();

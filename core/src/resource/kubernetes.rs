@@ -28,6 +28,12 @@ pub struct ServiceSpec {
     /// `clusterIPs`: of each family one.
     #[serde(default, rename = "clusterIPs")]
     pub cluster_ips: Vec<String>,
+    /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`.
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+    /// Its endpoints count as ready before they are: peers of a StatefulSet find each other by it.
+    #[serde(default)]
+    pub publish_not_ready_addresses: bool,
 }
 
 impl ServiceSpec {
@@ -39,6 +45,12 @@ impl ServiceSpec {
         addresses.sort_unstable();
         addresses.dedup();
         addresses
+    }
+
+    /// Whether it is but another name for something outside: nothing of the mesh answers for it.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        self.kind.as_deref() == Some("ExternalName")
     }
 
     /// Whether its name stands for each of its pods.

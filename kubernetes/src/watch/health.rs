@@ -8,6 +8,8 @@ use std::{
 
 use kube::runtime::watcher::{self, Event};
 
+use crate::client::causes;
+
 /// Shared by all watches.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Health(Arc<Mutex<State>>);
@@ -96,15 +98,6 @@ fn status(error: &watcher::Error) -> Option<u16> {
         watcher::Error::WatchError(status) => Some(status.code),
         watcher::Error::NoResourceVersion => None,
     }
-}
-
-/// The message of the last cause: those before it say only which layer failed.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
-use super::health::Health;
+use super::{health::Health, patience::Patience};
 use crate::{
     Kind,
     arrived::{Arrived, Place},
@@ -27,7 +27,7 @@ pub(super) fn settings() -> watcher::Config {
 /// Tells until nobody listens.
 pub(super) async fn watch(client: Client, kind: Kind, version: &str, tell: &mpsc::Sender<Told>, health: &Health) {
     let api = Api::<DynamicObject>::all_with(client, &kind.resource(version));
-    let mut events = watcher::watcher(api, settings()).default_backoff().boxed();
+    let mut events = watcher::watcher(api, settings()).backoff(Patience::default()).boxed();
     let mut listing = Listing::new(kind);
     while let Some(event) = events.next().await {
         match event {
@@ -65,7 +65,7 @@ impl Listing {
                 None
             }
             Event::InitDone => Some(Told::All(self.kind, std::mem::take(&mut self.gathered))),
-            Event::Apply(object) => self.read(object).map(|object| Told::One(self.kind, object)),
+            Event::Apply(object) => self.read(object).map(|object| Told::One(self.kind, Box::new(object))),
             Event::Delete(object) => Some(Told::Gone(self.kind, Place::of(&object))),
         }
     }

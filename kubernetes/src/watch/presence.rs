@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::{health::Health, objects};
+use super::{health::Health, objects, patience::Patience};
 use crate::{Kind, seen::Told};
 
 /// What is known of a definition.
@@ -62,7 +62,7 @@ async fn look(client: Client, definition: &str, tell: watch::Sender<Presence>, h
     let resource = kube::api::ApiResource::from_gvk_with_plural(&kind, "customresourcedefinitions");
     let api = Api::<DynamicObject>::all_with(client, &resource);
     let settings = objects::settings().fields(&format!("metadata.name={definition}"));
-    let mut events = watcher::watcher(api, settings).default_backoff().boxed();
+    let mut events = watcher::watcher(api, settings).backoff(Patience::default()).boxed();
     let what = format!("customresourcedefinitions/{definition}");
     let mut listed = Presence::Absent;
     while let Some(event) = events.next().await {

@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use isthmus_core::{model::port_protocol, retry::Fault, statement::Protocol};
 use isthmus_runtime::{listen, places::Places};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -30,6 +30,8 @@ use crate::{
 pub(super) const SILENCE: Duration = Duration::from_millis(300);
 /// Somewhere outside is there in this time, or it is not.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// A connection to the outside that is silent for so long is asked whether it lives, and so often again.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(15));
 /// Ports that are this sidecar's own, whatever the rules say: a connection to one of them is none of the application's.
 const OWN: [u16; 7] = [15000, OUTBOUND, INBOUND, 15020, 15021, crate::capture::DNS, super::EXPLICIT];
 
@@ -118,6 +120,9 @@ async fn through(worker: Rc<Worker>, mut client: TcpStream, to: SocketAddr) {
     worker.telemetry.borrow().opened(&record);
     match tokio::time::timeout(CONNECT_LIMIT, Dial::outside(to).connect()).await {
         Ok(Ok(mut server)) => {
+            // The application's own keepalive ends here; that the other side is gone without a word is found out for it.
+            let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+            let _ = SockRef::from(&server).set_tcp_keepalive(&keepalive);
             let carried = stream::both_ways(&mut client, &mut server, || {}).await;
             (record.received, record.sent) = (carried.received, carried.sent);
             if !carried.whole {
@@ -143,14 +148,20 @@ async fn plain(worker: Rc<Worker>, client: TcpStream, to: SocketAddr) {
     let from = client.peer_addr().ok().map(|address| address.ip());
     let caller = Caller::unknown(called, Dial::application(to, worker.shared.config.capture, from));
     match protocol.unwrap_or_default() {
-        Protocol::Tcp | Protocol::Tls => inbound::tcp(worker, caller, client).await,
+        Protocol::Tcp | Protocol::Tls => opaque(worker, caller, Rewound::fresh(client)).await,
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             inbound::http(worker, caller, Rewound::fresh(client)).await
         }
         Protocol::Detect => match detect_within(client, SILENCE).await {
             Ok((Spoken::Http, client)) => inbound::http(worker, caller, client).await,
-            Ok((Spoken::Opaque, client)) => inbound::tcp(worker, caller, client).await,
+            Ok((Spoken::Opaque, client)) => opaque(worker, caller, client).await,
             Err(error) => tracing::debug!(%error, "a client left before it said anything"),
         },
+    }
+}
+
+async fn opaque(worker: Rc<Worker>, caller: Caller, mut client: Rewound<TcpStream>) {
+    if !inbound::tcp(worker, caller, &mut client).await {
+        reset(client.stream());
     }
 }

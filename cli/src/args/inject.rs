@@ -1,0 +1,31 @@
+//! `isthmus inject`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub struct Inject {
+    /// The file of objects; `-`: standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// The cluster's mesh.yaml, of which the section `injection` is read.
+    ///
+    /// A cluster has it in a ConfigMap: kubectl get configmap isthmus -n isthmus-system -o jsonpath='{.data.mesh\.yaml}'
+    #[arg(long, value_name = "FILE")]
+    pub values: PathBuf,
+    /// The namespace of workloads that name none.
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// How to print the objects.
+    #[arg(short, long, value_enum, default_value_t = Written::Yaml)]
+    pub output: Written,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Written {
+    /// Documents with `---` between; what is no workload as it came.
+    Yaml,
+    /// Objects one after the other.
+    Json,
+}

@@ -1,0 +1,116 @@
+//! `isthmus inject`: adds sidecars to the workloads of a file, without a cluster. The objects go to standard output, for
+//! `kubectl apply -f -`; what was not injected, and why, to standard error.
+
+use std::{
+    io::{Read, Write},
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail};
+use isthmus_inject::{
+    Values,
+    manifest::{self, Document, Note, Outcome},
+};
+
+use crate::{
+    args::{Inject, Written},
+    out,
+};
+
+/// # Errors
+/// When a file cannot be read, or a workload cannot be injected: then nothing is printed, so that nothing is applied.
+pub fn run(command: &Inject) -> Result<()> {
+    let name = command.values.display();
+    let values = std::fs::read_to_string(&command.values).with_context(|| format!("cannot read {name}"))?;
+    let values = Values::from_mesh_yaml(&values).with_context(|| format!("the values in {name} cannot be used"))?;
+    let (file, text) = read(&command.file)?;
+    let mut documents = manifest::documents(&text).with_context(|| file.clone())?;
+    let notes = match manifest::inject_all(&mut documents, Some(&command.namespace), &values) {
+        Ok(notes) => notes,
+        Err(errors) => {
+            errors.iter().for_each(|error| tell(&format!("{file}: {error}")));
+            bail!("{} of the workloads in {file} cannot be injected; nothing was printed", errors.len());
+        }
+    };
+    notes.iter().flat_map(said).for_each(|line| tell(&format!("{file}: {line}")));
+    out::raw(&written(&documents, command.output)?);
+    Ok(())
+}
+
+/// What a file says, and how it is called in messages.
+fn read(file: &Path) -> Result<(String, String)> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok(("standard input".into(), text));
+    }
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    Ok((name, text))
+}
+
+/// What a person should know of a workload.
+fn said(note: &Note) -> Vec<String> {
+    let about = |text: &str| format!("line {}: {}: {text}", note.line, note.title);
+    match &note.outcome {
+        Outcome::Left(reason) => vec![about(&format!("not injected: {reason}"))],
+        Outcome::Injected(warnings) => warnings.iter().map(|warning| about(warning)).collect(),
+    }
+}
+
+/// The objects as text.
+fn written(documents: &[Document], form: Written) -> Result<String> {
+    let texts = documents.iter().map(|document| match form {
+        Written::Json => Ok(serde_json::to_string_pretty(&document.value)? + "\n"),
+        Written::Yaml if document.text.is_empty() => Ok(serde_saphyr::to_string(&document.value)?),
+        Written::Yaml => Ok(document.text.clone()),
+    });
+    let texts = texts.collect::<Result<Vec<String>>>()?;
+    let ended = texts.into_iter().map(|text| if text.ends_with('\n') { text } else { text + "\n" });
+    Ok(ended.collect::<Vec<_>>().join(if form == Written::Yaml { "---\n" } else { "" }))
+}
+
+/// A line on standard error, whose reader may be gone.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALUES: &str = "injection: {mesh: mesh.example, cluster: us-east}\n";
+    const SERVICE: &str = "# kept\napiVersion: v1\nkind: Service\nmetadata: {name: a} # too\n";
+    const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations: {note: \"012\"}\nspec:\n  containers: [{name: a, args: [\"no\", \"1.20\"]}]\n  volumes: [{name: v, secret: {secretName: s, defaultMode: 0640}}]\n";
+
+    fn injected(text: &str) -> (Vec<Document>, Vec<Note>) {
+        let mut documents = manifest::documents(text).unwrap();
+        let notes = manifest::inject_all(&mut documents, None, &Values::from_mesh_yaml(VALUES).unwrap()).unwrap();
+        (documents, notes)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_as_it_was_meant() {
+        let (documents, _) = injected(&format!("{SERVICE}---\n{POD}---\n{SERVICE}"));
+        let yaml = written(&documents, Written::Yaml).unwrap();
+        assert!(yaml.starts_with(&format!("{SERVICE}---\n")) && yaml.ends_with(&format!("---\n{SERVICE}")), "{yaml}");
+        let read: Vec<_> = manifest::documents(&yaml).unwrap().into_iter().map(|document| document.value).collect();
+        assert!(read.iter().eq(documents.iter().map(|document| &document.value)));
+        let spec = &read[1]["spec"];
+        assert_eq!(spec["volumes"][0]["secret"]["defaultMode"], 0o640, "as kubectl reads it");
+        assert_eq!(spec["containers"][0]["args"], serde_json::json!(["no", "1.20"]));
+        let json = written(&documents, Written::Json).unwrap();
+        let objects = serde_json::Deserializer::from_str(&json).into_iter::<serde_json::Value>();
+        assert!(objects.map(Result::unwrap).eq(read));
+    }
+
+    #[test]
+    fn who_is_left_is_named_with_line_and_reason() {
+        let on_host = POD.replace("spec:\n", "spec:\n  hostNetwork: true\n");
+        let (documents, notes) = injected(&format!("{SERVICE}---\n{on_host}"));
+        let lines: Vec<_> = notes.iter().flat_map(said).collect();
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].starts_with("line 6: Pod a: not injected: spec.hostNetwork"), "{lines:?}");
+        assert_eq!(documents[1].text, on_host, "letter by letter");
+    }
+}

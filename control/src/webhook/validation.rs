@@ -1,0 +1,49 @@
+//! `/validate`: what control would refuse is refused while its author is looking, with the field and the reason.
+
+use isthmus_core::resource::{Body, ObjectError, parse_documents};
+use serde_json::Value;
+
+use super::review::{Request, Verdict};
+
+/// What stands for the file in messages, and is left out of them.
+const FILE: &str = "object";
+/// Faults of one object that are said.
+const MAX_FAULTS: usize = 10;
+
+/// Reads an object as control would.
+#[must_use]
+pub fn review(request: &Request) -> Verdict {
+    // What goes away, or only changes beside its content (finalizers, status), must not be held up by what it says.
+    let content = |object: &Value| object.get("spec").cloned();
+    let is_unchanged = !request.old_object.is_null() && content(&request.old_object) == content(&request.object);
+    let goes_away = request.object.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null());
+    if request.object.is_null() || is_unchanged || goes_away || !request.sub_resource.is_empty() {
+        return Verdict::allowed();
+    }
+    // In lines, because messages quote the line.
+    let Ok(text) = serde_json::to_string_pretty(&request.object) else { return Verdict::allowed() };
+    let mut faults = vec![];
+    for parsed in parse_documents(FILE, &text) {
+        match parsed {
+            Err(ObjectError { field, reason, .. }) if field == "kind" => {
+                return Verdict::warned(format!("{reason}: it has no effect on the mesh"));
+            }
+            Err(ObjectError { field, reason, .. }) => faults.push(fault(&field, &reason)),
+            Ok(object) => {
+                if let Body::FailoverPolicy(policy) = object.body {
+                    let found = policy.faults(&object.metadata.namespace);
+                    faults.extend(found.iter().map(|(field, reason)| fault(field, reason)));
+                }
+            }
+        }
+    }
+    if faults.is_empty() {
+        return Verdict::allowed();
+    }
+    faults.truncate(MAX_FAULTS);
+    Verdict::denied(faults.join("; "))
+}
+
+fn fault(field: &str, reason: &str) -> String {
+    if field.is_empty() { reason.to_owned() } else { format!("{field}: {reason}") }
+}

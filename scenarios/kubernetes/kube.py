@@ -1,0 +1,81 @@
+"""A cluster as kubectl and helm reach it, the command isthmus, and waiting."""
+
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Failed(Exception):
+    """Something did not come about, or a command failed."""
+
+
+def run(command, text=None, environment=None, timeout=180):
+    """Runs a command; what it printed."""
+    ran = subprocess.run(
+        [str(part) for part in command], input=text, capture_output=True, text=True, timeout=timeout, cwd=ROOT,
+        env=os.environ | (environment or {}),
+    )
+    if ran.returncode:
+        raise Failed(f"{' '.join(map(str, command))}: {ran.stdout[-2000:]}{ran.stderr[-2000:]}".strip())
+    return ran.stdout
+
+
+def eventually(what, look, seconds=90):
+    """Looks again and again until `look` gives something true, and gives that."""
+    until, last = time.monotonic() + seconds, None
+    while True:
+        try:
+            found = look()
+            if found:
+                return found
+            last = found
+        except (Failed, subprocess.TimeoutExpired, json.JSONDecodeError, KeyError, IndexError) as error:
+            last = error
+        if time.monotonic() > until:
+            raise Failed(f"{what}: not within {seconds} s; last: {last}")
+        time.sleep(0.3)
+
+
+class Cluster:
+    """One cluster of Kubernetes."""
+
+    def __init__(self, name, kubeconfig):
+        self.name, self.kubeconfig = name, kubeconfig
+
+    def kubectl(self, *arguments, text=None, timeout=180):
+        return run(["kubectl", "--kubeconfig", self.kubeconfig, *arguments], text=text, timeout=timeout)
+
+    def get(self, *arguments):
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def apply(self, text):
+        return self.kubectl("apply", "-f", "-", text=text)
+
+    def helm(self, *arguments):
+        return run(["helm", "--kubeconfig", self.kubeconfig, *arguments])
+
+    def rolled_out(self, namespace, what, seconds=120):
+        self.kubectl("-n", namespace, "rollout", "status", what, f"--timeout={seconds}s", timeout=seconds + 10)
+
+    def pods(self, namespace, selector):
+        return self.get("-n", namespace, "pods", "-l", selector)["items"]
+
+    def exec(self, namespace, what, container, *command, timeout=60):
+        return self.kubectl("-n", namespace, "exec", what, "-c", container, "--", *command, timeout=timeout)
+
+
+class Isthmus:
+    """The operator's command."""
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def __call__(self, cluster, *arguments, text=None):
+        return run([self.binary, "--kubeconfig", cluster.kubeconfig, *arguments], text=text)
+
+    def rows(self, cluster, *arguments):
+        return json.loads(self(cluster, *arguments, "-o", "json"))

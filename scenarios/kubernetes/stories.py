@@ -1,0 +1,239 @@
+"""What is done and looked at, in order. Each story says in its first line what holds."""
+
+import json
+import re
+import subprocess
+import time
+
+from kube import ROOT, Failed, eventually, run
+
+SYSTEM, SHOP = "isthmus-system", "bookinfo"
+BOOKINFO = ROOT / "deploy/examples/kubernetes"
+SERVICES = ["details", "ratings", "reviews"]
+
+
+class Mesh:
+    """The clusters, and what they are given."""
+
+    def __init__(self, clusters, isthmus, image, client, volumes):
+        self.clusters, self.isthmus, self.image, self.client, self.volumes = clusters, isthmus, image, client, volumes
+        self.first, self.second, self.third = clusters
+
+    def tell(self):
+        """What there is to see when something failed."""
+        for cluster in self.clusters:
+            for what in [
+                ["get", "pods", "-A", "-o", "wide"],
+                ["-n", SYSTEM, "logs", "deploy/isthmus-control", "--tail=20"],
+                ["-n", SHOP, "get", "events", "--sort-by=.lastTimestamp"],
+            ]:
+                try:
+                    print(f"== {cluster.name}: {' '.join(what)}\n{cluster.kubectl(*what)[-3000:]}")
+                except (Failed, subprocess.TimeoutExpired) as failed:
+                    print(f"== {cluster.name}: {failed}")
+
+    def get(self, cluster, url, limit=5):
+        """A request of the client in a cluster: status, and the body."""
+        told = cluster.exec(
+            SHOP, "deploy/curl", "curl", "curl", "-sS", "-m", str(limit), "-w", r"\n%{http_code}", url)
+        body, _, status = told.rpartition("\n")
+        return int(status), body
+
+    def served_by(self, cluster, service, host=None):
+        """The pod that answers, and its cluster."""
+        status, body = self.get(cluster, f"http://{host or service}:9080/{service}/0")
+        if status != 200:
+            raise Failed(f"{service} of {cluster.name} answers {status}: {body[:200]}")
+        pod = re.search(rf'"({service}-v\d-[^"]+)"', body).group(1)
+        return pod, self.owners()[pod]
+
+    def owners(self):
+        """Which cluster each pod is in."""
+        return {
+            pod["metadata"]["name"]: cluster.name
+            for cluster in self.clusters
+            for pod in cluster.get("-n", SHOP, "pods")["items"]
+        }
+
+
+def volume(cluster, folder):
+    """A volume made by hand for the member, where nobody makes them."""
+    path = folder / cluster.name
+    return json.dumps({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"isthmus-{cluster.name}"},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {"namespace": SYSTEM, "name": "state-isthmus-federation-0"},
+            "local": {"path": str(path)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}]}},
+        },
+    })
+
+
+def install(mesh):
+    """helm install in each cluster: every component becomes ready"""
+    repository, _, tag = mesh.image.rpartition(":")
+    for cluster in mesh.clusters:
+        more = []
+        if mesh.volumes:
+            cluster.apply(volume(cluster, mesh.volumes))
+            more = ["--set", "federation.persistence.storageClass=-"]
+        cluster.helm(
+            "install", "isthmus", "deploy/helm/isthmus", "-n", SYSTEM, "--create-namespace",
+            "--set", f"cluster.name={cluster.name}", "--set", f"image.repository={repository}",
+            "--set", f"image.tag={tag}", "--set", "istioCRDs.enabled=true", *more)
+    for cluster in mesh.clusters:
+        for what in ["deploy/isthmus-control", "statefulset/isthmus-federation", "deploy/isthmus-gateway"]:
+            cluster.rolled_out(SYSTEM, what)
+
+
+def join(mesh):
+    """a token each: all clusters see each other alive"""
+    for joiner in mesh.clusters[1:]:
+        token = eventually(
+            "a token", lambda: mesh.isthmus(mesh.first, "token", "create", "--cluster", joiner.name))
+        mesh.isthmus(joiner, "join", "-", text=token)
+    for cluster in mesh.clusters:
+        def alive():
+            rows = mesh.isthmus.rows(cluster, "clusters")
+            return len(rows) == 3 and all(row["standing"] == "alive" for row in rows)
+        eventually(f"{cluster.name} sees three clusters alive", alive)
+
+
+def bookinfo(mesh):
+    """Istio's sample, unmodified, in each cluster: each pod has its sidecar and is ready"""
+    client = (ROOT / "scenarios/kubernetes/client.yaml").read_text().replace("IMAGE", mesh.client)
+    for cluster in mesh.clusters:
+        cluster.kubectl("apply", "-f", BOOKINFO / "bookinfo.yaml")
+        cluster.kubectl("apply", "-f", BOOKINFO / "serviceexport.yaml")
+        cluster.apply(client)
+    for cluster in mesh.clusters:
+        cluster.kubectl("-n", SHOP, "wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s")
+        for pod in cluster.get("-n", SHOP, "pods")["items"]:
+            sidecars = [one for one in pod["spec"]["initContainers"] if one["name"] == "isthmus-proxy"]
+            if len(sidecars) != 1 or sidecars[0].get("restartPolicy") != "Always":
+                raise Failed(f"{pod['metadata']['name']} has no sidecar")
+        status, page = eventually(
+            "the page", lambda: (got := mesh.get(cluster, "http://productpage:9080/productpage"))[0] == 200 and got)
+        if "Reviews served by" not in page:
+            raise Failed(f"the page has no reviews: {page[-500:]}")
+
+
+def exported(mesh):
+    """what is exported has a name everywhere, and each cluster serves its own clients"""
+    for cluster in mesh.clusters:
+        for service in SERVICES:
+            host = f"{service}.{SHOP}.svc.clusterset.local"
+            _, owner = eventually(f"{host} in {cluster.name}", lambda: mesh.served_by(cluster, service, host))
+            if owner != cluster.name:
+                raise Failed(f"{host} of {cluster.name} is served by {owner}, and its own pods are well")
+        def whole():
+            rows = mesh.isthmus.rows(cluster, "endpoints", f"reviews.{SHOP}")
+            return {row["cluster"] for row in rows} == {one.name for one in mesh.clusters}
+        eventually(f"{cluster.name} knows the reviews of all", whole)
+
+
+def trace(mesh):
+    """a trace names every hop of a call to another cluster"""
+    mesh.second.kubectl("-n", SHOP, "scale", "deployment", "-l", "app=details", "--replicas=0")
+    def elsewhere():
+        hops = mesh.isthmus.rows(mesh.second, "trace", f"curl@{mesh.second.name}", f"details.{SHOP}:9080/details/0")
+        names = [hop["hop"] for hop in hops]
+        return "gateway" in names and hops[-1]["ok"] and hops
+    hops = eventually("a trace by the gateways", elsewhere)
+    endpoint = next(hop for hop in hops if hop["hop"] == "endpoint")
+    if f"{mesh.second.name}." in endpoint["identity"]:
+        raise Failed(f"it is no call to another cluster: {endpoint}")
+    mesh.second.kubectl("-n", SHOP, "scale", "deployment", "-l", "app=details", "--replicas=2")
+
+
+def failover(mesh):
+    """the own pods of a service go away under load: no request by its plain name fails, others serve it, and it returns"""
+    cluster, deployment = mesh.third, "deployment"
+    asking = subprocess.Popen(
+        ["kubectl", "--kubeconfig", str(cluster.kubeconfig), "-n", SHOP, "exec", "deploy/curl", "-c", "curl", "--", "sh", "-c",
+         "i=0; while [ $i -lt 400 ]; do curl -s -m 5 -o /dev/null -w '%{http_code}\\n' http://ratings:9080/ratings/0; "
+         "i=$((i+1)); done"], stdout=subprocess.PIPE, text=True)
+    cluster.kubectl("-n", SHOP, "scale", deployment, "ratings-v1", "--replicas=0")
+    def others():
+        pod, owner = mesh.served_by(cluster, "ratings")
+        return owner != cluster.name
+    eventually("ratings are served by another cluster", others)
+    answers = asking.communicate(timeout=120)[0].split()
+    wrong = [answer for answer in answers if answer != "200"]
+    if len(answers) != 400 or wrong:
+        raise Failed(f"{len(wrong)} of {len(answers)} requests failed: {sorted(set(wrong))}")
+    cluster.kubectl("-n", SHOP, "scale", deployment, "ratings-v1", "--replicas=2")
+    cluster.rolled_out(SHOP, "deployment/ratings-v1")
+    eventually("ratings are served at home again", lambda: mesh.served_by(cluster, "ratings")[1] == cluster.name)
+
+
+def components(mesh):
+    """each component is killed in its turn: calls go on, and it is there again"""
+    cluster = mesh.first
+    for component in ["control", "federation", "gateway"]:
+        selector = f"app.kubernetes.io/component={component}"
+        before = {pod["metadata"]["uid"] for pod in cluster.pods(SYSTEM, selector)}
+        cluster.kubectl("-n", SYSTEM, "delete", "pods", "-l", selector, "--wait=false", "--grace-period=1")
+        for service in SERVICES:
+            mesh.served_by(cluster, service)
+        def again():
+            pods = cluster.pods(SYSTEM, selector)
+            ready = [pod for pod in pods if pod["metadata"]["uid"] not in before and is_ready(pod)]
+            return len(ready) == (2 if component == "gateway" else 1)
+        eventually(f"the {component} is there again", again)
+    eventually("all see each other again", lambda: all(
+        row["standing"] == "alive" for row in mesh.isthmus.rows(cluster, "clusters")))
+
+
+def is_ready(pod):
+    conditions = pod["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def strangers(mesh):
+    """a namespace that somebody took over gets nothing that is not its own"""
+    cluster = mesh.first
+    cluster.apply((ROOT / "scenarios/kubernetes/strangers.yaml").read_text().replace("IMAGE", mesh.client))
+    # The node's network and a sidecar do not go together: the pod runs without, and somebody is told.
+    eventually("the pod on the node's network runs without a sidecar", lambda: [
+        pod for pod in cluster.pods("strangers", "app=on-the-node") if "initContainers" not in pod["spec"]])
+    cluster.rolled_out("strangers", "deployment/stranger")
+    pod = cluster.pods("strangers", "app=stranger")[0]["metadata"]["name"]
+    # It may call as anybody does who is no workload of the mesh ...
+    told = cluster.exec("strangers", pod, "stranger", "curl", "-sS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}",
+                        f"http://details.{SHOP}:9080/details/0")
+    if told != "200":
+        raise Failed(f"a client without a sidecar gets {told}")
+    # ... but has no port of the mesh's parts: admin ports are on loopback.
+    for component in ["control", "federation", "gateway"]:
+        address = cluster.pods(SYSTEM, f"app.kubernetes.io/component={component}")[0]["status"]["podIP"]
+        told = cluster.exec("strangers", pod, "stranger", "sh", "-c",
+                            f"curl -sS -m 3 -o /dev/null -w %{{http_code}} http://{address}:15000/version || true")
+        if told.strip() != "000":
+            raise Failed(f"a stranger reaches the admin port of the {component}: {told}")
+    # A wrong annotation is answered where it is written.
+    try:
+        cluster.apply((ROOT / "scenarios/kubernetes/wrong.yaml").read_text().replace("IMAGE", mesh.client))
+        raise Failed("a pod with a wrong annotation was taken")
+    except Failed as refused:
+        if "excludeOutboundPorts" not in str(refused):
+            raise
+    cluster.kubectl("delete", "namespace", "strangers")
+
+
+def uninstall(mesh):
+    """helm uninstall leaves nothing behind that is not data"""
+    for cluster in mesh.clusters:
+        cluster.kubectl("delete", "namespace", SHOP, "--wait=true")
+        cluster.helm("uninstall", "isthmus", "-n", SYSTEM, "--wait")
+        cluster.kubectl("delete", "namespace", SYSTEM, "--wait=true")
+        for kind in ["clusterroles", "clusterrolebindings", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"]:
+            left = [one["metadata"]["name"] for one in cluster.get(kind)["items"] if "isthmus" in one["metadata"]["name"]]
+            if left:
+                raise Failed(f"{cluster.name} still has {kind}: {left}")
+
+
+STORIES = [install, join, bookinfo, exported, trace, failover, components, strangers]
