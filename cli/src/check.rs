@@ -1,7 +1,7 @@
 //! `check`: what is wrong with a cluster, before the mesh is installed and after, and what to do about it.
 //!
 //! ```text
-//! gather ──► facts (objects as the API server has them, what the mesh's own admin endpoints say) ──► verdicts ──► findings
+//! gather ──► facts: objects, and what the mesh's own admin endpoints say ──► verdicts ──► findings
 //! ```
 //! Verdicts are pure functions of facts; what could not be asked is a finding too.
 //!
@@ -53,7 +53,7 @@ pub async fn run(reach: &Reach, output: Output) -> Result<()> {
             findings.extend(parts::verdicts(installed));
             findings.extend(trust::verdicts(installed, clock::now()));
             findings.extend(pods::verdicts(installed));
-            findings.extend(mesh::verdicts(&installed.mesh));
+            findings.extend(mesh::verdicts(&installed.mesh, &pods::names(&installed.pods)));
         }
     }
     match output.output {

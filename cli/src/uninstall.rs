@@ -41,10 +41,12 @@ pub async fn run(reach: &Reach, uninstall: &Uninstall) -> Result<()> {
     // One whose record somebody broke goes all the same.
     match cluster.installed().await {
         Ok(Installed::Helm) => bail!(
-            "the mesh is there as a release of Helm's; `helm uninstall isthmus -n isthmus-system` first, then this for what that leaves"
+            "the mesh is there as a release of Helm's; `helm uninstall isthmus -n isthmus-system` first, then this for what \
+             that leaves"
         ),
         Ok(Installed::Other) => bail!(
-            "the mesh was applied there by other means, which would bring it back; delete it there first (`kubectl delete -k`), then use this for what that leaves"
+            "the mesh was applied there by other means, which would bring it back; delete it there first (`kubectl delete \
+             -k`), then use this for what that leaves"
         ),
         Ok(Installed::Nothing | Installed::Ours(_)) | Err(_) => {}
     }

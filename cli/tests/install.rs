@@ -1,5 +1,5 @@
-//! Installing, changing and taking away a mesh in a real cluster that has none: `ISTHMUS_KUBECONFIG=… cargo test -p isthmus --test
-//! install -- --ignored`. An API server with controllers is enough: nothing has to run.
+//! Installing, changing and taking away a mesh in a real cluster that has none: `ISTHMUS_KUBECONFIG=… cargo test -p isthmus
+//! --test install -- --ignored`. An API server with controllers is enough: nothing has to run.
 
 #![allow(
     clippy::unwrap_used,

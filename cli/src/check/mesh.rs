@@ -1,6 +1,9 @@
-//! Pure: what the mesh says of itself: the member of the federation, control of the other clusters, of the proxies and of what
-//! it refuses.
+//! Pure: what the mesh says of itself: the member of the federation; control of the other clusters, of the proxies, and of
+//! what it refuses.
 
+use std::collections::BTreeSet;
+
+use isthmus_kubernetes::client::SYSTEM_NAMESPACE;
 use serde_json::Value;
 
 use super::finding::Finding;
@@ -22,11 +25,12 @@ pub struct Mesh {
     pub config: Option<Value>,
 }
 
-pub fn verdicts(mesh: &Mesh) -> Vec<Finding> {
+/// `pods`: those that there are, by name and namespace.
+pub fn verdicts(mesh: &Mesh, pods: &BTreeSet<String>) -> Vec<Finding> {
     let mut all = vec![];
     all.extend(mesh.member.iter().flat_map(member));
     all.extend(mesh.clusters.iter().flat_map(|rows| list(rows, "").iter().filter_map(link)));
-    all.extend(mesh.proxies.iter().flat_map(proxies));
+    all.extend(mesh.proxies.iter().flat_map(|rows| proxies(rows, pods)));
     all.extend(mesh.config.iter().flat_map(config));
     all
 }
@@ -60,8 +64,11 @@ fn member(status: &Value) -> Vec<Finding> {
         )
     } else {
         let voters = field(status, "voters");
-        Finding::error(WHAT, format!("most of the voters ({voters}) are not reached: traffic goes on, and nobody may join or leave"))
-            .remedy("bring their clusters or the way to them back; of two clusters `isthmus cluster vote` gives one the only vote")
+        let why =
+            format!("most of the voters ({voters}) are not reached: traffic goes on, and nobody may join or leave");
+        Finding::error(WHAT, why).remedy(
+            "bring their clusters, or the way to them, back; of two clusters `isthmus cluster vote` gives one the only vote",
+        )
     };
     let sessions: Vec<_> = list(status, "/sessions").iter().map(plain).collect();
     let reached = |name: &&str| sessions.iter().any(|session| session == name);
@@ -95,9 +102,14 @@ fn link(row: &Value) -> Option<Finding> {
     })
 }
 
-fn proxies(rows: &Value) -> Vec<Finding> {
-    let rows = list(rows, "");
-    let wrong: Vec<_> = rows.iter().filter_map(proxy).collect();
+fn proxies(rows: &Value, pods: &BTreeSet<String>) -> Vec<Finding> {
+    // Control remembers for a while those whose pods are gone; gateways go by the name of their pod alone.
+    let is_there = |row: &&Value| {
+        let name = text(row, "/name");
+        truth(row, "connected") || pods.contains(name) || pods.contains(&format!("{name}.{SYSTEM_NAMESPACE}"))
+    };
+    let rows: Vec<_> = list(rows, "").iter().filter(is_there).collect();
+    let wrong: Vec<_> = rows.iter().filter_map(|row| proxy(row)).collect();
     if wrong.is_empty() {
         return vec![Finding::ok("Proxies", format!("{} are connected and have what control says", rows.len()))];
     }
@@ -119,7 +131,8 @@ fn proxy(row: &Value) -> Option<Finding> {
     if !truth(row, "connected") {
         let why = "it is not connected to control, and goes on with what it has";
         return Some(
-            Finding::warning(what, why).remedy("is its pod gone, or held from port 15012 of isthmus-control?"),
+            Finding::warning(what, why)
+                .remedy("may it reach port 15012 of Service isthmus-control? Its log says why not"),
         );
     }
     (row.get("sent") != row.get("acked")).then(|| {
@@ -202,14 +215,17 @@ mod tests {
 
     #[test]
     fn proxies_that_are_away_behind_or_in_doubt_are_named() {
-        let row = |connected: bool, acked: u64, refusals: Value| json!([{ "name": "p", "connected": connected, "sent": 2, "acked": acked, "refusals": refusals, "registration_refused": null }]);
+        let row = |connected: bool, acked: u64, refusals: Value| json!([{ "name": "p.b", "connected": connected, "sent": 2, "acked": acked, "refusals": refusals, "registration_refused": null }]);
         let judged = [
             row(true, 2, json!({})),
             row(false, 2, json!({})),
             row(true, 1, json!({})),
             row(true, 2, json!({ "a": "b" })),
         ];
-        let judged: Vec<_> = judged.iter().flat_map(proxies).map(|finding| finding.severity).collect();
+        let judge = |rows: &Value, pod: &str| proxies(rows, &BTreeSet::from([pod.to_owned()]));
+        assert_eq!(severities(&judge(&judged[1], "q.b")), [Severity::Ok], "its pod is gone");
+        let judged: Vec<_> =
+            judged.iter().flat_map(|rows| judge(rows, "p.b")).map(|finding| finding.severity).collect();
         assert_eq!(judged, [Severity::Ok, Severity::Warning, Severity::Note, Severity::Error]);
     }
 

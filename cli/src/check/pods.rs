@@ -1,6 +1,6 @@
 //! Pure: pods that should have a sidecar and have none, sidecars of another release, and what the webhook does to a pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus_inject::{Decision, Namespace, Values, decide, words::PROXY};
 use serde_json::{Value, json};
@@ -38,8 +38,8 @@ pub fn verdicts(installed: &Installed) -> Vec<Finding> {
     all
 }
 
-/// A pod that asks for a sidecar, in a namespace that asks for them or by its own label, such that no policy of pods refuses it
-/// for itself. With the namespace to try it in.
+/// A pod that asks for a sidecar, by its namespace or by its own label, and that no pod security refuses for itself; with
+/// the namespace to try it in.
 pub fn probe(namespaces: &[Value]) -> (String, Value) {
     const ISTIO: &str = "/metadata/labels/istio-injection";
     const OURS: &str = "/metadata/labels/isthmus.dev~1inject";
@@ -68,6 +68,12 @@ pub fn sidecar(pod: &Value) -> Option<&str> {
         .map(|container| text(container, "/image"))
 }
 
+/// Names of pods as control has them.
+pub fn names(pods: &[Value]) -> BTreeSet<String> {
+    let name = |pod: &Value| format!("{}.{}", text(pod, "/metadata/name"), text(pod, "/metadata/namespace"));
+    pods.iter().map(name).collect()
+}
+
 fn webhook(tried: &Tried) -> Option<Finding> {
     const WHAT: &str = "Injection";
     Some(match tried {
@@ -79,10 +85,10 @@ fn webhook(tried: &Tried) -> Option<Finding> {
         ),
         Tried::Refused(reason) if reason.contains("PodSecurity") => {
             Finding::warning(WHAT, format!("pod security refuses the sidecar: {reason}"))
-                .remedy("what captures a pod's traffic needs NET_ADMIN: label the namespace pod-security.kubernetes.io/enforce=privileged")
+                .remedy("capture needs NET_ADMIN: label the namespace pod-security.kubernetes.io/enforce=privileged")
         }
         Tried::Refused(reason) => Finding::error(WHAT, format!("no pod with a sidecar can be made: {reason}"))
-            .remedy("the API server must reach control at port 443 of Service isthmus-control: `kubectl -n isthmus-system get pods`, and network policies"),
+            .remedy("the API server must reach port 443 of Service isthmus-control: look at control's pods and at network policies"),
     })
 }
 

@@ -1,5 +1,5 @@
-//! What is installed in a cluster: by whom, under which names, with which settings. The ConfigMap `isthmus` keeps it, so that
-//! an upgrade finds it.
+//! What is installed in a cluster: by whom, under which names, with which settings. The ConfigMap `isthmus` keeps it, so
+//! that an upgrade finds it.
 
 use anyhow::{Context, Result, bail};
 use isthmus_kubernetes::{client::SYSTEM_NAMESPACE, reference::Reference};

@@ -20,7 +20,9 @@ pub fn left(seen: &[Value], uninstall: &Uninstall) -> Vec<(String, String)> {
         *pods.entry(text(pod, "/metadata/namespace")).or_default() += 1;
     }
     all.extend(pods.iter().map(|(namespace, count)| {
-        let why = format!("with sidecars, which serve what they last knew; `kubectl -n {namespace} rollout restart deployment` takes them out");
+        let why = format!(
+            "their sidecars serve what they last knew; `kubectl -n {namespace} rollout restart deployment` takes them out"
+        );
         (format!("{count} pods in {namespace}"), why)
     }));
     all
