@@ -39,7 +39,7 @@ const GONE: std::time::Duration = std::time::Duration::from_secs(180);
 pub async fn run(reach: &Reach, uninstall: &Uninstall) -> Result<()> {
     let cluster = Cluster::of(reach).await?;
     // One whose record somebody broke goes all the same.
-    match cluster.installed().await {
+    let name = match cluster.installed().await {
         Ok(Installed::Helm) => bail!(
             "the mesh is there as a release of Helm's; `helm uninstall isthmus -n isthmus-system` first, then this for what \
              that leaves"
@@ -48,13 +48,14 @@ pub async fn run(reach: &Reach, uninstall: &Uninstall) -> Result<()> {
             "the mesh was applied there by other means, which would bring it back; delete it there first (`kubectl delete \
              -k`), then use this for what that leaves"
         ),
-        Ok(Installed::Nothing | Installed::Ours(_)) | Err(_) => {}
-    }
+        Ok(Installed::Ours(release)) => release.cluster,
+        Ok(Installed::Nothing) | Err(_) => "this cluster".to_owned(),
+    };
     let removal = found(&cluster, uninstall).await?;
     let progress = Progress::new(uninstall.output, uninstall.dry_run);
     if removal.is_empty() {
         progress.step("nothing", "of the mesh is there");
-    } else if uninstall.dry_run || uninstall.yes || agreed(&removal)? {
+    } else if uninstall.dry_run || uninstall.yes || agreed(&removal, &name)? {
         remove(&cluster, &removal, &progress, uninstall.dry_run).await?;
     } else {
         bail!("nothing was taken away");
@@ -83,13 +84,13 @@ async fn found(cluster: &Cluster, uninstall: &Uninstall) -> Result<Removal> {
 }
 
 /// Asks whoever types; a program has to say so beforehand.
-fn agreed(removal: &Removal) -> Result<bool> {
+fn agreed(removal: &Removal, name: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!("nobody is there to be asked; say --yes, or look first with --dry-run");
     }
     let definitions = removal.of(Phase::Definitions).len();
-    let with = if definitions > 0 { ", and with its definitions every policy and export of this cluster" } else { "" };
-    out::raw(&format!("{} objects of the mesh go{with}. Sure? [y/N] ", removal.len()));
+    let with = if definitions > 0 { ", and with the definitions every policy and export there" } else { "" };
+    out::raw(&format!("{} objects of the mesh leave {name}{with}. Sure? [y/N] ", removal.len()));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     let _ = std::io::stdout().flush();
