@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
-use isthmus_proxy::pod;
+use isthmus_proxy::{capture::SIDECAR, pod};
 use isthmus_runtime::{
     config::load_yaml,
     drain::{Drain, GRACE},
@@ -70,6 +70,13 @@ fn application_of_pod() -> Result<isthmus_demo::AppConfig> {
 
 /// The configuration of this pod's sidecar.
 fn sidecar_of_pod() -> Result<isthmus_proxy::Config> {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if user != SIDECAR && group != SIDECAR {
+        bail!(
+            "the sidecar runs as user {user} and group {group}, whose traffic is captured, and would call itself for ever; \
+             run it as user or group {SIDECAR}"
+        );
+    }
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();

@@ -45,10 +45,11 @@ pub const PORT: u16 = 15017;
 pub const DNS_NAMES: [&str; 2] =
     ["isthmus-control.isthmus-system.svc", "isthmus-control.isthmus-system.svc.cluster.local"];
 
-/// Serves both webhooks until everything has to close; from the drain on open connections are told to go elsewhere.
+/// Serves both webhooks until everything has to close; from the drain on open connections are told to go elsewhere. Who
+/// renews the certificate is [`Certificate::keep_fresh`], beside it.
 pub async fn serve(
     listener: TcpListener,
-    certificate: &Certificate,
+    certificate: Certificate,
     injector: Injector,
     metrics: Metrics,
     drain: Drain,

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     view::Pod,
-    words::{INJECT, ISTIO_INJECT, OWN, PROXY_CONFIG, STATUS},
+    words::{INJECT, ISTIO_INJECT, OWN, STATUS},
 };
 
 /// Prefixes of annotations that are about the sidecar; whatever begins so and is not read is reported.
@@ -63,15 +63,6 @@ pub struct Problem {
     pub reason: String,
 }
 
-/// An annotation that was read.
-#[derive(Clone, Debug)]
-pub struct Read<T> {
-    /// Its name as the pod has it.
-    pub key: String,
-    /// What it says.
-    pub value: T,
-}
-
 /// A pod's annotations while they are read: what was wrong with them is kept until all are.
 #[derive(Debug)]
 pub struct Annotations<'a> {
@@ -91,10 +82,10 @@ impl<'a> Annotations<'a> {
     }
 
     /// What `key` says. A value that cannot be used becomes a problem, and is as if it were not there.
-    pub fn read<T: FromStr<Err: Display>>(&mut self, key: Key) -> Option<Read<T>> {
+    pub fn read<T: FromStr<Err: Display>>(&mut self, key: Key) -> Option<T> {
         let (name, text) = self.find(key)?;
         match text.parse() {
-            Ok(value) => Some(Read { key: name, value }),
+            Ok(value) => Some(value),
             Err(error) => {
                 self.problems.push(Problem { key: name, value: text.to_owned(), reason: error.to_string() });
                 None
@@ -136,10 +127,4 @@ impl<'a> Annotations<'a> {
         }
         found
     }
-}
-
-/// The fields of [`PROXY_CONFIG`] that are honoured, and how a field is named in messages.
-#[must_use]
-pub fn proxy_config_field(field: &str) -> String {
-    format!("{PROXY_CONFIG}: field {field}")
 }

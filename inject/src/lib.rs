@@ -22,7 +22,7 @@
 //! | [`mod@decide`] | whether, and why not |
 //! | [`annotation`] | an annotation by our name or Istio's, and the problem with its value |
 //! | [`settings`] | what a pod's annotations and the values make together |
-//! | [`traffic`], [`resources`], [`quantity`] | parts of that: what is captured; what the sidecar may use |
+//! | [`traffic`], [`resources`], [`quantity`], `image` | parts of that: what is captured; what the sidecar may use |
 //! | [`probe`] | the kubelet's probes, asked through the sidecar |
 //! | [`container`], [`volume`], `added` | what is added |
 //! | [`status`] | what was added, so that it can be taken out |
@@ -34,6 +34,7 @@ mod added;
 pub mod annotation;
 pub mod container;
 pub mod decide;
+mod image;
 pub mod inject;
 pub mod manifest;
 pub mod patch;

@@ -3,26 +3,63 @@
 //! As with Istio, annotations do not complete the operator's values but take their place: a pod that says one of them
 //! says all that there is.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     annotation::{Annotations, Key},
     quantity::Quantity,
-    values::{Resource, Resources},
 };
+
+/// Requests and limits by resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    /// What is kept free for it.
+    pub requests: BTreeMap<Resource, Quantity>,
+    /// What it never exceeds.
+    pub limits: BTreeMap<Resource, Quantity>,
+}
+
+/// Of what a sidecar needs some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Resource {
+    /// Cores.
+    #[serde(rename = "cpu")]
+    Cpu,
+    /// Bytes.
+    #[serde(rename = "memory")]
+    Memory,
+    /// Bytes of the node's disk.
+    #[serde(rename = "ephemeral-storage")]
+    EphemeralStorage,
+}
+
+/// A sidecar that rests needs little; one that is cut off at a limit of its CPU delays every request, so it has none.
+const REQUESTS: [(Resource, &str); 2] = [(Resource::Cpu, "50m"), (Resource::Memory, "64Mi")];
+/// Memory is bounded: a leak costs one pod, not the node.
+const LIMITS: [(Resource, &str); 1] = [(Resource::Memory, "512Mi")];
+
+impl Default for Resources {
+    fn default() -> Self {
+        let quantities = |of: &[(Resource, &str)]| {
+            of.iter().filter_map(|(resource, text)| Some((*resource, text.parse().ok()?))).collect()
+        };
+        Self { requests: quantities(&REQUESTS), limits: quantities(&LIMITS) }
+    }
+}
 
 const CPU: Key = Key::sidecar("proxyCPU");
 const MEMORY: Key = Key::sidecar("proxyMemory");
 const CPU_LIMIT: Key = Key::sidecar("proxyCPULimit");
 const MEMORY_LIMIT: Key = Key::sidecar("proxyMemoryLimit");
 
-/// The annotations that are read here.
-pub const KEYS: [Key; 4] = [CPU, MEMORY, CPU_LIMIT, MEMORY_LIMIT];
-
 impl Resources {
     /// What a pod's annotations say, else these values.
     pub(crate) fn of(annotations: &mut Annotations<'_>, values: &Self) -> Self {
-        let mut read = |key| annotations.read::<Quantity>(key).map(|read| read.value);
+        let mut read = |key| annotations.read::<Quantity>(key);
         let (cpu, memory, cpu_limit, memory_limit) = (read(CPU), read(MEMORY), read(CPU_LIMIT), read(MEMORY_LIMIT));
         let amounts = |cpu, memory| {
             let both = [(Resource::Cpu, cpu), (Resource::Memory, memory)];
@@ -52,7 +89,7 @@ impl Resources {
     /// As `resources` of a container.
     #[must_use]
     pub fn to_value(&self) -> Value {
-        let amounts = |of: &std::collections::BTreeMap<Resource, Quantity>| -> Value {
+        let amounts = |of: &BTreeMap<Resource, Quantity>| -> Value {
             of.iter().map(|(resource, amount)| (resource.word().to_owned(), json!(amount.to_string()))).collect()
         };
         let mut value = serde_json::Map::new();

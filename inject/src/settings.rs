@@ -5,9 +5,11 @@ use std::{num::NonZeroU16, str::FromStr};
 use serde_json::Value;
 
 use crate::{
-    annotation::{Annotations, Key, Problem, proxy_config_field},
+    annotation::{Annotations, Key, Problem},
+    image::Image,
+    resources::Resources,
     traffic::Traffic,
-    values::{Resources, Values},
+    values::Values,
     view::Pod,
     words::PROXY_CONFIG,
 };
@@ -44,17 +46,15 @@ impl Settings {
     pub fn of(pod: Pod<'_>, values: &Values) -> Result<(Self, Vec<String>), Vec<Problem>> {
         let mut annotations = Annotations::of(pod);
         let config = ProxyConfig::of(&mut annotations);
-        let hold = annotations.read::<Switch>(HOLD).map(|read| read.value.0);
-        let concurrency = annotations.read::<Threads>(CONCURRENCY).map(|read| read.value.0);
+        let hold = annotations.read::<Switch>(HOLD).map(|switch| switch.0);
+        let concurrency = annotations.read::<Threads>(CONCURRENCY).map(|threads| threads.0);
         let settings = Self {
-            image: annotations.read::<Image>(IMAGE).map_or_else(|| values.image.clone(), |read| read.value.0),
+            image: annotations.read::<Image>(IMAGE).map_or_else(|| values.image.clone(), |image| image.0),
             resources: Resources::of(&mut annotations, &values.resources),
             traffic: Traffic::of(&mut annotations, &values.proxy.traffic),
             holds_application: hold.or(config.hold).unwrap_or(values.proxy.hold_application_until_proxy_starts),
             concurrency: concurrency.or(config.concurrency).or(values.proxy.concurrency),
-            rewrites_probes: annotations
-                .read::<Switch>(REWRITE)
-                .map_or(values.proxy.rewrite_probes, |read| read.value.0),
+            rewrites_probes: annotations.read::<Switch>(REWRITE).map_or(values.proxy.rewrite_probes, |switch| switch.0),
             grace_seconds: pod.0.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64),
         };
         annotations.report_unread();
@@ -94,7 +94,7 @@ impl ProxyConfig {
                     Some(number) => config.concurrency = Some(number),
                     None => refuse("has no number of threads as concurrency; write such as 2".into()),
                 },
-                _ => annotations.warnings.push(format!("{} is not honoured by this mesh", proxy_config_field(&field))),
+                _ => annotations.warnings.push(format!("{PROXY_CONFIG}: field {field} is not honoured by this mesh")),
             }
         }
         config
@@ -121,31 +121,4 @@ impl FromStr for Threads {
             .map(|number| Self(number.get()))
             .map_err(|_| "is no number of threads; write such as 2")
     }
-}
-
-/// An image that can run as the sidecar.
-struct Image(String);
-
-/// The image of Istio's sidecar, by the end of its name.
-const ISTIO_IMAGE: &str = "/proxyv2";
-
-impl FromStr for Image {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let name = text.split(['@']).next().unwrap_or_default();
-        let name = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name);
-        if !is_image(text) {
-            return Err("is no image; write registry/name:tag");
-        }
-        if name.ends_with(ISTIO_IMAGE) {
-            return Err("is Istio's sidecar, which knows nothing of this mesh; remove the annotation");
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// Whether a text can name an image; whether there is one is the node's question.
-pub(crate) fn is_image(text: &str) -> bool {
-    let is_named = |letter: char| letter.is_ascii_alphanumeric() || "._-/:@".contains(letter);
-    text.starts_with(|letter: char| letter.is_ascii_alphanumeric()) && text.chars().all(is_named)
 }

@@ -60,7 +60,7 @@ impl Traffic {
     /// What a pod's annotations say; where they do not, these values.
     pub(crate) fn of(annotations: &mut Annotations<'_>, values: &Self) -> Self {
         fn or<T: FromStr<Err: fmt::Display> + Clone>(annotations: &mut Annotations<'_>, key: Key, value: &T) -> T {
-            annotations.read(key).map_or_else(|| value.clone(), |read| read.value)
+            annotations.read(key).unwrap_or_else(|| value.clone())
         }
         Self {
             interception_mode: or(annotations, MODE, &values.interception_mode),

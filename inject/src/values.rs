@@ -1,11 +1,11 @@
 //! What the operator sets for all pods of a cluster: the section `injection` of `mesh.yaml`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use isthmus_core::name::{ClusterName, MeshDomain, TrustDomain};
 use serde::{Deserialize, Serialize};
 
-use crate::{quantity::Quantity, traffic::Traffic};
+use crate::{image::is_image, resources::Resources, traffic::Traffic};
 
 /// The revision that answers when nobody names one, as Istio's `default` tag.
 pub const DEFAULT_REVISION: &str = "default";
@@ -68,44 +68,6 @@ pub enum Policy {
     Disabled,
     /// A sidecar, as with Istio's `enableNamespacesByDefault`.
     Enabled,
-}
-
-/// Requests and limits by resource.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Resources {
-    /// What is kept free for it.
-    pub requests: BTreeMap<Resource, Quantity>,
-    /// What it never exceeds.
-    pub limits: BTreeMap<Resource, Quantity>,
-}
-
-/// Of what a sidecar needs some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Resource {
-    /// Cores.
-    #[serde(rename = "cpu")]
-    Cpu,
-    /// Bytes.
-    #[serde(rename = "memory")]
-    Memory,
-    /// Bytes of the node's disk.
-    #[serde(rename = "ephemeral-storage")]
-    EphemeralStorage,
-}
-
-/// A sidecar that rests needs little; one that is cut off at a limit of its CPU delays every request, so it has none.
-const REQUESTS: [(Resource, &str); 2] = [(Resource::Cpu, "50m"), (Resource::Memory, "64Mi")];
-/// Memory is bounded: a leak costs one pod, not the node.
-const LIMITS: [(Resource, &str); 1] = [(Resource::Memory, "512Mi")];
-
-impl Default for Resources {
-    fn default() -> Self {
-        let quantities = |of: &[(Resource, &str)]| {
-            of.iter().filter_map(|(resource, text)| Some((*resource, text.parse().ok()?))).collect()
-        };
-        Self { requests: quantities(&REQUESTS), limits: quantities(&LIMITS) }
-    }
 }
 
 /// Settings of the sidecar.
@@ -202,7 +164,7 @@ impl Values {
     /// What serde cannot see.
     fn checked(self) -> Result<Self, ValuesError> {
         let wrong = |field: &str, reason: String| Err(ValuesError { field: format!("injection.{field}"), reason });
-        if !crate::settings::is_image(&self.image) {
+        if !is_image(&self.image) {
             return wrong("image", format!("{:?} is no image; write registry/name:tag", self.image));
         }
         if self.proxy.concurrency == Some(0) {

@@ -3,121 +3,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "properties/pods.rs"]
+mod pods;
+
 use std::collections::BTreeMap;
 
 use isthmus_inject::{
-    Namespace, Values, decide, inject, patch, remove,
+    Namespace, Values, decide, inject, manifest, patch, remove,
     words::{CAPTURE, INJECTED, PROXY, STATUS},
 };
-use proptest::{collection::vec, option, prelude::*, sample};
+use pods::{anything, pod};
+use proptest::{collection::vec, prelude::*, sample};
 use serde_json::{Map, Value, json};
 
 fn values() -> Values {
     Values::new("mesh.example".parse().unwrap(), "us-east".parse().unwrap())
-}
-
-/// Any JSON at all.
-fn anything() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        "[a-z/~$()\\PC]{0,8}".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 16, 4, |inner| {
-        prop_oneof![
-            vec(inner.clone(), 0..4).prop_map(Value::from),
-            vec(("[a-zA-Z/~.]{1,8}", inner), 0..4).prop_map(|fields| fields.into_iter().collect()),
-        ]
-    })
-}
-
-/// Some of the fields, and some that nobody knows.
-fn some(fields: impl IntoIterator<Item = (&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
-    let fields: Vec<_> =
-        fields.into_iter().map(|(key, value)| option::of(value.prop_map(move |value| (key, value)))).collect();
-    let unknown = option::of(anything().prop_map(|value| ("x-unknown", value)));
-    (fields, unknown)
-        .prop_map(|(fields, unknown)| {
-            fields.into_iter().chain([unknown]).flatten().map(|(key, value)| (key.to_owned(), value)).collect()
-        })
-        .boxed()
-}
-
-fn one_of(values: &'static [&'static str]) -> BoxedStrategy<Value> {
-    sample::select(values).prop_map(Value::from).boxed()
-}
-
-fn port() -> BoxedStrategy<Value> {
-    prop_oneof![(1u16..).prop_map(Value::from), one_of(&["web", "grpc", "nowhere"])].boxed()
-}
-
-fn probe() -> BoxedStrategy<Value> {
-    let handler = some([("port", port()), ("path", one_of(&["/", "/$(A)"])), ("host", one_of(&["", "elsewhere"]))]);
-    let timing = some([("timeoutSeconds", (1u8..9).prop_map(Value::from).boxed())]);
-    let kind = sample::select(&["httpGet", "tcpSocket", "grpc", "exec"][..]);
-    (kind, handler, timing)
-        .prop_map(|(kind, handler, mut timing)| {
-            timing[kind] = handler;
-            timing
-        })
-        .boxed()
-}
-
-/// Containers or volumes, each name once.
-fn named(item: BoxedStrategy<Value>, names: &'static [&'static str]) -> BoxedStrategy<Value> {
-    let items = (sample::subsequence(names, 0..=names.len()), vec(item, names.len()));
-    items
-        .prop_map(|(names, items)| {
-            let name = |(name, mut item): (&str, Value)| {
-                item["name"] = name.into();
-                item
-            };
-            names.into_iter().zip(items).map(name).collect()
-        })
-        .boxed()
-}
-
-fn container() -> BoxedStrategy<Value> {
-    let ports = json!([{ "name": "web", "containerPort": 8080 }, { "name": "grpc", "containerPort": 9000 }]);
-    some([
-        ("image", one_of(&["a:1", "b@sha256:0"])),
-        ("ports", Just(ports).boxed()),
-        ("livenessProbe", probe()),
-        ("readinessProbe", probe()),
-        ("startupProbe", probe()),
-        ("securityContext", some([("runAsUser", prop_oneof![Just(json!(1337)), Just(json!(0))].boxed())])),
-    ])
-}
-
-fn texts(pairs: &'static [(&'static str, &'static str)]) -> BoxedStrategy<Value> {
-    sample::subsequence(pairs, 0..=pairs.len())
-        .prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect())
-        .boxed()
-}
-
-const LABELS: &[(&str, &str)] = &[("app", "a"), ("isthmus.dev/inject", "true"), ("a/b~c", "")];
-const ANNOTATIONS: &[(&str, &str)] = &[
-    ("proxy.istio.io/config", "{concurrency: 2, holdApplicationUntilProxyStarts: false, image: x}"),
-    ("sidecar.istio.io/rewriteAppHTTPProbers", "false"),
-    ("sidecar.istio.io/proxyCPU", "1500m"),
-    ("isthmus.dev/interceptionMode", "NONE"),
-    ("traffic.sidecar.istio.io/excludeOutboundPorts", "1,2"),
-    ("shop.example/note", "$(A) \" \\ é"),
-];
-
-fn pod() -> impl Strategy<Value = Value> {
-    let spec = some([
-        ("initContainers", named(container(), &["wait", "shipper"])),
-        ("containers", named(container(), &["app", "exporter", "logger"])),
-        ("volumes", named(some([("emptyDir", Just(json!({})).boxed())]), &["data", "tmp"])),
-        ("securityContext", some([("fsGroup", Just(json!(2000)).boxed())])),
-    ]);
-    let metadata = some([("labels", texts(LABELS)), ("annotations", texts(ANNOTATIONS))]);
-    (some([("metadata", metadata)]), spec).prop_map(|(mut pod, spec)| {
-        pod["spec"] = spec;
-        pod
-    })
 }
 
 /// Whether all that `before` says is said by `after`, but for what a rewritten probe asks.
@@ -194,6 +94,62 @@ fn answers(document: &Value) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Texts that a reader of YAML may take for something else.
+const WORDS: &[&str] = &[
+    "no",
+    "Yes",
+    "y",
+    "on",
+    "~",
+    "null",
+    "",
+    " ",
+    "012",
+    "0o12",
+    "0x1F",
+    "1_000",
+    "1.20",
+    "1e3",
+    ".inf",
+    ".nan",
+    "+1",
+    "-",
+    "---",
+    "--- #",
+    "- a",
+    "a: b",
+    "# a",
+    "!a",
+    "&a",
+    "*a",
+    "%a",
+    "@a",
+    "`a",
+    "{a",
+    "[a",
+    "|",
+    ">",
+    "?",
+    ":",
+    "=",
+    "<<",
+    "12:30",
+    "2026-11-27",
+    "true",
+    "TRUE",
+    "\t",
+    "a\tb",
+    "a\r\nb",
+    "\u{85}",
+    "\u{2028}",
+    "é\u{1F600}",
+    "'",
+    "\"",
+    "\\",
+    "a #b",
+    "$(A)",
+];
+
 proptest! {
     #[test]
     fn nothing_is_lost_and_everything_can_be_taken_out_again(pod in pod()) {
@@ -234,6 +190,20 @@ proptest! {
         let place = places(&pod).swap_remove(at.index(places(&pod).len()));
         *pod.pointer_mut(&place).unwrap() = wrong;
         answers(&pod)?;
+    }
+
+    #[test]
+    fn what_is_written_as_yaml_is_read_back_as_it_was(
+        pod in pod(), text in "\\PC{0,12}", lines in vec("[ -~]{0,6}", 0..4), number in any::<f64>(), word in sample::select(WORDS)
+    ) {
+        let mut pod = inject(&pod, &values()).unwrap().pod;
+        pod["spec"]["x"] = json!({ "text": text, "lines": lines.join("\n"), "last": lines.join("\n") + "\n", "word": word });
+        if number.is_finite() {
+            pod["spec"]["y"] = json!([number, word, { (word): text }]);
+        }
+        let written = serde_saphyr::to_string(&pod).unwrap();
+        let read = manifest::documents(&written).unwrap();
+        prop_assert_eq!(&read[0].value, &pod, "{}", written);
     }
 
     #[test]

@@ -132,8 +132,10 @@ fn common(given: &mut Given<'_>) -> Option<Common> {
         zone: given.optional("ISTHMUS_ZONE").unwrap_or_default(),
     };
     let log = given.optional("ISTHMUS_LOG");
-    let (mesh, cluster, name) =
-        (given.needed("ISTHMUS_MESH"), given.needed("ISTHMUS_CLUSTER"), given.needed("POD_NAME"));
+    let (mesh, cluster) = (given.needed("ISTHMUS_MESH"), given.needed("ISTHMUS_CLUSTER"));
+    // Pods of two namespaces may have one name; who names the workload names both.
+    let (pod, namespace) = (given.needed::<String>("POD_NAME"), given.environment.get("POD_NAMESPACE"));
+    let name = pod.zip(namespace).map(|(pod, namespace)| format!("{pod}.{namespace}"));
     // Said once, by whoever makes the whole.
     let address: IpAddr = given.environment.get("POD_IP").and_then(|text| text.parse().ok())?;
     // Everybody reaches the pod's address.
@@ -212,7 +214,10 @@ mod tests {
     #[test]
     fn a_pod_is_read_whole() {
         let config = read(&environment(), &files()).unwrap();
-        assert_eq!((config.common.name.as_str(), config.common.locality.zone.as_str()), ("details-v1-7c9", ""));
+        assert_eq!(
+            (config.common.name.as_str(), config.common.locality.zone.as_str()),
+            ("details-v1-7c9.bookinfo", "")
+        );
         assert_eq!((config.application, config.common.address), (config.common.address, [10, 244, 1, 9].into()));
         assert_eq!(config.control, "isthmus-control.isthmus-system.svc:15012");
         assert_eq!((config.namespace.as_str(), config.service_account.as_str()), ("bookinfo", "bookinfo-details"));

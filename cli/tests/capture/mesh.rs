@@ -234,6 +234,11 @@ impl Sidecar {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// How many files and sockets it has open.
+    pub fn open(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
+    }
+
     /// Asks it to end.
     pub fn terminate(&self) {
         let id = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();

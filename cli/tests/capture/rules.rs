@@ -115,7 +115,7 @@ fn rules(pod: &Pod) -> String {
 }
 
 #[test]
-fn without_the_privilege_nothing_is_done_and_the_remedy_is_said() {
+fn who_has_too_little_privilege_or_the_wrong_user_is_told_the_remedy_and_nothing_is_done() {
     if !is_possible() {
         return;
     }
@@ -129,6 +129,9 @@ fn without_the_privilege_nothing_is_done_and_the_remedy_is_said() {
     let printed = pod.prepared(SIDECAR, &script, &["/mnt/bin/isthmus", "capture", "--print"]).output().unwrap();
     assert!(String::from_utf8_lossy(&printed.stdout).contains("table inet isthmus {"));
     assert_eq!(rules(&pod), "");
+    let output = pod.prepared(ROOT, &script, &["/mnt/bin/isthmus", "proxy", "--pod"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("user 0 and group 0") && said.contains("as user or group 1337"), "{said}");
 }
 
 #[test]

@@ -86,6 +86,7 @@ fn what_an_application_calls_goes_where_it_was_meant_to() {
     calls_to_oneself_arrive(&scene, PROVEN);
     servers_that_speak_first_are_heard(&scene);
     the_node_reaches_the_application_and_nothing_else(&scene);
+    connections_that_ended_leave_nothing_open(&scene);
 }
 
 fn services_are_called_by_their_addresses_and_names(scene: &Scene) {
@@ -211,6 +212,19 @@ fn the_node_reaches_the_application_and_nothing_else(scene: &Scene) {
     for url in ["http://10.71.0.11:15001/", "http://127.0.0.1:15001/", "http://10.71.0.12:15001/"] {
         assert!(scene.curl.get(url).is_err_and(|why| is_refused(&why)), "{url}");
     }
+}
+
+fn connections_that_ended_leave_nothing_open(scene: &Scene) {
+    let before: Vec<_> = scene.sidecars.iter().map(Sidecar::open).collect();
+    // Ended by the client in the middle, to a service, to a pod, to the outside, and to nobody.
+    let script = "import socket\nfor n in range(400):\n try:\n  s = socket.create_connection((('10.96.0.7', '10.71.0.12', \
+                  '198.51.100.9', '240.240.9.9')[n % 4], 2525), 10)\n  s.recv(9)\n  s.close()\n except OSError: pass\n";
+    scene.curl.ok(ROOT, &["python3", "-c", script]);
+    eventually("no more is open than a few idle connections", || {
+        let now: Vec<_> = scene.sidecars.iter().map(Sidecar::open).collect();
+        let few = before.iter().zip(&now).all(|(before, now)| *now < before + 20);
+        if few { Ok(()) } else { Err(format!("{before:?}, then {now:?}")) }
+    });
 }
 
 const PROBES: &str = r#"{

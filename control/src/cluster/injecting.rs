@@ -44,7 +44,7 @@ pub(super) fn start(
     let certificate = authority.webhooks()?;
     tasks.spawn(certificate.clone().keep_fresh(drain.clone()));
     let (metrics, serving) = (webhook::Metrics::new(registry)?, drain.clone());
-    tasks.spawn(async move { webhook::serve(listener, &certificate, injector, metrics, serving).await });
+    tasks.spawn(async move { webhook::serve(listener, certificate, injector, metrics, serving).await });
     tasks.spawn(follow(file.to_owned(), values, drain.clone()));
     Ok(())
 }

@@ -48,7 +48,7 @@ const QUIET: Duration = Duration::from_millis(20);
 /// The longest a burst is waited for: a pod that ends must not wait for others to begin.
 const BURST: Duration = Duration::from_millis(200);
 /// Pods change all the time where there are many; the disk takes what they came to once in so long.
-const KEEP: Duration = Duration::from_secs(1);
+const KEEP: Duration = Duration::from_secs(3);
 
 /// The last good state on disk.
 #[derive(Debug, Default, Serialize, Deserialize)]

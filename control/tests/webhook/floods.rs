@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http_body_util::{BodyExt, channel::Channel};
 use hyper::client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -131,11 +132,13 @@ async fn connections_held_open_beyond_all_places_keep_nobody_waiting() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reviews_held_open_beyond_all_places_lose_theirs_to_the_next() {
     let ground = Ground::new(25);
-    let (mut bodies, mut answers) = (vec![], vec![]);
+    let (mut bodies, mut answers) = (vec![], FuturesUnordered::new());
     for _ in 0..3 {
         let connection = ground.connect().await;
-        let (mut sender, serving) =
-            client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(connection)).await.unwrap();
+        // As many as the server takes, from the first: what waits for its word about it would not be open yet.
+        let mut builder = client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_max_send_streams(200);
+        let (mut sender, serving) = builder.handshake(TokioIo::new(connection)).await.unwrap();
         tokio::spawn(serving);
         for _ in 0..200 {
             let (more, body) = Channel::<Bytes>::new(1);
@@ -145,7 +148,8 @@ async fn reviews_held_open_beyond_all_places_lose_theirs_to_the_next() {
             bodies.push(more);
         }
     }
-    let first = tokio::time::timeout(LIMIT, answers.remove(0)).await.expect("an answer").unwrap().unwrap();
+    // Whichever connection was served first: who came first has to leave.
+    let first = tokio::time::timeout(LIMIT, answers.next()).await.expect("an answer").unwrap().unwrap().unwrap();
     assert_eq!(first.status(), 429);
     let said = first.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(said, "too many reviews at once\n");

@@ -61,8 +61,7 @@ impl Ground {
         let (metrics, drain) = (Metrics::new(&Registry::new()).unwrap(), Drain::new());
         let listener = listen::tcp(SocketAddr::from(([127, 72, 1, host], 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        let (shown, counted, ends) = (certificate.clone(), metrics.clone(), drain.clone());
-        tokio::spawn(async move { webhook::serve(listener, &shown, injector, counted, ends).await });
+        tokio::spawn(webhook::serve(listener, certificate.clone(), injector, metrics.clone(), drain.clone()));
         Self { folder, address, certificate, metrics, refused, drain, roots }
     }
 

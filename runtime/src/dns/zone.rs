@@ -17,6 +17,8 @@ use hickory_proto::{
 pub const DOMAINS: [&str; 2] = ["svc.clusterset.local", "svc.cluster.local"];
 /// The clusterset's alone.
 pub(super) const SET: [&str; 1] = ["svc.clusterset.local"];
+/// A name of the set with something behind it.
+const SEARCHED: &str = ".svc.clusterset.local.";
 /// Seconds an answer, or an absence, may be remembered: services come and go.
 const TTL: u32 = 5;
 
@@ -83,6 +85,11 @@ impl Table {
 #[must_use]
 pub fn answer(table: Option<&Table>, domains: &[&'static str], name: &Name, kind: RecordType) -> Answer {
     let text = name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+    // Resolvers try their search domains behind a name with few dots before the name itself. None of these exists, whoever
+    // has those domains, and a cluster whose own DNS is gone shall not take the set's names away.
+    if text.contains(SEARCHED) {
+        return say(ResponseCode::NXDomain, vec![], vec![]);
+    }
     let Some(domain) = domains.iter().copied().find(|domain| text == *domain || text.ends_with(&format!(".{domain}")))
     else {
         return Answer::Elsewhere;
@@ -161,6 +168,15 @@ mod tests {
         assert_eq!(ask("bookinfo.svc.clusterset.local.", RecordType::A), (ResponseCode::NoError, 0));
         assert_eq!(ask("example.com.", RecordType::A).1, 99);
         assert_eq!(ask("xsvc.clusterset.local.", RecordType::A).1, 99);
+    }
+
+    #[test]
+    fn a_name_of_the_set_with_a_search_domain_behind_it_exists_nowhere() {
+        for domain in ["bookinfo.svc.cluster.local.", "corp.example."] {
+            let name = Name::from_str(&format!("reviews.bookinfo.svc.clusterset.local.{domain}")).unwrap();
+            let said = answer(None, &SET, &name, RecordType::A);
+            assert!(matches!(said, Answer::Say { code: ResponseCode::NXDomain, .. }), "{said:?}");
+        }
     }
 
     #[test]
