@@ -3,6 +3,7 @@
 mod capture;
 mod failover;
 mod inject;
+mod install;
 mod link;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -15,6 +16,7 @@ use isthmus_scenarios::state::StateDir;
 pub use capture::{Capture, With};
 pub use failover::{Act, Drain, Failover, Look, Place, Service};
 pub use inject::{Inject, Written};
+pub use install::{Install, Installation, Installing, Rollout, Uninstall};
 pub use link::Link;
 
 /// Gateways of a cluster that `up` raises at most: a third shows nothing that two do not.
@@ -101,6 +103,12 @@ pub enum Command {
     Trace(Trace),
     #[command(flatten)]
     Membership(Membership),
+    #[command(flatten)]
+    Installation(Installation),
+    /// What is wrong with a cluster of Kubernetes, before the mesh is installed there and after, and what to do about it.
+    ///
+    /// It ends with 1 when something does not work.
+    Check(Output),
     /// Check a directory of configuration and say what is wrong with it.
     Analyze {
         /// The directory.
@@ -230,6 +238,13 @@ pub struct Output {
     pub output: Form,
 }
 
+impl Output {
+    /// Whether people read it.
+    pub fn is_for_people(self) -> bool {
+        self.output == Form::Table
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Form {
     /// For people.
@@ -257,10 +272,12 @@ pub enum Membership {
     Token(Token),
     /// Join the mesh that a token is of.
     ///
-    /// The member is that of the cluster which the token names, in the mesh on this machine.
+    /// The member is that of the cluster which the token names, in the mesh on this machine, or that of the context.
     Join {
         /// The token; `-`: it comes by standard input, as from `token create`.
         token: String,
+        #[command(flatten)]
+        installing: Installing,
         #[command(flatten)]
         member: Member,
     },

@@ -73,7 +73,7 @@ pub fn parse_service(text: &str) -> Result<ServiceName> {
 }
 
 /// Lists may come inside an object.
-fn rows(answer: Value) -> Value {
+pub fn rows(answer: Value) -> Value {
     match answer {
         Value::Object(mut fields) if fields.len() == 1 => {
             fields.values_mut().next().map_or(Value::Null, std::mem::take)

@@ -15,6 +15,10 @@
 //! | [`tracing_request`] | `trace` |
 //! | [`reach`] | a mesh on this machine, or on Kubernetes: each is asked the same |
 //! | [`membership`] | `bootstrap`, `token create`, `join` |
+//! | [`check`] | `check`: what is wrong with a cluster |
+//! | [`install`] | `install`, `upgrade` |
+//! | [`uninstall`] | `uninstall` |
+//! | [`rollout`] | pure: whether what was applied runs |
 //! | [`capture`] | `capture`: the rules that lead a pod's traffic by its sidecar |
 //! | [`analyze`] | checks configuration without a mesh |
 //! | [`inject`] | adds sidecars to workloads in a file |
@@ -24,10 +28,12 @@
 mod analyze;
 mod args;
 mod capture;
+mod check;
 mod detach;
 mod failover;
 mod hints;
 mod inject;
+mod install;
 mod link;
 mod listing;
 mod membership;
@@ -35,9 +41,11 @@ mod out;
 mod picture;
 mod reach;
 mod roles;
+mod rollout;
 mod running;
 mod table;
 mod tracing_request;
+mod uninstall;
 mod up;
 
 use std::{io::Write, process::ExitCode};
@@ -45,7 +53,7 @@ use std::{io::Write, process::ExitCode};
 use clap::{CommandFactory, Parser};
 
 use crate::{
-    args::{Cli, Command},
+    args::{Cli, Command, Installation},
     reach::Reach,
 };
 
@@ -79,6 +87,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Listing(listing) => block_on(listing::run(&Reach::of(contexts, state)?, listing)),
         Command::Trace(trace) => block_on(tracing_request::run(&Reach::of(contexts, state)?, trace)),
         Command::Membership(command) => block_on(membership::run(&Reach::of(contexts, state)?, command)),
+        Command::Installation(command) => block_on(installation(Reach::cluster(contexts), command)),
+        Command::Check(output) => block_on(check::run(&Reach::cluster(contexts), output)),
         Command::Analyze { directory, output } => analyze::run(&directory, output),
         Command::Capture(args) => capture::run(&args),
         Command::Inject(command) => inject::run(&command),
@@ -86,6 +96,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
             Ok(())
         }
+    }
+}
+
+async fn installation(reach: Reach, command: Installation) -> anyhow::Result<()> {
+    match command {
+        Installation::Install(install) => install::install(&reach, install).await,
+        Installation::Upgrade(rollout) => install::upgrade(&reach, &rollout).await,
+        Installation::Uninstall(uninstall) => uninstall::run(&reach, &uninstall).await,
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     args::{Member, Membership, Token},
-    out,
+    install, out,
     reach::Reach,
     table::field,
 };
@@ -26,9 +26,11 @@ pub async fn run(reach: &Reach, command: Membership) -> Result<()> {
             begin(reach, at).await?;
             out::line(operator::create_token(at, cluster.as_str(), ttl).await?);
         }
-        Membership::Join { token, member } => {
+        Membership::Join { token, installing, member } => {
             let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };
             let parsed = Parsed::parse(&token).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+            let named = (parsed.cluster.as_str(), parsed.mesh.as_str());
+            install::before_join(reach, &member, named, installing).await?;
             let to = reach.member(&member, Some(&parsed.cluster)).await?;
             operator::join(to, token.trim(), &reach.exposed().await?).await?;
             out::line(format_args!("{} joined mesh {}", parsed.cluster, parsed.mesh));

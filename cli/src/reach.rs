@@ -56,6 +56,11 @@ impl Reach {
         }
     }
 
+    /// A cluster of Kubernetes; without a context named: the current one.
+    pub fn cluster(contexts: ContextArgs) -> Self {
+        Self::Kubernetes(Kubernetes::new(contexts))
+    }
+
     /// The state of the mesh on this machine, for what only its runner does.
     ///
     /// # Errors

@@ -25,6 +25,7 @@
 //! | [`namespaces`] | the labels of namespaces, for who answers at once |
 //! | [`vault`] | files that every replica must have the same, in a Secret |
 //! | [`roots`] | whom pods believe, in every namespace |
+//! | [`objects`], [`mod@reference`] | for commands: objects of any kind as documents |
 //! | [`user`], [`forward`] | for commands: a context as kubectl finds it, a port of a pod on this machine |
 
 pub mod arrived;
@@ -36,7 +37,9 @@ pub mod forward;
 pub mod kind;
 pub mod leader;
 pub mod namespaces;
+pub mod objects;
 pub mod pod;
+pub mod reference;
 pub mod review;
 pub mod roots;
 pub mod seen;

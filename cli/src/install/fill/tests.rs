@@ -1,0 +1,150 @@
+//! Each name and each setting is where the chart would have put it.
+
+use super::*;
+
+fn release(settings: &[&str]) -> Release {
+    let settings: Vec<Setting> = settings.iter().map(|text| text.parse().unwrap()).collect();
+    Release::new("us-east", "mesh.example", Some("reg.example/isthmus:1".into()), &settings)
+}
+
+fn made(settings: &[&str]) -> Vec<Object> {
+    objects(&release(settings), true).unwrap()
+}
+
+fn document(objects: &[Object], kind: &str, name: &str) -> Value {
+    let found = objects.iter().find(|object| object.is(kind, name));
+    found.unwrap_or_else(|| panic!("no {kind} {name}")).document.clone()
+}
+
+fn workloads(objects: &[Object]) -> Vec<Value> {
+    objects.iter().filter(|object| is_workload(object)).map(|object| object.document.clone()).collect()
+}
+
+fn file(objects: &[Object], name: &str) -> String {
+    document(objects, "ConfigMap", "isthmus")["data"][name].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn names_and_images_are_put_in_and_every_object_says_whose_it_is() {
+    let objects = made(&[]);
+    let map = document(&objects, "ConfigMap", "isthmus");
+    let data = ["cluster", "mesh", "image"].map(|key| map["data"][key].as_str().unwrap().to_owned());
+    assert_eq!(data, ["us-east", "mesh.example", "reg.example/isthmus:1"]);
+    let recorded: Release = serde_json::from_str(map["metadata"]["annotations"][ANNOTATION].as_str().unwrap()).unwrap();
+    assert_eq!(recorded, release(&[]));
+    let workloads = workloads(&objects);
+    assert_eq!(workloads.len(), 3);
+    for workload in workloads {
+        assert_eq!(workload["spec"]["template"]["spec"]["containers"][0]["image"], "reg.example/isthmus:1");
+    }
+    for object in &objects {
+        assert_eq!(
+            object.document["metadata"]["labels"]["app.kubernetes.io/managed-by"], MANAGER,
+            "{}",
+            object.reference
+        );
+    }
+    let others = super::objects(&release(&[]), false).unwrap();
+    assert!(
+        document(&others, "Namespace", "isthmus-system")["metadata"]["labels"]
+            .get("app.kubernetes.io/managed-by")
+            .is_none()
+    );
+    assert!(!serde_json::to_string(&others[0].document).unwrap().contains("CLUSTER_NAME"));
+}
+
+#[test]
+fn each_setting_is_where_the_role_reads_it() {
+    let objects = made(&[
+        "cluster.region=r1",
+        "federation.persistence.size=2Gi",
+        "federation.persistence.storageClass=-",
+        "gateway.replicas=3",
+    ]);
+    let claim = &document(&objects, "StatefulSet", "isthmus-federation")["spec"]["volumeClaimTemplates"][0]["spec"];
+    assert_eq!(
+        (claim["storageClassName"].as_str(), claim["resources"]["requests"]["storage"].as_str()),
+        (Some(""), Some("2Gi"))
+    );
+    assert_eq!(document(&objects, "Deployment", "isthmus-gateway")["spec"]["replicas"], 3);
+    for workload in workloads(&objects) {
+        let variables = workload["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
+        assert!(variables.contains(&json!({ "name": "ISTHMUS_REGION", "value": "r1" })));
+    }
+    let objects = made(&["image.pullPolicy=Never", "injection.failurePolicy=Ignore", "log=debug"]);
+    let webhooks = document(&objects, "MutatingWebhookConfiguration", "isthmus-injection");
+    assert!(webhooks["webhooks"].as_array().unwrap().iter().all(|webhook| webhook["failurePolicy"] == "Ignore"));
+    assert!(
+        workloads(&objects)
+            .iter()
+            .all(|one| one["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] == "Never")
+    );
+    assert!(
+        ["control.yaml", "federation.yaml", "gateway.yaml"]
+            .iter()
+            .all(|name| file(&objects, name).contains("log: \"debug\""))
+    );
+    let read = values(&document(&objects, "ConfigMap", "isthmus")).unwrap();
+    assert_eq!(read.image_pull_policy, isthmus_inject::values::PullPolicy::Never);
+}
+
+#[test]
+fn what_control_would_refuse_is_refused_before_anything_is_applied() {
+    let release = Release::new("us-east", "mesh.example", Some("no image".into()), &[]);
+    let error = super::objects(&release, true).unwrap_err().to_string();
+    assert!(error.contains("injection.image"), "{error}");
+    let release = Release::new("us-east", "mesh.example", None, &["gateway.exposure=NodePort".parse().unwrap()]);
+    let error = super::objects(&release, true).unwrap_err().to_string();
+    assert!(error.contains("gateway.addresses"), "{error}");
+}
+
+#[test]
+fn gateways_are_exposed_as_it_is_set() {
+    let services = |exposure: &str| {
+        let objects = made(&[&format!("gateway.exposure={exposure}"), "gateway.addresses=gw.example:32000,[::1]:1"]);
+        assert!(file(&objects, "mesh.yaml").contains(&format!("exposure: {exposure}\n")));
+        let told =
+            file(&objects, "mesh.yaml").lines().find(|line| line.contains("services:")).unwrap().trim().to_owned();
+        let of_gateways = |object: &&Object| {
+            object.reference.kind.kind == "Service" && object.reference.name.starts_with("isthmus-gateway")
+        };
+        let all: Vec<_> = objects.iter().filter(of_gateways).map(|object| object.document["spec"].clone()).collect();
+        (told, all)
+    };
+    let (told, one) = services("NodePort");
+    assert_eq!(
+        (told.as_str(), one[0]["type"].as_str(), one.len()),
+        ("services: [isthmus-gateway]", Some("NodePort"), 1)
+    );
+    let (told, both) = services("LoadBalancerPerProtocol");
+    assert_eq!(told, "services: [isthmus-gateway-udp, isthmus-gateway-tcp]");
+    let protocols: Vec<_> = both
+        .iter()
+        .map(|spec| (spec["ports"].as_array().unwrap().len(), spec["ports"][0]["protocol"].as_str()))
+        .collect();
+    assert_eq!(protocols, [(1, Some("UDP")), (1, Some("TCP"))]);
+    assert_eq!(services("DialOut"), ("services: []".into(), vec![]));
+}
+
+#[test]
+fn the_gateways_addresses_are_told_by_each_who_tells_others() {
+    let objects = made(&["gateway.addresses=gw.example:32000,[::1]:1"]);
+    let listed = r#"["gw.example:32000","[::1]:1"]"#;
+    assert!(file(&objects, "control.yaml").contains(&format!("advertise_gateways: {listed}\n")));
+    assert!(file(&objects, "federation.yaml").contains(&format!("advertise: {listed}\n")));
+    let mesh: Value = serde_saphyr::from_str(&file(&objects, "mesh.yaml")).unwrap();
+    assert_eq!(mesh["gateway"]["addresses"][1], json!({ "host": "::1", "port": 1, "transports": ["udp", "tcp"] }));
+}
+
+#[test]
+fn pods_are_replaced_when_what_they_read_changes_and_no_others() {
+    let said = |settings: &[&str]| -> Vec<String> {
+        let annotation = "/spec/template/metadata/annotations/isthmus.dev~1configuration";
+        workloads(&made(settings))
+            .iter()
+            .map(|one| one.pointer(annotation).unwrap().as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(said(&[]), said(&["gateway.replicas=5"]));
+    assert!(said(&[]).iter().zip(said(&["log=debug"])).all(|(before, after)| *before != after));
+}
