@@ -19,6 +19,10 @@ class Mesh:
         self.clusters, self.isthmus, self.image, self.client, self.volumes = clusters, isthmus, image, client, volumes
         self.first, self.second, self.third = clusters
 
+    def disk(self):
+        """What an installation is told where volumes are made by hand."""
+        return ["--set", "federation.persistence.storageClass=-"] if self.volumes else []
+
     def tell(self):
         """What there is to see when something failed."""
         for cluster in self.clusters:
@@ -73,33 +77,33 @@ def volume(cluster, folder):
 
 
 def install(mesh):
-    """helm install in each cluster: every component becomes ready"""
+    """helm install in two clusters: every component becomes ready"""
     repository, _, tag = mesh.image.rpartition(":")
-    for cluster in mesh.clusters:
-        more = []
-        if mesh.volumes:
+    if mesh.volumes:
+        for cluster in mesh.clusters:
             cluster.apply(volume(cluster, mesh.volumes))
-            more = ["--set", "federation.persistence.storageClass=-"]
+    for cluster in mesh.clusters[:2]:
         cluster.helm(
             "install", "isthmus", "deploy/helm/isthmus", "-n", SYSTEM, "--create-namespace",
             "--set", f"cluster.name={cluster.name}", "--set", f"image.repository={repository}",
-            "--set", f"image.tag={tag}", "--set", "istioCRDs.enabled=true", *more)
-    for cluster in mesh.clusters:
+            "--set", f"image.tag={tag}", "--set", "istioCRDs.enabled=true", *mesh.disk())
+    for cluster in mesh.clusters[:2]:
         for what in ["deploy/isthmus-control", "statefulset/isthmus-federation", "deploy/isthmus-gateway"]:
             cluster.rolled_out(SYSTEM, what)
 
 
 def join(mesh):
-    """a token each: all clusters see each other alive"""
-    for joiner in mesh.clusters[1:]:
-        token = eventually(
-            "a token", lambda: mesh.isthmus(mesh.first, "token", "create", "--cluster", joiner.name))
-        mesh.isthmus(joiner, "join", "-", text=token)
+    """a token each, and the third is installed by it: all clusters see each other alive, and check finds nothing"""
+    def token(joiner):
+        return eventually("a token", lambda: mesh.isthmus(mesh.first, "token", "create", "--cluster", joiner.name))
+    mesh.isthmus(mesh.second, "join", "-", text=token(mesh.second))
+    mesh.isthmus(mesh.third, "join", "-", "--install", "--image", mesh.image, *mesh.disk(), text=token(mesh.third))
     for cluster in mesh.clusters:
         def alive():
             rows = mesh.isthmus.rows(cluster, "clusters")
             return len(rows) == 3 and all(row["standing"] == "alive" for row in rows)
         eventually(f"{cluster.name} sees three clusters alive", alive)
+        eventually(f"nothing is wrong with {cluster.name}", lambda: mesh.isthmus(cluster, "check"))
 
 
 def bookinfo(mesh):
@@ -225,9 +229,16 @@ def strangers(mesh):
 
 
 def uninstall(mesh):
-    """helm uninstall leaves nothing behind that is not data"""
+    """uninstalled by Helm or by our command: nothing is left that is not data"""
     for cluster in mesh.clusters:
-        cluster.kubectl("delete", "namespace", SHOP, "--wait=true")
+        cluster.kubectl("delete", "namespace", SHOP, "--wait=false")
+    for cluster in mesh.clusters:
+        cluster.kubectl("wait", "--for=delete", f"namespace/{SHOP}", "--timeout=120s")
+    mesh.isthmus(mesh.third, "uninstall", "--yes")
+    left = mesh.third.kubectl("get", "namespaces,crds,configmaps,clusterroles", "-A", "-o", "name")
+    if "isthmus" in left:
+        raise Failed(f"left in {mesh.third.name}: {left}")
+    for cluster in mesh.clusters[:2]:
         cluster.helm("uninstall", "isthmus", "-n", SYSTEM, "--wait")
         eventually("the roots go from all namespaces", lambda: not [
             one for one in cluster.get("configmaps", "-A")["items"]
