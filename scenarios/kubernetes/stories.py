@@ -130,9 +130,9 @@ def exported(mesh):
     for cluster in mesh.clusters:
         for service in SERVICES:
             host = f"{service}.{SHOP}.svc.clusterset.local"
-            _, owner = eventually(f"{host} in {cluster.name}", lambda: mesh.served_by(cluster, service, host))
-            if owner != cluster.name:
-                raise Failed(f"{host} of {cluster.name} is served by {owner}, and its own pods are well")
+            # Others may have served it while its own pods began; it comes home along the ramp.
+            eventually(f"{host} of {cluster.name} is served there",
+                       lambda: all(mesh.served_by(cluster, service, host)[1] == cluster.name for _ in range(3)))
         def whole():
             rows = mesh.isthmus.rows(cluster, "endpoints", f"reviews.{SHOP}")
             return {row["cluster"] for row in rows} == {one.name for one in mesh.clusters}
