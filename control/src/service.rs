@@ -195,7 +195,7 @@ impl<'a> Parts<'a> {
             Source::Kubernetes(access) => {
                 let source = sources::cluster::Source::open(
                     access.clone(),
-                    self.config.common.name.clone(),
+                    (self.config.common.cluster.clone(), self.config.common.name.clone()),
                     self.file("cluster.json"),
                     desk.clone(),
                     compiled,

@@ -5,6 +5,7 @@ pub mod book;
 pub mod cluster;
 pub mod directory;
 pub mod files;
+mod imports;
 mod verdicts;
 
 use std::{collections::BTreeMap, sync::Arc};

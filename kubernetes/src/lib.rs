@@ -23,6 +23,7 @@
 //! | [`exposed`] | where other clusters reach the gateways |
 //! | [`bundle`] | by what the API server believes the webhooks |
 //! | [`namespaces`] | the labels of namespaces, for who answers at once |
+//! | [`imports`] | ServiceImports, by the leader |
 //! | [`vault`] | files that every replica must have the same, in a Secret |
 //! | [`roots`] | whom pods believe, in every namespace |
 //! | [`objects`], [`mod@reference`] | for commands: objects of any kind as documents |
@@ -34,6 +35,7 @@ pub mod client;
 pub mod exposed;
 pub mod facts;
 pub mod forward;
+pub mod imports;
 pub mod kind;
 pub mod leader;
 pub mod namespaces;

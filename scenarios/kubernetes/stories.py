@@ -3,8 +3,6 @@
 import json
 import re
 import subprocess
-import time
-
 from kube import ROOT, Failed, eventually, run
 
 SYSTEM, SHOP = "isthmus-system", "bookinfo"
@@ -15,8 +13,9 @@ SERVICES = ["details", "ratings", "reviews"]
 class Mesh:
     """The clusters, and what they are given."""
 
-    def __init__(self, clusters, isthmus, image, client, volumes):
+    def __init__(self, clusters, isthmus, image, client, volumes, fault):
         self.clusters, self.isthmus, self.image, self.client, self.volumes = clusters, isthmus, image, client, volumes
+        self.fault = fault
         self.first, self.second, self.third = clusters
 
     def disk(self):
@@ -50,6 +49,26 @@ class Mesh:
             raise Failed(f"{service} of {cluster.name} answers {status}: {body[:200]}")
         pod = re.search(rf'"({service}-v\d-[^"]+)"', body).group(1)
         return pod, self.owners()[pod]
+
+    def load(self, cluster, service):
+        """Requests one after the other, a connection each, until they are told to end."""
+        script = (f"until [ -e /tmp/end ]; do curl -s -m 5 -o /dev/null -w '%{{http_code}}\\n' "
+                  f"http://{service}:9080/{service}/0; done")
+        cluster.exec(SHOP, "deploy/curl", "curl", "rm", "-f", "/tmp/end")
+        asking = subprocess.Popen(
+            ["kubectl", "--kubeconfig", str(cluster.kubeconfig), "-n", SHOP, "exec", "deploy/curl", "-c", "curl", "--",
+             "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+        return cluster, asking
+
+    def unharmed(self, load):
+        """Ends a load: none of its requests failed."""
+        cluster, asking = load
+        cluster.exec(SHOP, "deploy/curl", "curl", "touch", "/tmp/end")
+        answers = asking.communicate(timeout=60)[0].split()
+        wrong = [answer for answer in answers if answer != "200"]
+        print(f"   {len(answers)} requests, {len(wrong)} failed", flush=True)
+        if not answers or wrong:
+            raise Failed(f"{len(wrong)} of {len(answers)} requests failed: {sorted(set(wrong))}")
 
     def owners(self):
         """Which cluster each pod is in."""
@@ -137,6 +156,11 @@ def exported(mesh):
             rows = mesh.isthmus.rows(cluster, "endpoints", f"reviews.{SHOP}")
             return {row["cluster"] for row in rows} == {one.name for one in mesh.clusters}
         eventually(f"{cluster.name} knows the reviews of all", whole)
+        def imported():
+            found = cluster.get("-n", SHOP, "serviceimports")["items"]
+            offered = {one["metadata"]["name"]: {of["cluster"] for of in one["status"]["clusters"]} for one in found}
+            return offered == {service: {one.name for one in mesh.clusters} for service in SERVICES}
+        eventually(f"{cluster.name} has ServiceImports of all", imported)
 
 
 def trace(mesh):
@@ -155,23 +179,66 @@ def trace(mesh):
 
 def failover(mesh):
     """the own pods of a service go away under load: no request by its plain name fails, others serve it, and it returns"""
-    cluster, deployment = mesh.third, "deployment"
-    asking = subprocess.Popen(
-        ["kubectl", "--kubeconfig", str(cluster.kubeconfig), "-n", SHOP, "exec", "deploy/curl", "-c", "curl", "--", "sh", "-c",
-         "i=0; while [ $i -lt 400 ]; do curl -s -m 5 -o /dev/null -w '%{http_code}\\n' http://ratings:9080/ratings/0; "
-         "i=$((i+1)); done"], stdout=subprocess.PIPE, text=True)
-    cluster.kubectl("-n", SHOP, "scale", deployment, "ratings-v1", "--replicas=0")
+    cluster, asking = mesh.third, mesh.load(mesh.third, "ratings")
+    cluster.kubectl("-n", SHOP, "scale", "deployment", "ratings-v1", "--replicas=0")
     def others():
-        pod, owner = mesh.served_by(cluster, "ratings")
-        return owner != cluster.name
+        return mesh.served_by(cluster, "ratings")[1] != cluster.name
     eventually("ratings are served by another cluster", others)
-    answers = asking.communicate(timeout=120)[0].split()
-    wrong = [answer for answer in answers if answer != "200"]
-    if len(answers) != 400 or wrong:
-        raise Failed(f"{len(wrong)} of {len(answers)} requests failed: {sorted(set(wrong))}")
-    cluster.kubectl("-n", SHOP, "scale", deployment, "ratings-v1", "--replicas=2")
+    mesh.unharmed(asking)
+    cluster.kubectl("-n", SHOP, "scale", "deployment", "ratings-v1", "--replicas=2")
     cluster.rolled_out(SHOP, "deployment/ratings-v1")
     eventually("ratings are served at home again", lambda: mesh.served_by(cluster, "ratings")[1] == cluster.name)
+
+
+def rolling(mesh):
+    """pods are rolled, scaled down and evicted under load: no request fails"""
+    cluster = mesh.first
+    asking = mesh.load(cluster, "details")
+    cluster.kubectl("-n", SHOP, "rollout", "restart", "deployment/details-v1")
+    cluster.rolled_out(SHOP, "deployment/details-v1")
+    cluster.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=3")
+    cluster.rolled_out(SHOP, "deployment/details-v1")
+    cluster.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=2")
+    pod = cluster.pods(SHOP, "app=details")[0]["metadata"]["name"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": SHOP}}
+    cluster.kubectl("create", "--raw", f"/api/v1/namespaces/{SHOP}/pods/{pod}/eviction", "-f", "-", text=json.dumps(eviction))
+    eventually("the evicted pod is gone", lambda: pod not in [
+        one["metadata"]["name"] for one in cluster.pods(SHOP, "app=details")])
+    cluster.rolled_out(SHOP, "deployment/details-v1")
+    mesh.unharmed(asking)
+
+
+def faults(mesh):
+    """the API server stops, kubelet and container runtime are killed, a cluster is cut off: no request fails"""
+    if not mesh.fault:
+        return print("   without --fault nothing can be broken here", flush=True)
+    break_ = lambda *what: run([mesh.fault, *what])
+    cluster = mesh.second
+    asking = mesh.load(mesh.third, "reviews")
+    for process in ["kubelet", "containerd"]:
+        break_(mesh.third.name, "n1", process, "kill")
+    mesh.unharmed(asking)
+    break_(cluster.name, "n1", "kube-apiserver", "stop")
+    for _ in range(20):
+        told = run([mesh.isthmus.binary, "--kubeconfig", mesh.first.kubeconfig, "clusters", "-o", "json"])
+        standing = {row["name"]: row["standing"] for row in json.loads(told)}
+        if standing[cluster.name] != "alive":
+            raise Failed(f"{cluster.name} without its API server is {standing[cluster.name]}")
+        mesh.served_by(mesh.first, "reviews")
+    break_(cluster.name, "n1", "kube-apiserver", "start")
+    eventually("the API server is back", lambda: cluster.get("namespaces"))
+    # The second cluster has the only details when those of the first are gone; then it is cut off from all.
+    mesh.first.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=0")
+    eventually("details come from elsewhere", lambda: mesh.served_by(mesh.first, "details")[1] != mesh.first.name)
+    asking = mesh.load(mesh.first, "details")
+    serving = mesh.served_by(mesh.first, "details")[1]
+    break_(serving, "cut")
+    eventually("details come from the third", lambda: mesh.served_by(mesh.first, "details")[1] not in (serving, mesh.first.name))
+    mesh.unharmed(asking)
+    break_(serving, "heal")
+    eventually("all are alive again", lambda: all(
+        row["standing"] == "alive" for row in mesh.isthmus.rows(mesh.first, "clusters")))
+    mesh.first.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=2")
 
 
 def components(mesh):
@@ -250,4 +317,4 @@ def uninstall(mesh):
                 raise Failed(f"{cluster.name} still has {kind}: {left}")
 
 
-STORIES = [install, join, bookinfo, exported, trace, failover, components, strangers]
+STORIES = [install, join, bookinfo, exported, trace, failover, rolling, components, faults, strangers]

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use isthmus_core::name::ClusterName;
 use isthmus_kubernetes::{
     self as kubernetes, Access, Facts, Seen,
     leader::Election,
@@ -60,6 +61,7 @@ struct OnDisk {
 /// The API server as a source.
 pub struct Source {
     access: Access,
+    cluster: ClusterName,
     /// This process, in elections.
     name: String,
     file: Arc<Keeper>,
@@ -83,7 +85,7 @@ impl Source {
     /// When that file is there but cannot be read.
     pub fn open(
         access: Access,
-        name: String,
+        (cluster, name): (ClusterName, String),
         file: PathBuf,
         desk: Handle,
         compiled: watch::Receiver<Option<Arc<Compiled>>>,
@@ -95,7 +97,7 @@ impl Source {
         let book = Book::restored(texts, parse);
         let file = Arc::new(Keeper::new(file, "the last good state of the cluster"));
         let (files, revision, keep_at) = (vec![], 0, None);
-        Ok(Self { access, name, file, desk, seen, book, known, files, revision, compiled, keep_at })
+        Ok(Self { access, cluster, name, file, desk, seen, book, known, files, revision, compiled, keep_at })
     }
 
     /// Begins to watch, and tells the desk what is in force, now and whenever it changes, until the drain.
@@ -109,7 +111,10 @@ impl Source {
         let election = Election::new(client.clone(), &self.access.namespace, LEASE, &self.name);
         tasks.spawn(election.run(leads, drain.clone()));
         let (say, said) = watch::channel(Arc::default());
-        tasks.spawn(status::run(client, said, writes, drain.clone()));
+        tasks.spawn(status::run(client.clone(), said, writes.clone(), drain.clone()));
+        let (offer, offered) = watch::channel(Arc::default());
+        tasks.spawn(super::imports::follow(self.cluster.clone(), self.compiled.clone(), offer));
+        tasks.spawn(kubernetes::imports::run(client, offered, writes, drain.clone()));
         tasks.spawn(self.run(told, say, drain.clone()));
         Ok(())
     }

@@ -23,7 +23,8 @@ impl Ground {
         let (compiled, result) = watch::channel(None);
         let handle = Handle::new(to_desk, watch::channel(None).1);
         let file = folder.join("cluster.json");
-        let source = Source::open(Access::default(), "control".into(), file, handle, result).unwrap();
+        let source =
+            Source::open(Access::default(), ("east".parse().unwrap(), "control".into()), file, handle, result).unwrap();
         let ((tell, told), (say, said)) = (mpsc::channel(64), watch::channel(Arc::default()));
         let (trigger, drain) = Drain::pair();
         let task = tokio::spawn(source.run(told, say, drain));

@@ -1,0 +1,173 @@
+//! ServiceImports (KEP-1645): what the clusters of the mesh offer, as objects that people and programs look at. Written by the
+//! leader alone, in namespaces that there are, once a change; what is offered no more is deleted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use isthmus_runtime::{backoff::Backoff, drain::Drain};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams},
+    core::{DynamicObject, GroupVersionKind},
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::vault::MANAGER;
+
+/// Ours carry it.
+const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", MANAGER);
+/// Namespaces come, and somebody may have deleted what we wrote: it is looked at again.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// A service as this cluster imports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Name, number and `appProtocol` of its ports.
+    pub ports: Vec<(String, u16, Option<&'static str>)>,
+    /// Its address in captured pods.
+    pub ip: String,
+    /// Who offers it.
+    pub clusters: BTreeSet<String>,
+}
+
+impl Import {
+    fn object(&self, body: Value) -> Value {
+        let mut object = json!({
+            "apiVersion": "multicluster.x-k8s.io/v1alpha1", "kind": "ServiceImport",
+            "metadata": { "name": self.name, "namespace": self.namespace },
+        });
+        if let (Some(object), Value::Object(body)) = (object.as_object_mut(), body) {
+            object.extend(body);
+        }
+        object
+    }
+
+    fn written(&self) -> Value {
+        let ports = self.ports.iter().map(|(name, port, protocol)| {
+            let mut written = json!({ "port": port, "protocol": "TCP" });
+            if let Some(fields) = written.as_object_mut() {
+                fields.extend((!name.is_empty()).then(|| ("name".into(), json!(name))));
+                fields.extend(protocol.map(|protocol| ("appProtocol".into(), json!(protocol))));
+            }
+            written
+        });
+        let metadata = json!({ "name": self.name, "namespace": self.namespace, "labels": { OURS.0: OURS.1 } });
+        let spec = json!({ "type": "ClusterSetIP", "ips": [self.ip], "ports": Vec::from_iter(ports) });
+        self.object(json!({ "metadata": metadata, "spec": spec }))
+    }
+
+    fn status(&self) -> Value {
+        let clusters = self.clusters.iter().map(|cluster| json!({ "cluster": cluster }));
+        self.object(json!({ "status": { "clusters": Vec::from_iter(clusters) } }))
+    }
+}
+
+type Key = (String, String);
+
+/// Keeps the ServiceImports as they are said to be, as long as `writes` holds, until the drain.
+pub async fn run(
+    client: Client,
+    mut all: watch::Receiver<Arc<Vec<Import>>>,
+    mut writes: watch::Receiver<bool>,
+    drain: Drain,
+) {
+    let mut backoff = Backoff::new(Duration::from_secs(1), LOOK);
+    let (mut written, mut said) = (BTreeMap::new(), String::new());
+    loop {
+        let (wanted, writing) = (all.borrow_and_update().clone(), *writes.borrow_and_update());
+        let outcome = if writing { round(&client, &wanted, &mut written).await } else { Ok(()) };
+        let pause = match outcome {
+            Ok(()) => {
+                backoff.reset();
+                said.clear();
+                LOOK
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if reason != said {
+                    tracing::warn!(reason, "ServiceImports are not all written; it is tried again");
+                    said = reason;
+                }
+                backoff.next()
+            }
+        };
+        tokio::select! {
+            () = drain.draining() => return,
+            changed = all.changed() => if changed.is_err() { return },
+            changed = writes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// One look at all of them. Where the kind is not installed nobody wants them.
+async fn round(client: &Client, wanted: &[Import], written: &mut BTreeMap<Key, Import>) -> Result<(), kube::Error> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("multicluster.x-k8s.io", "v1alpha1", "ServiceImport"));
+    let ours = ListParams::default().labels(&format!("{}={}", OURS.0, OURS.1));
+    let there = match Api::<DynamicObject>::all_with(client.clone(), &kind).list_metadata(&ours).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        listed => listed?.items,
+    };
+    let there: BTreeSet<Key> = there.iter().map(|one| (one.namespace().unwrap_or_default(), one.name_any())).collect();
+    let keys: BTreeSet<Key> = wanted.iter().map(|one| (one.namespace.clone(), one.name.clone())).collect();
+    written.retain(|key, _| keys.contains(key) && there.contains(key));
+    let of = |namespace: &str| Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind);
+    for (namespace, name) in there.difference(&keys) {
+        match of(namespace).delete(name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            deleted => drop(deleted?),
+        }
+    }
+    for import in wanted {
+        let key = (import.namespace.clone(), import.name.clone());
+        if written.get(&key) == Some(import) {
+            continue;
+        }
+        let (api, apply) = (of(&import.namespace), PatchParams::apply(MANAGER).force());
+        match api.patch(&import.name, &apply, &Patch::Apply(import.written())).await {
+            // The namespace is not there: nobody here could use it.
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            applied => drop(applied?),
+        }
+        api.patch_status(&import.name, &apply, &Patch::Apply(import.status())).await?;
+        written.insert(key, import.clone());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_is_written_as_mcs_has_it() {
+        let import = Import {
+            namespace: "shop".into(),
+            name: "cart".into(),
+            ports: vec![("http".into(), 80, Some("http")), (String::new(), 81, None)],
+            ip: "240.240.0.16".into(),
+            clusters: ["east".to_owned(), "west".to_owned()].into(),
+        };
+        let written = import.written();
+        assert_eq!(
+            written["spec"]["ports"][0],
+            json!({ "name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http" })
+        );
+        assert_eq!(written["spec"]["ports"][1], json!({ "port": 81, "protocol": "TCP" }));
+        assert_eq!(
+            (&written["spec"]["type"], &written["spec"]["ips"]),
+            (&json!("ClusterSetIP"), &json!(["240.240.0.16"]))
+        );
+        assert_eq!(written["metadata"]["labels"][OURS.0], OURS.1);
+        assert_eq!(import.status()["status"]["clusters"], json!([{ "cluster": "east" }, { "cluster": "west" }]));
+        assert!(import.status().get("spec").is_none(), "each of two writes owns its part");
+    }
+}
