@@ -34,7 +34,7 @@ impl Cluster {
     /// Fetches what all replicas have the same, or makes it.
     ///
     /// # Errors
-    /// [`Error::Client`], [`Error::Vault`].
+    /// [`Error::Kubernetes`], [`Error::Vault`].
     pub async fn open(access: &Access, config: &Config, drain: &Drain) -> Result<Self, Error> {
         let client = access.client().await?;
         let ca = Vault::new(&client, &access.namespace, CA.0, CA.1);
