@@ -38,7 +38,10 @@ pub async fn unready_in_part(stage: &Stage) -> Figures {
     let seen = watch.finish().await.unharmed();
     let to_next = seen.rate(NEXT, steady, end.min(steady + 5 * SECOND));
     assert!(to_next <= limit * 1.1, "the survivor got {to_next:.0} a second of {limit:.0}");
-    assert!(to_next >= limit * 0.9, "and no less than it may: {to_next:.0} a second of {limit:.0}");
+    // What a bucket is given while the machine itself stands still is lost beyond its depth.
+    let stood_still = seen.figures().control.as_secs_f64() / 5.0;
+    let least = limit * (0.9 - stood_still);
+    assert!(to_next >= least, "and no less than it may: {to_next:.0} a second of {limit:.0}, {least:.0} at least");
     Figures {
         note: format!("the survivor got {to_next:.0}/s of a limit of {limit:.0}/s; {share:.2} stayed by health"),
         ..seen.figures()
