@@ -72,6 +72,15 @@ fn resolv_conf() -> PathBuf {
     RESOLV_CONF.into()
 }
 
+impl Config {
+    /// The workload as people and metrics call it: without the namespace, which makes a pod's name unique in the cluster.
+    #[must_use]
+    pub fn workload(&self) -> &str {
+        let name = self.common.name.as_str();
+        name.strip_suffix(&self.namespace).and_then(|name| name.strip_suffix('.')).unwrap_or(name)
+    }
+}
+
 fn workers() -> usize {
     WORKERS
 }

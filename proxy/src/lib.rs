@@ -238,9 +238,9 @@ fn own_metadata(config: &Config) -> Metadata {
     let version = label(&["version", "app.kubernetes.io/version"]).unwrap_or_default();
     let canonical = label(&["service.istio.io/canonical-name"]).unwrap_or_else(|| app.clone());
     Metadata {
-        workload: config.common.name.clone(),
+        workload: config.workload().to_owned(),
         namespace: config.namespace.clone(),
-        canonical_service: if canonical.is_empty() { config.common.name.clone() } else { canonical },
+        canonical_service: if canonical.is_empty() { config.workload().to_owned() } else { canonical },
         canonical_revision: label(&["service.istio.io/canonical-revision"]).unwrap_or_else(|| version.clone()),
         app,
         version,

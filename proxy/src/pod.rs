@@ -225,6 +225,7 @@ mod tests {
         assert_eq!((config.capture, config.probe), (Some(Mode::Tproxy), None));
         assert!(config.probes.contains_key("/app-health/details/livez"));
         assert!(config.common.admin().is_loopback());
+        assert_eq!(config.workload(), "details-v1-7c9");
         let Some(Enrolling::Pod(enrolment)) = config.common.enrolment else { panic!("it has no file") };
         assert_eq!((enrolment.trust_domain.as_str(), enrolment.control), ("us-east.mesh.test", config.control));
     }
