@@ -241,7 +241,7 @@ async fn a_connection_of_opaque_bytes_takes_one_of_a_limit() {
         }
         assert!(answered + refused < MANY, "{answered} were carried, {refused} refused");
     }
-    let most = 10.0 * began.elapsed().as_secs_f64() * 1.1 + 1.0;
+    let most = at_most(10.0, began);
     assert!(f64::from(answered) <= most, "{answered} were carried, and {most:.1} would be a tenth beyond the limit");
     let told = metric(&client.metrics().await, "istio_tcp_connections_closed_total", "response_flags=\"UO\"");
     assert!(told >= 10, "{told}");
