@@ -42,13 +42,13 @@ class Mesh:
         body, _, status = told.rpartition("\n")
         return int(status), body
 
-    def served_by(self, cluster, service, host=None):
-        """The pod that answers, and its cluster."""
+    def served_by(self, cluster, service, host=None, owners=None):
+        """The pod that answers, and its cluster; `owners`: as they were found before, where not all API servers answer."""
         status, body = self.get(cluster, f"http://{host or service}:9080/{service}/0")
         if status != 200:
             raise Failed(f"{service} of {cluster.name} answers {status}: {body[:200]}")
         pod = re.search(rf'"({service}-v\d-[^"]+)"', body).group(1)
-        return pod, self.owners()[pod]
+        return pod, (owners or self.owners())[pod]
 
     def load(self, cluster, service):
         """Requests one after the other, a connection each, until they are told to end."""
@@ -220,8 +220,9 @@ def faults(mesh):
     """where a service is served: kubelet and container runtime die, the API server stops, all of it is cut off; none fails"""
     if not mesh.fault:
         return print("   without --fault nothing can be broken here", flush=True)
+    owners = mesh.owners()
     def server():
-        return mesh.served_by(mesh.first, "details")[1]
+        return mesh.served_by(mesh.first, "details", owners=owners)[1]
     def standing(name):
         return {row["name"]: row["standing"] for row in mesh.isthmus.rows(mesh.first, "clusters")}[name]
     mesh.first.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=0")
