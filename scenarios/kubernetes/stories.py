@@ -240,6 +240,7 @@ def faults(mesh):
     eventually("it is alive again", lambda: standing(serving) == "alive")
     mesh.unharmed(load)
     mesh.first.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=2")
+    mesh.first.rolled_out(SHOP, "deployment/details-v1")
 
 
 def components(mesh):
