@@ -3,10 +3,10 @@
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
+use crate::facts::{GATEWAY_PORT, with_port};
+
 /// Which Services are the gateways'.
 const SELECTOR: &str = "app.kubernetes.io/name=isthmus,app.kubernetes.io/component=gateway";
-/// Of members, and of tunnels.
-const PORT: i32 = 15443;
 
 /// Why it is not known.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub async fn gateways(client: &Client, namespace: &str) -> Result<Vec<String>, N
 fn of(services: &[Service], namespace: &str) -> Result<Vec<String>, NotExposed> {
     let mut addresses = vec![];
     for service in services.iter().filter(|service| wants_one(service)) {
-        let given: Vec<_> = ingress(service).map(|host| format!("{host}:{PORT}")).collect();
+        let given: Vec<_> = ingress(service).map(with_port).collect();
         if given.is_empty() {
             return Err(NotExposed::Pending(service.name_any(), namespace.to_owned()));
         }
@@ -53,7 +53,7 @@ fn wants_one(service: &Service) -> bool {
     let Some(spec) = &service.spec else { return false };
     let ports = spec.ports.as_deref().unwrap_or_default();
     let is_tcp = |protocol: Option<&str>| protocol.is_none_or(|protocol| protocol == "TCP");
-    let has_port = ports.iter().any(|port| port.port == PORT && is_tcp(port.protocol.as_deref()));
+    let has_port = ports.iter().any(|port| port.port == i32::from(GATEWAY_PORT) && is_tcp(port.protocol.as_deref()));
     spec.type_.as_deref() == Some("LoadBalancer") && has_port
 }
 

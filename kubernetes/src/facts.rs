@@ -26,7 +26,7 @@ const GATEWAY_SERVICE: &str = "isthmus-gateway";
 /// Where sidecars reach a gateway.
 const GATEWAY_LOCAL: u16 = 15444;
 /// Where other clusters reach the gateways.
-const GATEWAY_PORT: u16 = 15443;
+pub(crate) const GATEWAY_PORT: u16 = 15443;
 
 /// What is known of workloads and gateways.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,7 +89,7 @@ impl Facts {
     }
 }
 
-fn with_port(host: &str) -> String {
+pub(crate) fn with_port(host: &str) -> String {
     match host.parse::<IpAddr>() {
         Ok(ip) => SocketAddr::new(ip, GATEWAY_PORT).to_string(),
         Err(_) => format!("{host}:{GATEWAY_PORT}"),

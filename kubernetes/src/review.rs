@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::{Api, Client, api::PostParams};
 
-/// The audience of a workload's token.
-pub const AUDIENCE: &str = "isthmus.dev";
+/// The audience of a workload's token, as pods enrol with it.
+pub use isthmus_runtime::enrolment::AUDIENCE;
 
 /// An API server that has not answered in so long is asked again by whoever needs it.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);

@@ -55,14 +55,14 @@ async fn round(client: &Client, roots: &str, written: &mut BTreeMap<String, u32>
     let live = namespaces.items.iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
     let names: Vec<String> = live.map(ResourceExt::name_any).collect();
     written.retain(|name, _| names.contains(name));
+    written.values_mut().for_each(|looks| *looks += 1);
+    let due: Vec<_> = names.into_iter().filter(|name| written.get(name).is_none_or(|looks| *looks > EACH)).collect();
+    if due.is_empty() {
+        return Ok(());
+    }
     let owner = owner(client).await?;
     let mut failed = None;
-    for name in names {
-        let looks = written.get(&name).copied().unwrap_or(EACH);
-        if looks < EACH {
-            written.insert(name, looks + 1);
-            continue;
-        }
+    for name in due {
         match write(client, &name, roots, owner.as_ref()).await {
             Ok(()) => drop(written.insert(name, 0)),
             Err(error) => failed = Some(error),
