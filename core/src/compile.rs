@@ -18,6 +18,7 @@ pub use self::orders::Ordered;
 use crate::{
     model::{EndpointState, Mesh, RemoteCluster, Resource, Standing, Trust},
     name::{ClusterName, EndpointId, Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
+    plan,
     resource::Object,
     statement::{Bundle, Card, Content, Export, ImportRules, Summary},
 };
@@ -151,8 +152,11 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     contents.extend(policies.own().map(|policy| Content::FailoverPolicy(Box::new(policy))));
     let mut orders = BTreeMap::new();
     let mut names: BTreeSet<ServiceName> = drafts.keys().cloned().collect();
-    names.extend(imported(inputs, &rules));
+    let imported = imported(inputs, &rules);
+    names.extend(imported.iter().cloned());
     let indexes = services::indexes(names.iter(), &indexes);
+    let exported = drafts.iter().filter(|(_, draft)| draft.exported.is_some()).map(|(name, _)| name);
+    let in_set = plan::set_addresses(imported.iter().chain(exported));
     for name in &names {
         let endpoints = endpoints::of(inputs, name, drafts.get(name), &rules);
         endpoints::unnamed(drafts.get(name), &endpoints.local, &mut findings);
@@ -160,7 +164,8 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
         if let Some(draft) = drafts.get(name).filter(|draft| draft.exported.is_some()) {
             contents.extend(own::export_contents(draft, &endpoints.local));
         }
-        let service = services::finish(name, drafts.get(name), &imports, indexes.get(name).copied());
+        let addresses = (indexes.get(name).copied(), in_set.get(name).copied());
+        let service = services::finish(name, drafts.get(name), &imports, addresses);
         orders.insert(name.clone(), policies.order(inputs, name, drafts.get(name), &endpoints, &imports));
         resources.push(Resource::Service(service));
         resources.push(Resource::Endpoints(endpoints));

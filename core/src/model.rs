@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -132,6 +132,9 @@ pub struct Service {
     pub clusterset: bool,
     /// Which of the mesh's service addresses it has, 16 and up: [`crate::plan`] makes the address of it; none left: `None`.
     pub address_index: Option<u16>,
+    /// Its address in the set, where it is of the set ([`crate::plan::set_addresses`]).
+    #[serde(default)]
+    pub set_address: Option<Ipv4Addr>,
     /// Its addresses within the own cluster (`clusterIPs`); none of a headless one, and of one of other clusters only.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,

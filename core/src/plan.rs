@@ -11,9 +11,14 @@
 //! engines and Kubernetes all use. 240.0.0.0/4 is reserved (RFC 1112) and routed nowhere, and Linux takes it for
 //! ordinary addresses.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use serde::{Deserialize, Serialize};
+
+use crate::name::ServiceName;
 
 /// Indexes that services are given.
 pub const SERVICE_INDEXES: std::ops::RangeInclusive<u16> = 16..=65_534;
@@ -133,13 +138,31 @@ pub fn service_address(workload: IpAddr, address_index: u16) -> Option<Ipv4Addr>
     }
 }
 
-/// The address that a captured workload's DNS gives the service with this `address_index`: in 240.240.0.0/16, which is
-/// reserved (RFC 1112), so that nothing else can mean it. It is the same for every workload, and no packet to it leaves
-/// one: its sidecar takes it.
+/// Where all of [`set_addresses`] are: a network and the bits that it fixes. It is reserved (RFC 1112), so that nothing else can
+/// mean it, and no packet to it leaves a workload: its sidecar takes it.
+pub const SET: (Ipv4Addr, u8) = (Ipv4Addr::new(242, 0, 0, 0), 8);
+
+/// The address that captured workloads' DNS gives each service of the set.
+///
+/// It is a hash of the name, so that all replicas of all clusters' controls agree on it without a word, today and after
+/// everything was lost. Of two names with the same hash (of a thousand services, once in 34 meshes) the later one takes its next.
 #[must_use]
-pub const fn set_address(address_index: u16) -> Ipv4Addr {
-    let [high, low] = address_index.to_be_bytes();
-    Ipv4Addr::new(240, 240, high, low)
+pub fn set_addresses<'a>(names: impl IntoIterator<Item = &'a ServiceName>) -> BTreeMap<ServiceName, Ipv4Addr> {
+    let names: BTreeSet<_> = names.into_iter().collect();
+    let mut taken = BTreeSet::new();
+    let address = |name: &ServiceName| (0..=u8::MAX).map(|round| hashed(name, round)).find(|at| taken.insert(*at));
+    let mut address = address;
+    names.into_iter().filter_map(|name| address(name).map(|at| (name.clone(), at))).collect()
+}
+
+/// FNV-1a of `namespace/name` and the round, folded to the bits that [`SET`] leaves free.
+fn hashed(name: &ServiceName, round: u8) -> Ipv4Addr {
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let text = [name.namespace().as_bytes(), b"/", name.name().as_bytes(), &[round]].concat();
+    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+    let [_, _, a, b, c, d, e, f] = hash.to_be_bytes();
+    let [first, ..] = SET.0.octets();
+    Ipv4Addr::new(first, a ^ d, b ^ e, c ^ f)
 }
 
 #[cfg(test)]
@@ -158,7 +181,20 @@ mod tests {
         }
         assert_eq!(service_address("10.0.0.1".parse().unwrap(), 16), None);
         assert_eq!(service_address("127.2.11.1".parse().unwrap(), 300), None, "no octet");
-        assert_eq!(set_address(300).to_string(), "240.240.1.44");
+    }
+
+    #[test]
+    fn a_service_of_the_set_has_one_address_whoever_asks_and_whatever_else_there_is() {
+        let name = |index: usize| ServiceName::new("shop", &format!("s-{index}")).unwrap();
+        let all: Vec<_> = (0..40_000).map(name).collect();
+        let addresses = set_addresses(&all);
+        assert_eq!(addresses.len(), all.len());
+        assert_eq!(addresses.values().collect::<BTreeSet<_>>().len(), all.len(), "no two have the same");
+        assert!(addresses.values().all(|address| address.octets().starts_with(&[242])));
+        assert_eq!(addresses, set_addresses(all.iter().rev()));
+        let moved = all.iter().filter(|name| set_addresses([*name]).get(*name) != addresses.get(*name)).count();
+        let expected = 40_000_u64.pow(2) / 2 / (1 << 24);
+        assert!((1..=2 * expected).contains(&(moved as u64)), "{moved} of {expected} met another's");
     }
 
     #[test]

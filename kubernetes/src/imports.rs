@@ -153,7 +153,7 @@ mod tests {
             namespace: "shop".into(),
             name: "cart".into(),
             ports: vec![("http".into(), 80, Some("http")), (String::new(), 81, None)],
-            ip: "240.240.0.16".into(),
+            ip: "242.7.0.16".into(),
             clusters: ["east".to_owned(), "west".to_owned()].into(),
         };
         let written = import.written();
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(written["spec"]["ports"][1], json!({ "port": 81, "protocol": "TCP" }));
         assert_eq!(
             (&written["spec"]["type"], &written["spec"]["ips"]),
-            (&json!("ClusterSetIP"), &json!(["240.240.0.16"]))
+            (&json!("ClusterSetIP"), &json!(["242.7.0.16"]))
         );
         assert_eq!(written["metadata"]["labels"][OURS.0], OURS.1);
         assert_eq!(import.status()["status"]["clusters"], json!([{ "cluster": "east" }, { "cluster": "west" }]));

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use isthmus_core::plan::{service_address, set_address};
+use isthmus_core::plan::service_address;
 use isthmus_runtime::{
     dns::{self, Host, Table, Upstream, Zone},
     drain::Drain,
@@ -92,10 +92,12 @@ fn table(named: Named, snapshot: &Snapshot) -> Option<Table> {
 fn hosts(named: Named, view: &View) -> impl Iterator<Item = (String, Host)> {
     let service = &view.service;
     let host = Host {
-        address: service.address_index.and_then(|index| match named {
-            Named::OnWorkload(workload) => service_address(workload, index),
-            Named::InSet => Some(set_address(index)),
-        }),
+        address: match named {
+            Named::OnWorkload(workload) => {
+                service.address_index.and_then(|index| service_address(workload, index))
+            }
+            Named::InSet => service.set_address,
+        },
         ports: service.ports.iter().map(|port| (port.name.clone(), port.port)).collect(),
     };
     let in_cluster = matches!(named, Named::OnWorkload(_)) && is_of_cluster(view);
@@ -127,6 +129,7 @@ mod tests {
             global: false,
             clusterset,
             address_index: Some(index),
+            set_address: clusterset.then(|| [242, 0, 0, 1].into()),
             addresses: vec![],
             ports: vec![],
             exported: None,
@@ -152,7 +155,7 @@ mod tests {
         ];
         assert_eq!(whole, Some(Table::new(expected)));
         let captured = table(Named::InSet, &painter.apply(vec![], &[], true));
-        let host = Host { address: Some(Ipv4Addr::new(240, 240, 0, 16)), ports: vec![] };
+        let host = Host { address: Some(Ipv4Addr::new(242, 0, 0, 1)), ports: vec![] };
         assert_eq!(captured, Some(Table::new([("details.bookinfo.svc.clusterset.local".to_owned(), host)])));
     }
 }

@@ -110,11 +110,11 @@ async fn trace(worker: &Rc<Worker>, question: &Question) -> Vec<Hop> {
 
 fn address(worker: &Worker, view: &View) -> String {
     let config = &worker.shared.config;
-    let of = |index| match config.capture {
-        Some(_) => Some(plan::set_address(index)),
-        None => plan::service_address(config.common.address, index),
+    let on_workload = |index| plan::service_address(config.common.address, index);
+    let address = match config.capture {
+        Some(_) => view.service.set_address,
+        None => view.service.address_index.and_then(on_workload),
     };
-    let address = view.service.address_index.and_then(of);
     address.map_or_else(|| "no address of its own".into(), |address| address.to_string())
 }
 

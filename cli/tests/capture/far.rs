@@ -125,7 +125,7 @@ fn a_global_service_is_answered_by_another_cluster_and_applications_know_nothing
     };
     let own_name = "http://far.bookinfo.svc.cluster.local:9080/";
     eventually("another cluster answers", || answered("curl", curl.get(own_name)));
-    for url in ["http://[fd96::5]:9080/", "http://240.240.1.48:9080/", "http://far.bookinfo.svc.clusterset.local:9080/"]
+    for url in ["http://[fd96::5]:9080/", "http://242.240.1.48:9080/", "http://far.bookinfo.svc.clusterset.local:9080/"]
     {
         answered("curl", curl.get(url)).unwrap();
     }

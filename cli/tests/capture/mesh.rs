@@ -90,12 +90,14 @@ impl Mesh {
         pods: &[(&str, &str)],
     ) -> Told {
         let name = ServiceName::new("bookinfo", name).unwrap();
+        let [high, low] = index.to_be_bytes();
         let port = |offered: &Offered| Port { name: offered.0.into(), port: offered.1, protocol: offered.3 };
         let service = Service {
             name: name.clone(),
             global: false,
             clusterset: true,
             address_index: Some(index),
+            set_address: Some([242, 240, high, low].into()),
             addresses: addresses.iter().map(|address| address.parse::<IpAddr>().unwrap()).collect(),
             ports: ports.iter().map(port).collect(),
             exported: Some(Consumers::All),

@@ -90,7 +90,7 @@ fn what_an_application_calls_goes_where_it_was_meant_to() {
 }
 
 fn services_are_called_by_their_addresses_and_names(scene: &Scene) {
-    for url in ["http://10.96.0.7:9080/a?b=c", "http://[fd96::7]:9080/a?b=c", "http://240.240.1.44:9080/a?b=c"] {
+    for url in ["http://10.96.0.7:9080/a?b=c", "http://[fd96::7]:9080/a?b=c", "http://242.240.1.44:9080/a?b=c"] {
         let said = scene.get(url);
         let host = url.split('/').nth(2).unwrap();
         assert!(said.starts_with("details for By=") && said.contains(PROVEN), "{url}: {said}");
@@ -103,7 +103,7 @@ fn services_are_called_by_their_addresses_and_names(scene: &Scene) {
     );
     let said = scene.curl.get("http://10.96.0.7:9080/missing").unwrap_err();
     assert!(said.contains("404"), "{said}");
-    let said = scene.curl.get("http://240.240.9.9:9080/").unwrap_err();
+    let said = scene.curl.get("http://242.240.9.9:9080/").unwrap_err();
     assert!(is_refused(&said), "nobody has that address: {said}");
     // A pod's own address: inner TLS to that pod, as bytes.
     let said = scene.get("http://10.71.0.12:9080/");
@@ -126,14 +126,14 @@ fn names_that_are_not_the_meshs_are_the_clusters(scene: &Scene) {
         said.lines().map(str::trim).collect::<Vec<_>>().join("\n")
     };
     for how in ["+notcp", "+tcp"] {
-        assert_eq!(dig(&["+short", how, "details.bookinfo.svc.clusterset.local"]), "240.240.1.44");
+        assert_eq!(dig(&["+short", how, "details.bookinfo.svc.clusterset.local"]), "242.240.1.44");
         assert_eq!(dig(&["+short", how, "reviews.bookinfo.svc.cluster.local"]), "10.96.0.99");
         assert!(dig(&[how, "nobody.bookinfo.svc.cluster.local"]).contains("status: NXDOMAIN"));
         assert!(dig(&[how, "nobody.bookinfo.svc.clusterset.local"]).contains("status: NXDOMAIN"));
     }
     // Whomever the application asks, its question comes here; a long answer by TCP after it was cut by UDP.
     assert_eq!(dig(&["+short", "@192.0.2.53", "outside.test"]), OUT);
-    assert_eq!(dig(&["+short", "@fd72::53", "details.bookinfo.svc.clusterset.local"]), "240.240.1.44");
+    assert_eq!(dig(&["+short", "@fd72::53", "details.bookinfo.svc.clusterset.local"]), "242.240.1.44");
     assert_eq!(dig(&["+short", "TXT", "outside.test"]).lines().count(), 10);
 }
 
@@ -218,7 +218,7 @@ fn connections_that_ended_leave_nothing_open(scene: &Scene) {
     let before: Vec<_> = scene.sidecars.iter().map(Sidecar::open).collect();
     // Ended by the client in the middle, to a service, to a pod, to the outside, and to nobody.
     let script = "import socket\nfor n in range(400):\n try:\n  s = socket.create_connection((('10.96.0.7', '10.71.0.12', \
-                  '198.51.100.9', '240.240.9.9')[n % 4], 2525), 10)\n  s.recv(9)\n  s.close()\n except OSError: pass\n";
+                  '198.51.100.9', '242.240.9.9')[n % 4], 2525), 10)\n  s.recv(9)\n  s.close()\n except OSError: pass\n";
     scene.curl.ok(ROOT, &["python3", "-c", script]);
     eventually("no more is open than a few idle connections", || {
         let now: Vec<_> = scene.sidecars.iter().map(Sidecar::open).collect();

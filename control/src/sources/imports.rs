@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use isthmus_core::{
     model::{Endpoints, Resource, Service},
     name::{ClusterName, ServiceName},
-    plan,
     statement::Protocol,
 };
 use isthmus_kubernetes::imports::Import;
@@ -54,7 +53,7 @@ fn import(service: &Service, endpoints: Option<&Endpoints>, own: &ClusterName) -
         namespace: service.name.namespace().to_owned(),
         name: service.name.name().to_owned(),
         ports: service.ports.iter().map(|port| (port.name.clone(), port.port, spoken(port.protocol))).collect(),
-        ip: plan::set_address(service.address_index?).to_string(),
+        ip: service.set_address?.to_string(),
         clusters: others.chain(here).map(ToString::to_string).collect(),
     })
 }
@@ -83,6 +82,7 @@ mod tests {
             global: false,
             clusterset,
             address_index: Some(17),
+            set_address: clusterset.then_some([242, 0, 0, 17].into()),
             addresses: vec![],
             ports: vec![Port { name: "grpc".into(), port: 80, protocol: Protocol::Grpc }],
             exported: exported.then_some(Consumers::All),
@@ -100,7 +100,7 @@ mod tests {
         let resources = vec![service("cart", true, true), service("own", false, false), endpoints];
         let imports = of(&Compiled { resources, ..Compiled::default() }, &"east".parse().unwrap());
         let [cart] = imports.as_slice() else { panic!("one is offered: {imports:?}") };
-        assert_eq!((cart.name.as_str(), cart.ip.as_str()), ("cart", "240.240.0.17"));
+        assert_eq!((cart.name.as_str(), cart.ip.as_str()), ("cart", "242.0.0.17"));
         assert_eq!(cart.clusters, ["east".to_owned(), "west".to_owned()].into());
         assert_eq!(cart.ports, [("grpc".to_owned(), 80, Some("grpc"))]);
     }

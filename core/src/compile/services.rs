@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use super::{Finding, Inputs};
@@ -267,7 +267,7 @@ pub(super) fn finish(
     name: &ServiceName,
     draft: Option<&Draft>,
     exports: &[(ClusterName, &Export)],
-    address_index: Option<u16>,
+    (address_index, set_address): (Option<u16>, Option<Ipv4Addr>),
 ) -> Service {
     let draft = draft.cloned().unwrap_or_default();
     let ports = if draft.defined {
@@ -276,11 +276,13 @@ pub(super) fn finish(
         exports.first().map(|(_, export)| export.ports.clone()).unwrap_or_default()
     };
     let exported = draft.exported.filter(|_| draft.defined);
+    let clusterset = exported.is_some() || !exports.is_empty();
     Service {
         name: name.clone(),
         global: draft.global,
-        clusterset: exported.is_some() || !exports.is_empty(),
+        clusterset,
         address_index,
+        set_address: set_address.filter(|_| clusterset),
         addresses: draft.addresses,
         ports,
         exported,

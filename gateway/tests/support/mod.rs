@@ -210,6 +210,7 @@ pub fn reviews(consumers: Consumers, endpoints: &[(&str, SocketAddr)]) -> Vec<Re
             global: false,
             clusterset: true,
             address_index: None,
+            set_address: None,
             addresses: vec![],
             ports: vec![],
             exported: Some(consumers),

@@ -162,7 +162,7 @@ COMMIT
         let again = text(&capture, Family::V4, &there);
         assert!(!again.contains("-A OUTPUT") && !again.contains("-A PREROUTING"), "{again}");
         assert!(again.contains("-d 10.0.0.0/8 -j RETURN") && !again.contains("fd00"), "{again}");
-        assert!(again.contains("-d 240.240.0.0/16 -p tcp -j REDIRECT --to-ports 15001"), "{again}");
+        assert!(again.contains("-d 242.0.0.0/8 -p tcp -j REDIRECT --to-ports 15001"), "{again}");
     }
 
     #[test]

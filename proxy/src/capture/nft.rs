@@ -93,7 +93,7 @@ table inet isthmus {
 		meta skuid 1337 return
 		meta skgid 1337 return
 		oifname \"lo\" return
-		ip daddr 240.240.0.0/16 meta l4proto tcp redirect to :15001
+		ip daddr 242.0.0.0/8 meta l4proto tcp redirect to :15001
 		udp dport 53 redirect to :15053
 		tcp dport 53 redirect to :15053
 		meta l4proto tcp redirect to :15001
@@ -133,7 +133,7 @@ table inet isthmus {
             "meta skuid 0 return",
             "meta skuid 1337 return",
             "oifname \"lo\" return",
-            "ip daddr 240.240.0.0/16 meta l4proto tcp redirect to :15001",
+            "ip daddr 242.0.0.0/8 meta l4proto tcp redirect to :15001",
             "oifname \"eth1\" return",
             "tcp dport 3306 return",
             "udp dport 53 redirect to :15053",

@@ -1,15 +1,12 @@
 //! The rules of a setting: in each chain the first that matches and ends is the last that is looked at.
 
 use ipnet::{IpNet, Ipv4Net};
-use isthmus_core::plan::set_address;
+use isthmus_core::plan::SET;
 
 use super::{Capture, DNS, INBOUND, Interface, Mode, OUTBOUND, Ports, Ranges, SIDECAR};
 
 /// The sidecar's own ports: whoever comes to one of them means the sidecar.
 const OWN: [u16; 4] = [15000, INBOUND, 15020, 15021];
-
-/// Bits that all addresses of [`set_address`] share.
-const SET_LENGTH: u8 = 16;
 
 /// What a packet must be, all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +118,7 @@ fn outbound(capture: &Capture) -> Vec<Rule> {
     rules.extend(capture.exclude_groups.iter().map(|group| rule([Match::Group(*group)], leave)));
     rules.push(rule([Match::Loopback], leave));
     // Whatever else is left alone: nobody but the sidecar knows these addresses.
-    rules.extend(Ipv4Net::new(set_address(0), SET_LENGTH).map(|range| to(range.into(), take)));
+    rules.extend(Ipv4Net::new(SET.0, SET.1).map(|range| to(range.into(), take)));
     rules.extend(capture.exclude_interfaces.iter().map(|one| rule([Match::On(one.clone())], leave)));
     rules.extend(capture.exclude_outbound.iter().map(|port| tcp(*port, leave)));
     if capture.dns && !capture.exclude_outbound.contains(&53) {

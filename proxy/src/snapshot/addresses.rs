@@ -9,7 +9,7 @@ use std::{
 use isthmus_core::{
     model::port_protocol,
     name::{HostScope, ServiceName},
-    plan::set_address,
+    plan,
 };
 
 use super::{Snapshot, View};
@@ -41,8 +41,8 @@ impl Addresses {
             for address in &service.addresses {
                 addresses.services.insert(*address, (name.clone(), HostScope::Cluster));
             }
-            if let Some(index) = service.address_index.filter(|_| service.clusterset) {
-                addresses.services.insert(set_address(index).into(), (name.clone(), HostScope::ClusterSet));
+            if let Some(address) = service.set_address {
+                addresses.services.insert(address.into(), (name.clone(), HostScope::ClusterSet));
             }
             for endpoint in &view.endpoints.local {
                 let offered = addresses.workloads.entry(endpoint.address.ip()).or_default();
@@ -102,8 +102,9 @@ fn service(view: Arc<View>, scope: HostScope, port: u16) -> Meant {
 
 /// Whether it is one of the addresses that services have in the set.
 fn is_of_set(address: IpAddr) -> bool {
-    let [first, second, ..] = set_address(0).octets();
-    matches!(address, IpAddr::V4(address) if address.octets().starts_with(&[first, second]))
+    let (network, length) = plan::SET;
+    let shift = u32::BITS - u32::from(length);
+    matches!(address, IpAddr::V4(address) if address.to_bits() >> shift == network.to_bits() >> shift)
 }
 
 #[cfg(test)]
@@ -127,6 +128,7 @@ mod tests {
             global,
             clusterset,
             address_index: Some(300),
+            set_address: clusterset.then_some([242, 240, 1, 44].into()),
             addresses: vec![OWN.parse().unwrap(), "fd96::7".parse().unwrap()],
             ports: vec![Port { name: "http".into(), port: 80, protocol: Protocol::Http }],
             exported: None,
@@ -167,12 +169,12 @@ mod tests {
         let snapshot = picture(false, true, true, false);
         assert_eq!(meant(&snapshot, "10.96.0.7:80"), "bookinfo/details Cluster");
         assert_eq!(meant(&snapshot, "[fd96::7]:80"), "bookinfo/details Cluster");
-        assert_eq!(meant(&snapshot, "240.240.1.44:80"), "bookinfo/details ClusterSet");
+        assert_eq!(meant(&snapshot, "242.240.1.44:80"), "bookinfo/details ClusterSet");
         assert_eq!(meant(&snapshot, "10.96.0.7:81"), "outside");
-        assert_eq!(meant(&snapshot, "240.240.1.44:81"), "nobody");
-        assert_eq!(meant(&snapshot, "240.240.1.45:80"), "nobody");
+        assert_eq!(meant(&snapshot, "242.240.1.44:81"), "nobody");
+        assert_eq!(meant(&snapshot, "242.240.1.45:80"), "nobody");
         assert_eq!(meant(&snapshot, "10.96.0.8:80"), "outside");
-        assert_eq!(meant(&picture(false, false, true, false), "240.240.1.44:80"), "nobody");
+        assert_eq!(meant(&picture(false, false, true, false), "242.240.1.44:80"), "nobody");
     }
 
     #[test]

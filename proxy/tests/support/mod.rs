@@ -215,6 +215,7 @@ pub fn picture(
         global: false,
         clusterset: true,
         address_index: Some(16),
+        set_address: None,
         addresses: vec![],
         ports: vec![Port { name: "http".into(), port: PORT, protocol: Protocol::Detect }],
         exported: Some(Consumers::All),

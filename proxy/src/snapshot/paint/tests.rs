@@ -24,6 +24,7 @@ fn service(name: &str) -> Said {
         global: false,
         clusterset: true,
         address_index: None,
+        set_address: None,
         addresses: vec![],
         ports: vec![],
         exported: None,
