@@ -1,7 +1,7 @@
 //! Compiles the protobuf schemas without protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["identity", "tunnel", "federation", "feed"].map(|name| format!("proto/{name}.proto"));
+    let files = ["identity", "tunnel", "federation", "feed", "replicas"].map(|name| format!("proto/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -51,6 +51,13 @@ pub struct Client {
     waiting: BTreeMap<u64, (u64, Vec<String>)>,
 }
 
+impl Client {
+    /// Messages that it has not answered: nonce, table version, keys.
+    pub fn waiting(&self) -> impl Iterator<Item = (u64, u64, &[String])> {
+        self.waiting.iter().map(|(nonce, (version, keys))| (*nonce, *version, keys.as_slice()))
+    }
+}
+
 /// All clients, by role, namespace and name.
 #[derive(Debug, Default)]
 pub struct Clients {
@@ -119,6 +126,16 @@ impl Clients {
     /// Lets time pass.
     pub fn tick(&mut self, now: u64) {
         self.by_name.retain(|_, client| client.connected || now.saturating_sub(client.left_at) < SHOWN_FOR);
+    }
+
+    /// Forgets a stream that ended, at once.
+    pub fn forget(&mut self, stream: u64) {
+        self.by_name.retain(|_, client| client.stream != stream);
+    }
+
+    /// Those whose streams are open, with their streams.
+    pub fn open(&self) -> impl Iterator<Item = (u64, &Client)> {
+        self.by_name.values().filter(|client| client.connected).map(|client| (client.stream, client))
     }
 
     /// All of them.

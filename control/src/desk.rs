@@ -6,6 +6,7 @@
 
 mod compiling;
 mod keeping;
+mod replicas;
 mod reports;
 pub mod shown;
 mod steering;
@@ -32,12 +33,13 @@ use tokio::{
 use crate::{
     clients::{Clients, Role},
     compiler::{Compiled, Indexes, Setting},
-    decider::{Decider, Way},
-    failover::Failover,
+    decider::{self, Decider, Way},
+    failover::{self, Failover},
     handle::{Message, SpeakerView},
     heard::World,
     metrics::Metrics,
     registry::{Registered, Registry, pods},
+    replicas::Deeds,
     sources::Sources,
     table::{Snapshot, Table},
     whereabouts::{self, Resolved},
@@ -62,6 +64,8 @@ pub struct Outputs {
     pub lease: watch::Sender<Lease>,
     /// To DNS.
     pub compiled: watch::Sender<Option<Arc<Compiled>>>,
+    /// To the other replicas, where this one speaks.
+    pub deeds: watch::Sender<Option<Arc<Deeds>>>,
 }
 
 /// The desk.
@@ -83,6 +87,10 @@ pub struct Desk {
     clients: Clients,
     decider: Decider,
     failover: Failover,
+    /// Whether there may be other replicas.
+    replicated: bool,
+    /// Whether it begins without a memory that another replica may have.
+    forgetful: bool,
     compiled: Arc<Compiled>,
     indexes: Indexes,
     /// Whether they are on disk as they are.
@@ -103,13 +111,15 @@ impl Desk {
     /// When a file is there but cannot be read.
     pub fn open(setting: Setting, disk: Disk, outputs: Outputs, metrics: Metrics) -> Result<Self, disk::DiskError> {
         let registered = disk::load_versioned(disk.registrations.path(), keeping::DISK_VERSION)?.unwrap_or_default();
-        let decided = disk::load_versioned(disk.decisions.path(), keeping::DISK_VERSION)?.unwrap_or_default();
+        let decided: Option<decider::OnDisk> = disk::load_versioned(disk.decisions.path(), keeping::DISK_VERSION)?;
         let indexes = disk::load_versioned(disk.indexes.path(), keeping::DISK_VERSION)?.unwrap_or_default();
-        let failover = disk::load_versioned(disk.failover.path(), keeping::DISK_VERSION)?.unwrap_or_default();
+        let failover: Option<failover::OnDisk> = disk::load_versioned(disk.failover.path(), keeping::DISK_VERSION)?;
         let run = format!("{:016x}", fastrand::u64(..));
         Ok(Self {
-            decider: Decider::restored(setting.cluster.clone(), decided),
-            failover: Failover::restored(setting.cluster.clone(), failover),
+            replicated: false,
+            forgetful: decided.is_none() && failover.is_none(),
+            decider: Decider::restored(setting.cluster.clone(), decided.unwrap_or_default()),
+            failover: Failover::restored(setting.cluster.clone(), failover.unwrap_or_default()),
             configured: setting.core.clone(),
             resolved: Resolved::default(),
             setting,
@@ -131,6 +141,12 @@ impl Desk {
             compile_at: None,
             standing: vec![],
         })
+    }
+
+    /// It may be one of several replicas: a memory that it lacks it gets from another one, and only who speaks may act.
+    #[must_use]
+    pub fn replicated(self) -> Self {
+        Self { replicated: true, ..self }
     }
 
     /// Works until the drain.
@@ -184,7 +200,15 @@ impl Desk {
             Message::Lease(lease) => self.lease(&lease, Way::Member),
             Message::OwnLease(lease) => self.own_lease(&lease),
             Message::Federation(standing) => self.federation = standing,
-            Message::Speaker(view) => self.speaker = view,
+            Message::Speaker(view) => {
+                self.speaker = view;
+                self.tell_deeds();
+            }
+            Message::Memory(memory) => self.remember_all(memory),
+            Message::Deeds(deeds) => self.adopt(*deeds),
+            Message::Remember(reply) => {
+                let _ = reply.send(self.memory());
+            }
             Message::Look(reply) => {
                 let _ = reply.send(self.view());
             }
@@ -270,6 +294,7 @@ impl Desk {
         }
         self.steer_on();
         self.keep();
+        self.tell_deeds();
     }
 
     /// What is known of where things are changed.

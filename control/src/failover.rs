@@ -34,7 +34,7 @@ use self::{
     steersman::Steersman,
     verbs::Verbs,
 };
-use crate::{decider::Decider, heard::World};
+use crate::{decider::Decider, heard::World, replicas::Deeds};
 
 /// What is kept on disk: a restarted control goes on where it was.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -110,13 +110,39 @@ impl Failover {
         if same && self.history.all().eq(&kept.history) {
             return None;
         }
-        let (history, born) = (self.history.all().cloned().collect(), self.born.clone());
-        Some(OnDisk { shares, verbs, limits, history, born })
+        Some(self.memory())
     }
 
     /// It is on disk now.
     pub fn kept(&mut self, on_disk: OnDisk) {
         self.kept = on_disk;
+    }
+
+    /// All of it, as it would be kept.
+    #[must_use]
+    pub fn memory(&self) -> OnDisk {
+        OnDisk {
+            shares: self.steersman.shares(),
+            verbs: self.verbs.on_disk(),
+            limits: self.limits.on_disk(),
+            history: self.history.all().cloned().collect(),
+            born: self.born.clone(),
+        }
+    }
+
+    /// What is kept for the cluster by whoever speaks for it.
+    #[must_use]
+    pub fn deeds(&self) -> Deeds {
+        Deeds { verbs: self.verbs.on_disk(), born: self.born.clone() }
+    }
+
+    /// Goes by what the replica that speaks keeps; whether anything is other than before.
+    pub fn adopt(&mut self, Deeds { verbs, born }: Deeds) -> bool {
+        let mut all = self.born.clone();
+        all.extend(born);
+        let differs = all != self.born;
+        self.born = all;
+        self.verbs.adopt(verbs) | differs
     }
 
     /// When own policies were read first, by `namespace/name`; those that are new are born now, those that are gone

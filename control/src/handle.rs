@@ -19,8 +19,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    clients::Role, failover::simulation::Simulated, heard::World, registry::Registered, sources::Sources,
-    table::Snapshot, view::View, whereabouts::Resolved,
+    clients::Role,
+    failover::simulation::Simulated,
+    heard::World,
+    registry::Registered,
+    replicas::{Deeds, Hub, Memory},
+    sources::Sources,
+    table::Snapshot,
+    view::View,
+    whereabouts::Resolved,
 };
 
 /// What the desk is told.
@@ -101,6 +108,12 @@ pub enum Message {
     Federation(isthmus_wire::federation::Standing),
     /// How the speaker stands.
     Speaker(SpeakerView),
+    /// What another replica decided; `None`: there is no other one.
+    Memory(Option<Box<Memory>>),
+    /// What the replica that speaks keeps for the cluster.
+    Deeds(Box<Deeds>),
+    /// Another replica asks what this one decided.
+    Remember(oneshot::Sender<Memory>),
     /// Somebody looks.
     Look(oneshot::Sender<View>),
     /// An operator does something for a while.
@@ -143,6 +156,8 @@ pub struct Done {
 /// How the speaker stands, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SpeakerView {
+    /// Whether it is this replica that speaks for the cluster.
+    pub speaks: bool,
     /// Whether the own member takes statements.
     pub member: bool,
     /// The epoch in use.
@@ -159,18 +174,39 @@ pub struct Handle {
     tell: mpsc::Sender<Message>,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     streams: Arc<AtomicU64>,
+    hub: Arc<Hub>,
 }
 
 impl Handle {
     /// From the desk's ends.
     #[must_use]
     pub fn new(tell: mpsc::Sender<Message>, snapshots: watch::Receiver<Option<Arc<Snapshot>>>) -> Self {
-        Self { tell, snapshots, streams: Arc::new(AtomicU64::new(1)) }
+        Self { tell, snapshots, streams: Arc::new(AtomicU64::new(1)), hub: Arc::default() }
     }
 
-    /// Tells the desk; waits while it has much to do. A desk that stopped hears nothing.
+    /// Tells the desk, and the other replicas what is for them; waits while the desk has much to do. A desk that stopped
+    /// hears nothing.
     pub async fn tell(&self, message: Message) {
+        self.hub.hear(&message);
+        self.pass(message).await;
+    }
+
+    /// Tells the desk what another replica told: it goes no further.
+    pub async fn pass(&self, message: Message) {
         let _ = self.tell.send(message).await;
+    }
+
+    /// What the own clients said.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// What this replica decided; `None`: its desk stopped.
+    pub async fn memory(&self) -> Option<Memory> {
+        let (reply, answer) = oneshot::channel();
+        self.pass(Message::Remember(reply)).await;
+        answer.await.ok()
     }
 
     /// What is in force, and its changes; `None` until the first compilation.
@@ -193,8 +229,10 @@ impl Handle {
     /// The reason it is refused.
     pub async fn register(&self, stream: u64, registered: Registered) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Message::Register { stream, registered: Box::new(registered), reply }).await;
-        answer.await.unwrap_or_else(|_| Err("this control stops".into()))
+        self.pass(Message::Register { stream, registered: Box::new(registered.clone()), reply }).await;
+        let taken = answer.await.unwrap_or_else(|_| Err("this control stops".into()));
+        self.hub.registered(stream, &registered, taken.as_ref().err().map(String::as_str));
+        taken
     }
 
     /// Does something for a while.

@@ -22,7 +22,8 @@
 //! | [`whereabouts`], [`address`] | where the own gateways, member and zones are, by name or as Kubernetes shows |
 //! | [`registry`] | who registered what, under which identity, and whose feed is lost |
 //! | [`heard`], [`listener`] | what other clusters say, verified; its watch |
-//! | [`speaker`], [`voice`] | what this cluster says, signed and numbered; its stream to the member |
+//! | [`speaker`], [`voice`], [`turn`] | what this cluster says, signed and numbered; its stream to the member; which replica speaks |
+//! | [`replicas`] | what one replica's clients say, told to the others |
 //! | [`decider`] | paths and leases to standings and shares |
 //! | [`failover`] | each service's shares, what operators do, limits, history |
 //! | [`compiler`] | all inputs to `isthmus_core::compile` and back |
@@ -52,10 +53,12 @@ pub mod listener;
 pub mod metrics;
 pub mod names;
 pub mod registry;
+pub mod replicas;
 pub mod service;
 pub mod sources;
 pub mod speaker;
 pub mod table;
+pub mod turn;
 pub mod view;
 pub mod voice;
 pub mod webhook;

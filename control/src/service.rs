@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use isthmus_core::statement::{Content, Lease};
+use isthmus_kubernetes::leader::Candidacy;
 use isthmus_runtime::{
     admin::Admin,
     disk::Keeper,
@@ -14,7 +15,10 @@ use isthmus_runtime::{
     readiness::{Part, Readiness},
     tls::{self, Accept, ClientAuth},
 };
-use isthmus_wire::{feed::feed_server::FeedServer, identity::certificate_authority_server::CertificateAuthorityServer};
+use isthmus_wire::{
+    feed::feed_server::FeedServer, identity::certificate_authority_server::CertificateAuthorityServer,
+    replicas::replicas_server::ReplicasServer,
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -35,6 +39,11 @@ use crate::{
     listener::{self, Listener},
     metrics::Metrics,
     names,
+    replicas::{
+        self,
+        service::Spoken,
+        siblings::{Replicas, Siblings},
+    },
     sources::{self, files},
     speaker::Speaker,
     table::Snapshot,
@@ -71,9 +80,9 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let authority = Authority::open(&config)?;
     let identity = authority.identity(&config, &drain)?;
     let parts = Parts::new(&config, &authority, identity.clone(), metrics, readiness.clone(), drain.clone());
-    let desk = parts.start(&mut tasks).await?;
+    let (desk, deeds) = parts.start(&mut tasks).await?;
     let ca = authority.service(cluster.as_ref().map(Cluster::reviewer));
-    serve(&config, ca, &identity, desk.clone(), &mut tasks, &drain)?;
+    serve(&config, (ca, deeds), &identity, desk.clone(), (&mut tasks, &drain))?;
     if let Some(cluster) = cluster {
         cluster.start(&config, &authority, &registry, (&mut tasks, &drain))?;
     }
@@ -100,19 +109,20 @@ async fn finish(mut tasks: JoinSet<()>) {
 
 fn serve(
     config: &Config,
-    ca: CertificateAuthorityServer<isthmus_ca::service::Service>,
+    (ca, deeds): (CertificateAuthorityServer<isthmus_ca::service::Service>, Spoken),
     identity: &Identity,
     desk: Handle,
-    tasks: &mut JoinSet<()>,
-    drain: &Drain,
+    (tasks, drain): (&mut JoinSet<()>, &Drain),
 ) -> Result<(), Error> {
     let address = std::net::SocketAddr::new(config.common.address, FEED_PORT);
     let listener = listen::tcp(address).map_err(|source| Error::Listen { address, source })?;
     let trust_domain = config.common.cluster.trust_domain(&config.common.mesh);
     let accept = Accept::TrustDomain(trust_domain.clone());
     let tls = tls::server_config(identity, accept, &[grpc::ALPN], ClientAuth::Optional);
-    let feed = FeedServer::new(feed::Service::new(desk, trust_domain, drain.clone()));
-    let routes = tonic::service::Routes::new(feed).add_service(ca);
+    let control = system_identity(&trust_domain, "control")?;
+    let feed = FeedServer::new(feed::Service::new(desk.clone(), trust_domain, drain.clone()));
+    let replicas = ReplicasServer::new(replicas::service::Service::new(desk, deeds, control, drain.clone()));
+    let routes = tonic::service::Routes::new(feed).add_service(ca).add_service(replicas);
     tasks.spawn(grpc::serve(listener, tls, routes, drain.clone()));
     Ok(())
 }
@@ -154,13 +164,14 @@ impl<'a> Parts<'a> {
         self.config.common.state_dir.join(name)
     }
 
-    async fn start(self, tasks: &mut JoinSet<()>) -> Result<Handle, Error> {
+    async fn start(self, tasks: &mut JoinSet<()>) -> Result<(Handle, Spoken), Error> {
         let (tell, messages) = mpsc::channel(desk::QUEUE);
         let (snapshots, shown) = watch::channel(None);
         let (contents, to_say) = watch::channel(None);
         let (lease, with_lease) = watch::channel(Lease::default());
         let (compiled, named) = watch::channel(None);
         let (found, to_rise) = mpsc::channel(FOUND);
+        let (deeds, spoken) = watch::channel(None);
         let handle = Handle::new(tell, shown);
         let disk = desk::Disk {
             registrations: Keeper::new(self.file("registrations.json"), "registrations"),
@@ -168,37 +179,46 @@ impl<'a> Parts<'a> {
             indexes: Keeper::new(self.file("indexes.json"), "addresses of services"),
             failover: Keeper::new(self.file("failover.json"), "verbs, shares and history of failover"),
         };
-        let outputs = desk::Outputs { snapshots, contents, lease, compiled };
-        let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
+        let outputs = desk::Outputs { snapshots, contents, lease, compiled, deeds };
+        let mut desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
+        if matches!(self.config.source()?, Source::Kubernetes(_)) {
+            desk = desk.replicated();
+        }
         let drain = self.drain.clone();
         tasks.spawn(desk.run(messages, drain.clone()));
-        self.sources(&handle, named.clone(), tasks).await?;
+        let candidacy = self.sources(&handle, named.clone(), tasks).await?;
         tasks.spawn(self.listener(handle.clone(), found)?.run(drain.clone()));
-        tasks.spawn(self.voice(handle.clone(), (to_say, with_lease), to_rise)?.run(drain.clone()));
+        tasks.spawn(self.voice(handle.clone(), (to_say, with_lease, candidacy), to_rise)?.run(drain.clone()));
         tasks.spawn(watch_readiness(handle.snapshots(), self.readiness.needs("model"), self.identity.clone()));
         names::start(&self.setting, self.config.common.address, named, tasks, &drain)?;
-        Ok(handle)
+        Ok((handle, spoken))
     }
 
-    /// Whoever tells of objects, and of where things are.
+    /// Whoever tells of objects, and of where things are; how this replica stands among others.
     async fn sources(
         &self,
         desk: &Handle,
         compiled: watch::Receiver<Option<Arc<Compiled>>>,
         tasks: &mut JoinSet<()>,
-    ) -> Result<(), Error> {
+    ) -> Result<watch::Receiver<Candidacy>, Error> {
+        // On hosts there is one control.
+        let (candidacy, stands) = watch::channel(Candidacy::Leads);
         match self.config.source()? {
             Source::Files(directory) => {
                 let source = files::Source::open(directory.clone(), self.file("sources.json"), desk.clone())?;
                 tasks.spawn(source.run(self.drain.clone()));
             }
             Source::Kubernetes(access) => {
+                candidacy.send_replace(Candidacy::Unasked);
+                let (replicas, all) = watch::channel(None);
+                tasks.spawn(self.siblings(desk.clone(), all)?.run(self.drain.clone()));
                 let source = sources::cluster::Source::open(
                     access.clone(),
                     (self.config.common.cluster.clone(), self.config.common.name.clone()),
                     self.file("cluster.json"),
                     desk.clone(),
                     compiled,
+                    sources::cluster::Tells { candidacy, replicas },
                 )?;
                 source.start(tasks, &self.drain).await?;
             }
@@ -206,7 +226,19 @@ impl<'a> Parts<'a> {
         if let Some(resolver) = Resolver::of(self.config) {
             tasks.spawn(resolver.run(desk.clone(), self.drain.clone()));
         }
-        Ok(())
+        Ok(stands)
+    }
+
+    fn siblings(&self, desk: Handle, replicas: watch::Receiver<Option<Replicas>>) -> Result<Siblings, Error> {
+        let trust_domain = self.config.common.cluster.trust_domain(&self.config.common.mesh);
+        Ok(Siblings {
+            name: self.config.common.name.clone(),
+            port: FEED_PORT,
+            identity: self.identity.clone(),
+            control: system_identity(&trust_domain, "control")?,
+            desk,
+            replicas,
+        })
     }
 
     fn member(&self) -> Result<tonic::transport::Channel, Error> {
@@ -227,15 +259,20 @@ impl<'a> Parts<'a> {
     fn voice(
         &self,
         desk: Handle,
-        (contents, lease): (watch::Receiver<Option<Vec<Content>>>, watch::Receiver<Lease>),
+        (contents, lease, candidacy): (
+            watch::Receiver<Option<Vec<Content>>>,
+            watch::Receiver<Lease>,
+            watch::Receiver<Candidacy>,
+        ),
         found: mpsc::Receiver<Found>,
     ) -> Result<Voice, Error> {
         let file = Keeper::new(self.file("epoch.json"), "the epoch, without which nothing is said to other clusters,");
         let on_disk = voice::last_epoch(file.path())?;
         let key = key::federation_key(self.config.federation_key())?;
-        let speaker = Speaker::new(self.setting.mesh.clone(), self.setting.cluster.clone(), key, on_disk);
-        let channel = self.member()?;
-        Ok(Voice { speaker, file, on_disk, channel, contents, lease, found, desk, metrics: self.metrics.clone() })
+        let (mesh, cluster) = (self.setting.mesh.clone(), self.setting.cluster.clone());
+        let speaker = Speaker::new(mesh, cluster, key, on_disk.epoch);
+        let (channel, metrics) = (self.member()?, self.metrics.clone());
+        Ok(Voice { speaker, file, on_disk, candidacy, channel, contents, lease, found, desk, metrics })
     }
 }
 

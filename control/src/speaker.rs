@@ -3,6 +3,9 @@
 //! A version is (epoch, number) (DESIGN.md decision 12). The epoch is one above every epoch found under the own name;
 //! meeting the own name with a higher version, the speaker takes a higher epoch and says everything again, beginning
 //! with the list of all its keys. Pure: it hands out what to keep on disk *before* anything of a new epoch may be sent.
+//!
+//! Of several replicas of control one speaks. The others listen to what is said under the own name, so that one that takes over
+//! rises above it.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +26,8 @@ pub struct Speaker {
     mesh: MeshDomain,
     cluster: ClusterName,
     key: FederationKey,
+    /// Whether it is this replica that speaks.
+    speaks: bool,
     version: Version,
     /// What is to be said, by key; `None` until the first full set is known.
     contents: Option<BTreeMap<String, Content>>,
@@ -42,6 +47,7 @@ impl Speaker {
             mesh,
             cluster,
             key,
+            speaks: true,
             version: Version { epoch: on_disk.saturating_add(1), number: 0 },
             contents: None,
             said: BTreeMap::new(),
@@ -56,9 +62,34 @@ impl Speaker {
         self.version.epoch
     }
 
+    /// Another replica speaks from now on: what this one has said is the other's to say.
+    pub fn fall_silent(&mut self) {
+        self.speaks = false;
+        self.said.clear();
+        self.open.clear();
+        self.refused.clear();
+    }
+
+    /// From now on this replica speaks, above everything that was heard under the own name.
+    pub fn take_over(&mut self) {
+        if !std::mem::replace(&mut self.speaks, true) {
+            self.rise_above(self.version.epoch);
+        }
+    }
+
+    /// Whether it is this replica that speaks.
+    #[must_use]
+    pub fn speaks(&self) -> bool {
+        self.speaks
+    }
+
     /// The full set of what there is to say now; signs what differs. Returns whether anything new is to be sent.
     pub fn say(&mut self, contents: impl IntoIterator<Item = Content>) -> bool {
         let fresh: BTreeMap<_, _> = contents.into_iter().map(|content| (content.key(), content)).collect();
+        if !self.speaks {
+            self.contents = Some(fresh);
+            return false;
+        }
         let Some(before) = self.contents.replace(fresh.clone()) else {
             self.begin_epoch();
             return true;
@@ -116,9 +147,20 @@ impl Speaker {
         false
     }
 
-    /// A statement under the own name came from elsewhere. Returns `true` when a new epoch began.
+    /// Whether this version is above all that was said.
+    #[must_use]
+    pub fn is_below(&self, version: Version) -> bool {
+        version > self.version
+    }
+
+    /// A statement under the own name came from elsewhere. Returns `true` when a new epoch began: who is silent has only heard
+    /// what the next one must be above.
     pub fn met(&mut self, version: Version) -> bool {
-        let higher = version > self.version;
+        if !self.speaks {
+            self.version.epoch = self.version.epoch.max(version.epoch);
+            return false;
+        }
+        let higher = self.is_below(version);
         if higher {
             self.rise_above(version.epoch);
         }
@@ -127,6 +169,12 @@ impl Speaker {
 
     /// The member told all it holds under the own name: what it lacks is open again. Returns whether anything is.
     pub fn held_by_member(&mut self, held: &BTreeMap<String, Version>) -> bool {
+        if !self.speaks {
+            for version in held.values() {
+                self.met(*version);
+            }
+            return false;
+        }
         let lacks = |(key, said): (&String, &SignedStatement)| {
             let is_gone = self.contents.as_ref().is_some_and(|contents| !contents.contains_key(key)) && key != EPOCH;
             let has = held.get(key).is_some_and(|version| *version >= version_of(said));
@@ -264,6 +312,27 @@ mod tests {
         assert!(!speaker.met(Version { epoch: 41, number: 900 }));
         assert!(speaker.met(Version { epoch: 42, number: 900 }));
         assert_eq!(speaker.epoch(), 43);
+    }
+
+    #[test]
+    fn a_replica_that_takes_over_is_above_what_it_heard_and_says_everything() {
+        let (mut first, mut second) = (speaker(0), speaker(0));
+        second.fall_silent();
+        for one in [&mut first, &mut second] {
+            one.say([card("r")]);
+        }
+        assert_eq!((first.outbox().len(), second.outbox().len()), (2, 0));
+        assert!(!second.met(version_of(&first.outbox()[1])));
+        second.take_over();
+        second.take_over();
+        let said = second.outbox();
+        assert_eq!(keys(&said), ["epoch", "card"]);
+        assert!(said.iter().all(|said| version_of(said) > version_of(&first.outbox()[1])));
+        first.fall_silent();
+        assert!(!first.say([card("s")]) && first.outbox().is_empty());
+        assert!(!first.held_by_member(&[("card".to_owned(), version_of(&said[1]))].into()));
+        first.take_over();
+        assert_eq!((first.epoch(), keys(&first.outbox())), (second.epoch() + 1, vec!["epoch", "card"]));
     }
 
     #[test]

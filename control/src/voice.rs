@@ -2,12 +2,13 @@
 //!
 //! What must hold: nothing of an epoch leaves this process before that epoch is on disk; what the member has not
 //! taken is sent again on the next stream; a lease is signed every second whether or not the member is there, and
-//! says which.
+//! says which; a replica whose turn it is not says nothing.
 
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use isthmus_core::statement::{Content, Lease, Version};
+use isthmus_kubernetes::leader::Candidacy;
 use isthmus_runtime::{
     backoff::Backoff,
     disk::{self, Keeper},
@@ -28,6 +29,7 @@ use crate::{
     handle::{Handle, Message, SpeakerView},
     metrics::Metrics,
     speaker::Speaker,
+    turn::Turn,
 };
 
 /// A lease is said once in so long (DESIGN.md decision 25).
@@ -38,10 +40,13 @@ const IN_FLIGHT: usize = 1024;
 const DISK_VERSION: u32 = 1;
 
 /// What is kept on disk of the speaker.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochOnDisk {
     /// The last epoch in use.
     pub epoch: u64,
+    /// Whether this replica was the one that speaks.
+    #[serde(default)]
+    pub speaks: bool,
 }
 
 /// What the listener found under the own name.
@@ -59,8 +64,10 @@ pub struct Voice {
     pub speaker: Speaker,
     /// Where the epoch is kept.
     pub file: Keeper,
-    /// The last epoch known to be there.
-    pub on_disk: u64,
+    /// What is known to be there.
+    pub on_disk: EpochOnDisk,
+    /// Whether this replica leads.
+    pub candidacy: watch::Receiver<Candidacy>,
     /// To the own member.
     pub channel: Channel,
     /// What there is to say; `None` until the first compilation.
@@ -88,8 +95,8 @@ struct Session {
 ///
 /// # Errors
 /// When the file is there but cannot be read.
-pub fn last_epoch(file: &std::path::Path) -> Result<u64, disk::DiskError> {
-    Ok(disk::load_versioned::<EpochOnDisk>(file, DISK_VERSION)?.unwrap_or_default().epoch)
+pub fn last_epoch(file: &std::path::Path) -> Result<EpochOnDisk, disk::DiskError> {
+    Ok(disk::load_versioned(file, DISK_VERSION)?.unwrap_or_default())
 }
 
 impl Voice {
@@ -99,17 +106,29 @@ impl Voice {
         lease.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let mut session: Option<Session> = None;
-        let mut opening: Option<Opening> = Some(open(self.channel.clone(), Duration::ZERO));
+        let mut opening: Option<Opening> = None;
         let mut shown = SpeakerView::default();
+        let mut turn = Turn::new(self.on_disk.speaks);
+        self.speaker.fall_silent();
         loop {
+            turn.stands(*self.candidacy.borrow_and_update());
+            if self.takes(turn) {
+                opening = Some(open(self.channel.clone(), Duration::ZERO));
+            } else if !turn.speaks() {
+                (session, opening) = (None, None);
+            }
+            self.keep_epoch();
+            self.flush(&mut session);
+            self.show(session.is_some(), &mut shown).await;
             tokio::select! {
                 () = drain.draining() => return,
-                _ = lease.tick() => self.lease(&mut session).await,
+                Ok(()) = self.candidacy.changed() => {}
+                _ = lease.tick(), if turn.speaks() => self.lease(&mut session).await,
                 changed = self.contents.changed() => match changed {
                     Ok(()) => self.say(),
                     Err(_) => return,
                 },
-                Some(found) = self.found.recv() => self.found(found, &mut session),
+                Some(found) = self.found.recv() => self.found(found, &mut turn, &mut session),
                 opened = async { match &mut opening { Some(future) => future.await, None => std::future::pending().await } } => {
                     opening = None;
                     match opened {
@@ -126,7 +145,7 @@ impl Voice {
                 answer = next_answer(&mut session) => match answer {
                     Ok(Some(answer)) => {
                         backoff.reset();
-                        self.answered(&answer, &mut session);
+                        self.answered(&answer, &mut turn, &mut session);
                     }
                     ended => {
                         let reason = ended.err().map(|status| grpc::reason(&status));
@@ -136,10 +155,22 @@ impl Voice {
                     }
                 },
             }
-            self.keep_epoch();
-            self.flush(&mut session);
-            self.show(session.is_some(), &mut shown).await;
         }
+    }
+
+    /// Speaks or falls silent as its turn is; whether it began to speak.
+    fn takes(&mut self, turn: Turn) -> bool {
+        if turn.speaks() == self.speaker.speaks() {
+            return false;
+        }
+        if turn.speaks() {
+            self.speaker.take_over();
+            tracing::info!(epoch = self.speaker.epoch(), "this replica speaks for the cluster");
+        } else {
+            self.speaker.fall_silent();
+            tracing::info!("another replica speaks for the cluster");
+        }
+        turn.speaks()
     }
 
     fn say(&mut self) {
@@ -149,7 +180,14 @@ impl Voice {
         }
     }
 
-    fn found(&mut self, found: Found, session: &mut Option<Session>) {
+    fn found(&mut self, found: Found, turn: &mut Turn, session: &mut Option<Session>) {
+        let is_above = match &found {
+            Found::Met(version) => self.speaker.is_below(*version),
+            Found::Held(held) => held.values().any(|version| self.speaker.is_below(*version)),
+        };
+        if is_above && turn.outdone() {
+            self.takes(*turn);
+        }
         let again = match found {
             Found::Met(version) => self.speaker.met(version),
             Found::Held(held) => self.speaker.held_by_member(&held),
@@ -159,14 +197,21 @@ impl Voice {
         }
     }
 
-    fn answered(&mut self, answer: &PublishAnswer, session: &mut Option<Session>) {
+    fn answered(&mut self, answer: &PublishAnswer, turn: &mut Turn, session: &mut Option<Session>) {
         let outcome = match &answer.outcome {
             Some(Outcome::Taken(_)) => "taken",
             Some(Outcome::Refused(reason)) => {
                 tracing::error!(key = answer.key, reason, "the own member refuses a statement");
                 "refused"
             }
-            Some(Outcome::HigherEpoch(_)) => "higher-epoch",
+            Some(Outcome::HigherEpoch(epoch)) => {
+                let is_current = answer.epoch == self.speaker.epoch() && *epoch >= answer.epoch;
+                if is_current && turn.outdone() {
+                    self.takes(*turn);
+                    self.speaker.met(Version { epoch: *epoch, number: 0 });
+                }
+                "higher-epoch"
+            }
             None => return,
         };
         self.metrics.said.with_label_values(&[outcome]).inc();
@@ -183,17 +228,17 @@ impl Voice {
 
     /// Puts the epoch on disk; while that fails nothing of it is sent.
     fn keep_epoch(&mut self) {
-        let epoch = self.speaker.epoch();
-        if self.on_disk == epoch {
-            return;
-        }
-        if self.file.keep(DISK_VERSION, &EpochOnDisk { epoch }) {
-            self.on_disk = epoch;
+        let speaks = self.speaker.speaks();
+        let now = EpochOnDisk { epoch: self.speaker.epoch(), speaks };
+        // Whoever is silent hears many epochs, and has to keep only that it is silent.
+        let is_kept = self.on_disk == now || (!speaks && !self.on_disk.speaks);
+        if !is_kept && self.file.keep(DISK_VERSION, &now) {
+            self.on_disk = now;
         }
     }
 
     fn may_speak(&self) -> bool {
-        self.on_disk == self.speaker.epoch()
+        self.speaker.speaks() && self.on_disk == EpochOnDisk { epoch: self.speaker.epoch(), speaks: true }
     }
 
     fn flush(&self, session: &mut Option<Session>) {
@@ -222,8 +267,13 @@ impl Voice {
 
     async fn show(&self, member: bool, shown: &mut SpeakerView) {
         let refused = self.speaker.refused();
-        let now =
-            SpeakerView { member, epoch: self.speaker.epoch(), open: self.speaker.open(), refused: refused.clone() };
+        let now = SpeakerView {
+            speaks: self.speaker.speaks(),
+            member,
+            epoch: self.speaker.epoch(),
+            open: self.speaker.open(),
+            refused: refused.clone(),
+        };
         if now != *shown {
             self.metrics.member_up.set(i64::from(member));
             shown.clone_from(&now);

@@ -39,6 +39,8 @@ pub struct Facts {
     pub advertise: Vec<String>,
     /// Zones of the own nodes.
     pub zones: Vec<String>,
+    /// Replicas of the own control, by the names of their pods.
+    pub controls: BTreeMap<String, IpAddr>,
 }
 
 /// All pods, as workloads.
@@ -85,6 +87,7 @@ impl Facts {
             gateways: gateways(seen, namespace),
             advertise: seen.ingress(&service).iter().map(|host| with_port(host)).collect(),
             zones: zones.into_iter().collect(),
+            controls: controls(seen, namespace),
         }
     }
 }
@@ -110,14 +113,24 @@ fn workload(seen: &Seen, pod: &Pod) -> Workload {
     }
 }
 
+/// The mesh's own pods of a role.
+fn own<'a>(seen: &'a Seen, namespace: &'a str, component: &'a str) -> impl Iterator<Item = (&'a PodName, &'a Pod)> {
+    seen.pods().iter().filter(move |(name, pod)| {
+        let label = |name: &str| pod.labels.get(name).map(String::as_str);
+        name.namespace == namespace && label(COMPONENT) == Some(component) && label(NAME.0) == Some(NAME.1)
+    })
+}
+
+/// All replicas that have an address, ready or not: one that begins or ends has something to tell as well.
+fn controls(seen: &Seen, namespace: &str) -> BTreeMap<String, IpAddr> {
+    let all = own(seen, namespace, "control");
+    all.filter_map(|(name, pod)| Some((name.name.clone(), *pod.addresses.first()?))).collect()
+}
+
 /// Gateways that are ready, and those that end: they say to their clients that they drain, and are there until they have.
 /// Where none is, all there are: sidecars try them, and an empty list would take the last way away.
 fn gateways(seen: &Seen, namespace: &str) -> Vec<SocketAddr> {
-    let is_gateway = |name: &PodName, pod: &Pod| {
-        let label = |name: &str| pod.labels.get(name).map(String::as_str);
-        name.namespace == namespace && label(COMPONENT) == Some("gateway") && label(NAME.0) == Some(NAME.1)
-    };
-    let all = || seen.pods().iter().filter(|(name, pod)| is_gateway(name, pod)).map(|(_, pod)| pod);
+    let all = || own(seen, namespace, "gateway").map(|(_, pod)| pod);
     let addresses = |wanted: &dyn Fn(&Pod) -> bool| -> BTreeSet<SocketAddr> {
         let first = all().filter(|pod| wanted(pod)).filter_map(|pod| pod.addresses.first());
         first.map(|ip| SocketAddr::new(*ip, GATEWAY_LOCAL)).collect()
@@ -188,6 +201,14 @@ mod tests {
         let mut ending = gateway("g-1", "10.0.0.1", "False");
         ending.1["metadata"]["deletionTimestamp"] = "2026-11-27T10:00:00Z".into();
         assert_eq!(texts(of(&[ending, gateway("g-2", "10.0.0.2", "True")])), ["10.0.0.1:15444", "10.0.0.2:15444"]);
+    }
+
+    #[test]
+    fn replicas_of_control_are_known_by_their_pods() {
+        let mut control = gateway("control-1", "10.0.0.7", "False");
+        control.1["metadata"]["labels"]["app.kubernetes.io/component"] = "control".into();
+        let facts = of(&[control, gateway("g-1", "10.0.0.1", "True")]);
+        assert_eq!(facts.controls, [("control-1".to_owned(), "10.0.0.7".parse().unwrap())].into());
     }
 
     #[test]

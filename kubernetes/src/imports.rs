@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::vault::MANAGER;
+use crate::{leader::Candidacy, vault::MANAGER};
 
 /// Ours carry it.
 const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", MANAGER);
@@ -76,13 +76,13 @@ type Key = (String, String);
 pub async fn run(
     client: Client,
     mut all: watch::Receiver<Arc<Vec<Import>>>,
-    mut writes: watch::Receiver<bool>,
+    mut writes: watch::Receiver<Candidacy>,
     drain: Drain,
 ) {
     let mut backoff = Backoff::new(Duration::from_secs(1), LOOK);
     let (mut written, mut said) = (BTreeMap::new(), String::new());
     loop {
-        let (wanted, writing) = (all.borrow_and_update().clone(), *writes.borrow_and_update());
+        let (wanted, writing) = (all.borrow_and_update().clone(), writes.borrow_and_update().leads());
         let outcome = if writing { round(&client, &wanted, &mut written).await } else { Ok(()) };
         let pause = match outcome {
             Ok(()) => {

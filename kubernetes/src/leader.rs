@@ -1,5 +1,7 @@
 //! One of several replicas leads: by a Lease (`coordination.k8s.io/v1`), as Kubernetes' own components elect theirs. What only
 //! one may write, the leader writes. Where the API server is away nobody leads, and nobody could write.
+//!
+//! Who led then is not told that another one does: what leads for something else than writing there goes on ([`Candidacy::Adrift`]).
 
 pub mod candidate;
 
@@ -22,6 +24,28 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// An API server that has not answered in so long is asked anew.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
+/// How a candidate stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Candidacy {
+    /// It has not asked yet.
+    #[default]
+    Unasked,
+    /// It leads.
+    Leads,
+    /// Another one does.
+    Follows,
+    /// The API server does not answer: it does not lead, and whether another one does cannot be known.
+    Adrift,
+}
+
+impl Candidacy {
+    /// Whether it leads.
+    #[must_use]
+    pub fn leads(self) -> bool {
+        self == Self::Leads
+    }
+}
+
 /// An election.
 pub struct Election {
     api: Api<Lease>,
@@ -42,16 +66,22 @@ impl Election {
 
     /// Stands until the drain, and tells whether this process leads. Who drains gives the Lease back, so that another one leads
     /// at once.
-    pub async fn run(mut self, leads: watch::Sender<bool>, drain: Drain) {
+    pub async fn run(mut self, place: watch::Sender<Candidacy>, drain: Drain) {
         loop {
             let until = self.candidate.leads_until(self.now());
             let patience = until.map_or(ANSWERS_WITHIN, |until| ANSWERS_WITHIN.min(until.saturating_sub(self.now())));
-            tokio::select! {
+            let looked = tokio::select! {
                 () = drain.draining() => break,
-                looked = tokio::time::timeout(patience, self.look()) => self.outcome(looked.unwrap_or(Ok(()))),
-            }
+                looked = tokio::time::timeout(patience, self.look()) => looked,
+            };
+            let answered = matches!(&looked, Ok(looked) if looked.as_ref().err().is_none_or(was_faster));
+            self.outcome(looked.unwrap_or(Ok(())));
             let until = self.candidate.leads_until(self.now());
-            self.tell(&leads, until.is_some());
+            self.tell(&place, match (until, answered) {
+                (Some(_), _) => Candidacy::Leads,
+                (None, true) => Candidacy::Follows,
+                (None, false) => Candidacy::Adrift,
+            });
             let wait = until.map_or(AGAIN, |until| AGAIN.min(until.saturating_sub(self.now())));
             tokio::select! {
                 () = drain.draining() => break,
@@ -59,7 +89,7 @@ impl Election {
             }
         }
         let led = self.candidate.leads_until(self.now()).is_some();
-        self.tell(&leads, false);
+        self.tell(&place, Candidacy::Follows);
         if led {
             let _ = tokio::time::timeout(ANSWERS_WITHIN, self.give_back()).await;
         }
@@ -69,19 +99,18 @@ impl Election {
         self.began.elapsed()
     }
 
-    fn tell(&self, leads: &watch::Sender<bool>, now: bool) {
-        let changed = leads.send_if_modified(|before| std::mem::replace(before, now) != now);
+    fn tell(&self, place: &watch::Sender<Candidacy>, now: Candidacy) {
+        let changed = place.send_if_modified(|before| std::mem::replace(before, now) != now);
         if changed {
             let (lease, name) = (&self.lease, self.candidate.name());
-            tracing::info!(lease, name, leads = now, "who leads has changed");
+            tracing::info!(lease, name, place = ?now, "this process' place in an election has changed");
         }
     }
 
     fn outcome(&mut self, looked: Result<(), kube::Error>) {
         let failing = match looked {
             Ok(()) => None,
-            // Another one was faster.
-            Err(kube::Error::Api(status)) if status.code == 409 => None,
+            Err(error) if was_faster(&error) => None,
             Err(error) => Some(error),
         };
         if let Some(error) = failing.as_ref().filter(|_| !self.failing) {
@@ -133,6 +162,11 @@ impl Election {
             _ => Ok(()),
         }
     }
+}
+
+/// Another one wrote meanwhile.
+fn was_faster(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
 fn explain(error: &kube::Error) -> String {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{arrived::Place, client::causes, kind::Kind};
+use crate::{arrived::Place, client::causes, kind::Kind, leader::Candidacy};
 
 /// Who owns the conditions that are written here.
 pub const MANAGER: &str = "isthmus-status";
@@ -182,7 +182,7 @@ impl Written {
 pub async fn run(
     client: Client,
     mut all: watch::Receiver<Arc<Vec<Said>>>,
-    mut writes: watch::Receiver<bool>,
+    mut writes: watch::Receiver<Candidacy>,
     drain: Drain,
 ) {
     let (mut written, mut backoff) =
@@ -192,7 +192,7 @@ pub async fn run(
         let now = all.borrow_and_update().clone();
         written.keep(&now);
         let mut failed = None;
-        if *writes.borrow_and_update() {
+        if writes.borrow_and_update().leads() {
             for said in written.due(&now).into_iter().cloned().collect::<Vec<_>>() {
                 match write(&client, &said).await {
                     Ok(()) => written.wrote(&said),

@@ -4,27 +4,27 @@
 
 use std::time::Duration;
 
-use isthmus_kubernetes::{Access, Client, leader::Election};
+use isthmus_kubernetes::{Access, Client, leader::{Candidacy, Election}};
 use isthmus_runtime::drain::{Drain, DrainTrigger};
 use tokio::{sync::watch, task::JoinHandle};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 struct Replica {
-    leads: watch::Receiver<bool>,
+    leads: watch::Receiver<Candidacy>,
     trigger: DrainTrigger,
     task: JoinHandle<()>,
 }
 
 fn replica(client: &Client, lease: &str, name: &str) -> Replica {
-    let (tell, leads) = watch::channel(false);
+    let (tell, leads) = watch::channel(Candidacy::default());
     let (trigger, drain) = Drain::pair();
     let election = Election::new(client.clone(), "default", lease, name);
     Replica { leads, trigger, task: tokio::spawn(election.run(tell, drain)) }
 }
 
 async fn leads(replica: &mut Replica) {
-    tokio::time::timeout(LIMIT, replica.leads.wait_for(|leads| *leads)).await.expect("it leads in time").unwrap();
+    tokio::time::timeout(LIMIT, replica.leads.wait_for(|stands| stands.leads())).await.expect("it leads in time").unwrap();
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn one_leads_and_when_it_ends_the_other_does() {
     let mut second = replica(&client, lease, "second");
     first.trigger.drain("the test says so");
     first.task.await.unwrap();
-    assert!(!*first.leads.borrow());
+    assert_eq!(*first.leads.borrow(), Candidacy::Follows);
     leads(&mut second).await;
     // A killed one gives nothing back: its Lease has to run out.
     second.task.abort();

@@ -33,3 +33,9 @@ pub mod federation {
 pub mod feed {
     tonic::include_proto!("isthmus.feed.v1");
 }
+
+/// Replicas of one control among themselves.
+#[allow(missing_docs, clippy::all)]
+pub mod replicas {
+    tonic::include_proto!("isthmus.replicas.v1");
+}

@@ -10,8 +10,8 @@ use crate::{
 
 impl Desk {
     fn may_hand_out(&self) -> bool {
-        self.sources.as_ref().is_some_and(|sources| sources.known)
-            && (self.world.is_some() || self.began.elapsed() >= GRACE)
+        let knows_all = self.world.is_some() && !(self.replicated && self.forgetful);
+        self.sources.as_ref().is_some_and(|sources| sources.known) && (knows_all || self.began.elapsed() >= GRACE)
     }
 
     pub(super) fn compile_is_overdue(&self) -> bool {

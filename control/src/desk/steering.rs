@@ -100,6 +100,7 @@ impl Desk {
     /// An operator does something for a while: in force here at once, said to the others, in the log when there is a
     /// quorum.
     pub(super) fn wish(&mut self, wish: Wish) -> Result<Done, String> {
+        self.acts()?;
         let Wish { deed, lasts, by, reason } = wish;
         self.may(&deed)?;
         let verb = Verb { name: deed.name(), deed, lasts: lasts.unwrap_or(DEFAULT_FOR), by, reason, at_ms: unix_ms() };
@@ -115,6 +116,7 @@ impl Desk {
         self.failover.verbs.add(verb);
         self.look_at_verbs();
         self.keep();
+        self.tell_deeds();
         Ok(done)
     }
 
@@ -136,6 +138,7 @@ impl Desk {
     }
 
     pub(super) fn take_back(&mut self, name: &str) -> Result<(), String> {
+        self.acts()?;
         if self.failover.verbs.take_back(name) {
             tracing::info!(verb = name, "an operator takes a verb back");
             self.look_at_verbs();

@@ -108,6 +108,17 @@ impl Verbs {
         OnDisk { own: self.own.clone(), heard: self.heard.clone(), given_up: self.given_up.clone() }
     }
 
+    /// Goes by what another replica keeps; whether the own verbs are others than before.
+    pub fn adopt(&mut self, OnDisk { own, heard, given_up }: OnDisk) -> bool {
+        self.heard.retain(|key, _| self.counted.contains_key(key));
+        self.heard.extend(heard);
+        self.given_up.retain(|key, _| self.counted.contains_key(key));
+        self.given_up.extend(given_up);
+        let differs = self.own != own;
+        self.own = own;
+        differs
+    }
+
     /// The own ones.
     pub fn own(&self) -> impl Iterator<Item = &Verb> {
         self.own.values().map(|own| &own.verb)

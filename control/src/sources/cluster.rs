@@ -14,7 +14,7 @@ use std::{
 use isthmus_core::name::ClusterName;
 use isthmus_kubernetes::{
     self as kubernetes, Access, Facts, Seen,
-    leader::Election,
+    leader::{Candidacy, Election},
     seen::{Kept, Told},
     status::{self, Said},
 };
@@ -38,6 +38,7 @@ use crate::{
     compiler::{self, Compiled, Objects},
     error::Error,
     handle::{Handle, Message},
+    replicas::siblings::Replicas,
 };
 
 /// Version of the file of the last good state.
@@ -58,6 +59,14 @@ struct OnDisk {
     seen: Kept,
 }
 
+/// What is told to others than the desk.
+pub struct Tells {
+    /// How this process stands in elections.
+    pub candidacy: watch::Sender<Candidacy>,
+    /// Where the replicas are.
+    pub replicas: watch::Sender<Option<Replicas>>,
+}
+
 /// The API server as a source.
 pub struct Source {
     access: Access,
@@ -74,6 +83,8 @@ pub struct Source {
     revision: u64,
     /// What came of it.
     compiled: watch::Receiver<Option<Arc<Compiled>>>,
+    /// Who hears how this process stands in elections, and where the replicas are.
+    tells: Tells,
     /// When what is in force is to be put on disk; `None`: it is there.
     keep_at: Option<Instant>,
 }
@@ -89,6 +100,7 @@ impl Source {
         file: PathBuf,
         desk: Handle,
         compiled: watch::Receiver<Option<Arc<Compiled>>>,
+        tells: Tells,
     ) -> Result<Self, disk::DiskError> {
         let on_disk = disk::load_versioned::<OnDisk>(&file, DISK_VERSION)?;
         let known = on_disk.is_some();
@@ -97,7 +109,7 @@ impl Source {
         let book = Book::restored(texts, parse);
         let file = Arc::new(Keeper::new(file, "the last good state of the cluster"));
         let (files, revision, keep_at) = (vec![], 0, None);
-        Ok(Self { access, cluster, name, file, desk, seen, book, known, files, revision, compiled, keep_at })
+        Ok(Self { access, cluster, name, file, desk, seen, book, known, files, revision, compiled, tells, keep_at })
     }
 
     /// Begins to watch, and tells the desk what is in force, now and whenever it changes, until the drain.
@@ -107,9 +119,9 @@ impl Source {
     pub async fn start(self, tasks: &mut JoinSet<()>, drain: &Drain) -> Result<(), Error> {
         let client = self.access.client().await?;
         let told = kubernetes::watch::start(&client, tasks, drain);
-        let (leads, writes) = watch::channel(false);
+        let (candidacy, writes) = (self.tells.candidacy.clone(), self.tells.candidacy.subscribe());
         let election = Election::new(client.clone(), &self.access.namespace, LEASE, &self.name);
-        tasks.spawn(election.run(leads, drain.clone()));
+        tasks.spawn(election.run(candidacy, drain.clone()));
         let (say, said) = watch::channel(Arc::default());
         tasks.spawn(status::run(client.clone(), said, writes.clone(), drain.clone()));
         let (offer, offered) = watch::channel(Arc::default());
@@ -177,6 +189,12 @@ impl Source {
         self.revision += 1;
         let in_force = self.book.in_force().map(|(file, objects)| (file.to_owned(), objects.clone())).collect();
         let facts = Some(Arc::new(Facts::of(&self.seen, &self.access.namespace)));
+        let replicas = facts.as_ref().map(|facts| facts.controls.clone());
+        self.tells.replicas.send_if_modified(|before| {
+            let differs = *before != replicas;
+            *before = replicas;
+            differs
+        });
         self.desk
             .tell(Message::Sources(Sources { known: true, revision: self.revision, in_force, files, facts }))
             .await;

@@ -23,8 +23,9 @@ impl Ground {
         let (compiled, result) = watch::channel(None);
         let handle = Handle::new(to_desk, watch::channel(None).1);
         let file = folder.join("cluster.json");
-        let source =
-            Source::open(Access::default(), ("east".parse().unwrap(), "control".into()), file, handle, result).unwrap();
+        let tells = Tells { candidacy: watch::channel(Candidacy::default()).0, replicas: watch::channel(None).0 };
+        let own = ("east".parse().unwrap(), "control".into());
+        let source = Source::open(Access::default(), own, file, handle, result, tells).unwrap();
         let ((tell, told), (say, said)) = (mpsc::channel(64), watch::channel(Arc::default()));
         let (trigger, drain) = Drain::pair();
         let task = tokio::spawn(source.run(told, say, drain));

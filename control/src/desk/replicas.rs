@@ -1,0 +1,56 @@
+//! The desk as one of several: what it tells the other replicas of its decisions, and takes from them.
+
+use std::sync::Arc;
+
+use super::Desk;
+use crate::{
+    decider::Decider,
+    failover::Failover,
+    replicas::{Deeds, Memory},
+};
+
+impl Desk {
+    /// All that was decided here.
+    pub(super) fn memory(&self) -> Memory {
+        Memory { decisions: self.decider.verdicts(), failover: self.failover.memory() }
+    }
+
+    /// Another replica's memory, or that there is no other one. Who has an own one goes by that.
+    pub(super) fn remember_all(&mut self, memory: Option<Box<Memory>>) {
+        if !std::mem::replace(&mut self.forgetful, false) || self.outputs.snapshots.borrow().is_some() {
+            return;
+        }
+        if let Some(Memory { decisions, failover }) = memory.map(|memory| *memory) {
+            tracing::info!("what another replica decided is gone on with");
+            self.decider = Decider::restored(self.setting.cluster.clone(), decisions);
+            self.failover = Failover::restored(self.setting.cluster.clone(), failover);
+        }
+        self.changed();
+    }
+
+    /// What the replica that speaks keeps for the cluster; nobody tells the one that speaks itself.
+    pub(super) fn adopt(&mut self, deeds: Deeds) {
+        if !self.speaker.speaks && self.failover.adopt(deeds) {
+            self.look_at_verbs();
+            self.changed();
+        }
+    }
+
+    /// Tells the others what is kept here, as long as it is this replica that speaks.
+    pub(super) fn tell_deeds(&self) {
+        let now = (self.replicated && self.speaker.speaks).then(|| Arc::new(self.failover.deeds()));
+        self.outputs.deeds.send_if_modified(|before| {
+            let differs = *before != now;
+            *before = now;
+            differs
+        });
+    }
+
+    /// Only who speaks does what operators want: the others would not keep it.
+    pub(super) fn acts(&self) -> Result<(), String> {
+        if self.replicated && !self.speaker.speaks {
+            return Err("this replica of control follows another one; ask the one that holds the Lease isthmus-control".into());
+        }
+        Ok(())
+    }
+}
