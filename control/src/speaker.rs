@@ -39,16 +39,16 @@ pub struct Speaker {
 }
 
 impl Speaker {
-    /// A speaker whose last epoch was `on_disk` (0: none). It begins one above; [`Speaker::epoch`] must be on disk
-    /// before [`Speaker::outbox`] is sent.
+    /// A speaker whose last epoch was `on_disk` (0: none), silent as long as it does not [`Speaker::take_over`]. Then it begins one
+    /// above; [`Speaker::epoch`] must be on disk before [`Speaker::outbox`] is sent.
     #[must_use]
     pub fn new(mesh: MeshDomain, cluster: ClusterName, key: FederationKey, on_disk: u64) -> Self {
         Self {
             mesh,
             cluster,
             key,
-            speaks: true,
-            version: Version { epoch: on_disk.saturating_add(1), number: 0 },
+            speaks: false,
+            version: Version { epoch: on_disk, number: 0 },
             contents: None,
             said: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -258,7 +258,9 @@ mod tests {
 
     fn speaker(on_disk: u64) -> Speaker {
         let key = FederationKey::from_pkcs8(&FederationKey::generate_pkcs8().unwrap()).unwrap();
-        Speaker::new("mesh.test".parse().unwrap(), "east".parse().unwrap(), key, on_disk)
+        let mut speaker = Speaker::new("mesh.test".parse().unwrap(), "east".parse().unwrap(), key, on_disk);
+        speaker.take_over();
+        speaker
     }
 
     fn card(region: &str) -> Content {

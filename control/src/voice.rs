@@ -109,7 +109,6 @@ impl Voice {
         let mut opening: Option<Opening> = None;
         let mut shown = SpeakerView::default();
         let mut turn = Turn::new(self.on_disk.speaks);
-        self.speaker.fall_silent();
         loop {
             turn.stands(*self.candidacy.borrow_and_update());
             if self.takes(turn) {

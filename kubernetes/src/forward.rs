@@ -92,16 +92,21 @@ async fn carry(pods: Api<Pod>, name: String, port: u16, mut tcp: TcpStream) {
     }
 }
 
-/// The first pod of a selector that is ready, in the order of names.
+/// The first pod of a selector that is ready, in the order of names; the one that is named, when it is.
 ///
 /// # Errors
 /// [`ForwardError`].
-pub async fn ready(client: &Client, namespace: &str, what: &str, selector: &str) -> Result<Pod, ForwardError> {
+pub async fn ready(
+    client: &Client,
+    namespace: &str,
+    (what, selector): (&str, &str),
+    rather: Option<&str>,
+) -> Result<Pod, ForwardError> {
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let listed = pods.list(&ListParams::default().labels(selector)).await;
     let unlisted = |source| ForwardError::Unlisted { namespace: namespace.to_owned(), source: Box::new(source) };
     let mut pods = listed.map_err(unlisted)?.items;
-    pods.sort_by_key(ResourceExt::name_any);
+    pods.sort_by_key(|pod| (rather != Some(pod.name_any().as_str()), pod.name_any()));
     first_ready(pods, what, namespace)
 }
 

@@ -19,6 +19,10 @@ use tokio::{sync::watch, time::Instant};
 use crate::client::causes;
 use candidate::{Candidate, LASTS, Said, Step};
 
+/// The Lease of who leads among the replicas of control.
+pub const CONTROL: &str = "isthmus-control";
+/// Between the name of a process and what no other one has.
+const MARK: char = '_';
 /// Between two looks at the Lease.
 const AGAIN: Duration = Duration::from_secs(2);
 /// An API server that has not answered in so long is asked anew.
@@ -59,7 +63,7 @@ impl Election {
     /// For a Lease of a namespace. `name` says which process this is; something that no other process has is put behind it.
     #[must_use]
     pub fn new(client: Client, namespace: &str, lease: &str, name: &str) -> Self {
-        let candidate = Candidate::new(format!("{name}_{:016x}", fastrand::u64(..)));
+        let candidate = Candidate::new(format!("{name}{MARK}{:016x}", fastrand::u64(..)));
         let (api, lease) = (Api::namespaced(client, namespace), lease.to_owned());
         Self { api, lease, candidate, began: Instant::now(), failing: false }
     }
@@ -77,11 +81,14 @@ impl Election {
             let answered = matches!(&looked, Ok(looked) if looked.as_ref().err().is_none_or(was_faster));
             self.outcome(looked.unwrap_or(Ok(())));
             let until = self.candidate.leads_until(self.now());
-            self.tell(&place, match (until, answered) {
-                (Some(_), _) => Candidacy::Leads,
-                (None, true) => Candidacy::Follows,
-                (None, false) => Candidacy::Adrift,
-            });
+            self.tell(
+                &place,
+                match (until, answered) {
+                    (Some(_), _) => Candidacy::Leads,
+                    (None, true) => Candidacy::Follows,
+                    (None, false) => Candidacy::Adrift,
+                },
+            );
             let wait = until.map_or(AGAIN, |until| AGAIN.min(until.saturating_sub(self.now())));
             tokio::select! {
                 () = drain.draining() => break,
@@ -162,6 +169,14 @@ impl Election {
             _ => Ok(()),
         }
     }
+}
+
+/// The process that holds a Lease, by its name; `None`: nobody does, or it cannot be read.
+pub async fn holder(client: &Client, namespace: &str, lease: &str) -> Option<String> {
+    let found = Api::<Lease>::namespaced(client.clone(), namespace).get_opt(lease).await;
+    let held =
+        found.map_err(|error| tracing::debug!(reason = explain(&error), lease, "a Lease cannot be read")).ok()??;
+    said(&held).holder.rsplit_once(MARK).map(|(name, _)| name.to_owned())
 }
 
 /// Another one wrote meanwhile.

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use isthmus_kubernetes::{Access, Client, leader::{Candidacy, Election}};
+use isthmus_kubernetes::{
+    Access, Client,
+    leader::{Candidacy, Election},
+};
 use isthmus_runtime::drain::{Drain, DrainTrigger};
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -24,7 +27,10 @@ fn replica(client: &Client, lease: &str, name: &str) -> Replica {
 }
 
 async fn leads(replica: &mut Replica) {
-    tokio::time::timeout(LIMIT, replica.leads.wait_for(|stands| stands.leads())).await.expect("it leads in time").unwrap();
+    tokio::time::timeout(LIMIT, replica.leads.wait_for(|stands| stands.leads()))
+        .await
+        .expect("it leads in time")
+        .unwrap();
 }
 
 #[tokio::test]

@@ -93,9 +93,7 @@ fn hosts(named: Named, view: &View) -> impl Iterator<Item = (String, Host)> {
     let service = &view.service;
     let host = Host {
         address: match named {
-            Named::OnWorkload(workload) => {
-                service.address_index.and_then(|index| service_address(workload, index))
-            }
+            Named::OnWorkload(workload) => service.address_index.and_then(|index| service_address(workload, index)),
             Named::InSet => service.set_address,
         },
         ports: service.ports.iter().map(|port| (port.name.clone(), port.port)).collect(),

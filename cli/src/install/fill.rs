@@ -80,10 +80,8 @@ fn set(objects: &mut Vec<Object>, setting: &Setting) -> Result<()> {
         }
         "gateway.addresses" => told(objects, value),
         "gateway.exposure" => exposure(objects, value),
-        "gateway.replicas" => {
-            let gateway = &mut one(objects, "Deployment", "isthmus-gateway")?.document;
-            put(gateway, &["spec", "replicas"], json!(value.parse::<u16>()?))
-        }
+        "control.replicas" => replicas(objects, "isthmus-control", value),
+        "gateway.replicas" => replicas(objects, "isthmus-gateway", value),
         "image.pullPolicy" => {
             in_files(objects, "imagePullPolicy: IfNotPresent", &format!("imagePullPolicy: {value}"))?;
             each_container(objects, |container| put(container, &["imagePullPolicy"], json!(value)))
@@ -98,6 +96,11 @@ fn set(objects: &mut Vec<Object>, setting: &Setting) -> Result<()> {
         "log" => in_files(objects, "log: \"info\"", &format!("log: \"{value}\"")),
         other => bail!("the setting {other} has no place in the base"),
     }
+}
+
+fn replicas(objects: &mut [Object], deployment: &str, value: &str) -> Result<()> {
+    let found = &mut one(objects, "Deployment", deployment)?.document;
+    put(found, &["spec", "replicas"], json!(value.parse::<u16>()?))
 }
 
 /// Pods get their region as it is typed, and not from their node.

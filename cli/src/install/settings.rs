@@ -14,8 +14,9 @@ enum Values {
 }
 
 /// Each setting, what it may be, and what that means.
-const KNOWN: [(&str, Values, &str); 9] = [
+const KNOWN: [(&str, Values, &str); 10] = [
     ("cluster.region", Values::Text, "the region, where nodes do not tell pods theirs"),
+    ("control.replicas", Values::Number, "how many replicas of control; one of them speaks for the cluster"),
     ("federation.persistence.size", Values::Text, "the size of the member's disk, such as 1Gi"),
     ("federation.persistence.storageClass", Values::Text, "its class; -: none, for volumes made by hand"),
     ("gateway.addresses", Values::Addresses, "what other clusters are told instead of a Service's address"),

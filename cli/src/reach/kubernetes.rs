@@ -9,7 +9,7 @@ use isthmus_kubernetes::{
     client::SYSTEM_NAMESPACE,
     exposed,
     forward::{self, Forward, Pod},
-    user,
+    leader, user,
 };
 use isthmus_scenarios::{admin, plan::roles::ADMIN_PORT};
 
@@ -54,15 +54,26 @@ impl Kubernetes {
     }
 
     async fn role(&self, client: &Client, role: &str) -> Result<SocketAddr> {
+        self.pod_of(client, role, None).await
+    }
+
+    async fn pod_of(&self, client: &Client, role: &str, rather: Option<&str>) -> Result<SocketAddr> {
         let selector = format!("app.kubernetes.io/name=isthmus,app.kubernetes.io/component={role}");
-        let pod = forward::ready(client, SYSTEM_NAMESPACE, &format!("the mesh's {role}"), &selector).await?;
+        let what = (format!("the mesh's {role}"), selector);
+        let pod = forward::ready(client, SYSTEM_NAMESPACE, (&what.0, &what.1), rather).await?;
         self.way(client, &pod, ADMIN_PORT).await
+    }
+
+    /// The replica of control that speaks for the cluster, since only it does what operators want; any, while nobody leads.
+    async fn speaking(&self, client: &Client) -> Result<SocketAddr> {
+        let leads = leader::holder(client, SYSTEM_NAMESPACE, leader::CONTROL).await;
+        self.pod_of(client, "control", leads.as_deref()).await
     }
 
     async fn control(&self, context: &Option<String>) -> Result<Control> {
         let named = || context.as_ref().map_or_else(|| "the current context".into(), |name| format!("context {name}"));
         let client = self.client(context).await?;
-        let admin = self.role(&client, "control").await.with_context(|| format!("in {}", named()))?;
+        let admin = self.speaking(&client).await.with_context(|| format!("in {}", named()))?;
         let about = admin::read(admin, "/version").await;
         let about = about.with_context(|| format!("the control in {} does not answer", named()))?;
         Ok(Control { name: field(&about, "cluster"), admin })

@@ -24,6 +24,7 @@ impl Desk {
             tracing::info!("what another replica decided is gone on with");
             self.decider = Decider::restored(self.setting.cluster.clone(), decisions);
             self.failover = Failover::restored(self.setting.cluster.clone(), failover);
+            self.look_at_verbs();
         }
         self.changed();
     }
@@ -49,7 +50,10 @@ impl Desk {
     /// Only who speaks does what operators want: the others would not keep it.
     pub(super) fn acts(&self) -> Result<(), String> {
         if self.replicated && !self.speaker.speaks {
-            return Err("this replica of control follows another one; ask the one that holds the Lease isthmus-control".into());
+            let lease = isthmus_kubernetes::leader::CONTROL;
+            return Err(format!(
+                "this replica of control follows another one; ask the one that holds the Lease {lease}"
+            ));
         }
         Ok(())
     }

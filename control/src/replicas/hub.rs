@@ -118,9 +118,9 @@ fn standing_of(stream: u64, client: &Client) -> Vec<What> {
         all.push(What::Sent(wire::Sent { stream, nonce: 0, version: client.acked, keys }));
         all.push(What::Answered(answered(stream, 0, client.refusals.clone().into_iter())));
     }
-    let waiting = client.waiting().map(|(nonce, version, keys)| {
-        What::Sent(wire::Sent { stream, nonce, version, keys: keys.to_vec() })
-    });
+    let waiting = client
+        .waiting()
+        .map(|(nonce, version, keys)| What::Sent(wire::Sent { stream, nonce, version, keys: keys.to_vec() }));
     all.extend(waiting);
     all
 }

@@ -14,7 +14,7 @@ use std::{
 use isthmus_core::name::ClusterName;
 use isthmus_kubernetes::{
     self as kubernetes, Access, Facts, Seen,
-    leader::{Candidacy, Election},
+    leader::{self, Candidacy, Election},
     seen::{Kept, Told},
     status::{self, Said},
 };
@@ -43,8 +43,6 @@ use crate::{
 
 /// Version of the file of the last good state.
 const DISK_VERSION: u32 = 1;
-/// Which of several controls writes what only one may write.
-const LEASE: &str = "isthmus-control";
 /// A burst of changes is over after so long without one.
 const QUIET: Duration = Duration::from_millis(20);
 /// The longest a burst is waited for: a pod that ends must not wait for others to begin.
@@ -120,7 +118,7 @@ impl Source {
         let client = self.access.client().await?;
         let told = kubernetes::watch::start(&client, tasks, drain);
         let (candidacy, writes) = (self.tells.candidacy.clone(), self.tells.candidacy.subscribe());
-        let election = Election::new(client.clone(), &self.access.namespace, LEASE, &self.name);
+        let election = Election::new(client.clone(), &self.access.namespace, leader::CONTROL, &self.name);
         tasks.spawn(election.run(candidacy, drain.clone()));
         let (say, said) = watch::channel(Arc::default());
         tasks.spawn(status::run(client.clone(), said, writes.clone(), drain.clone()));

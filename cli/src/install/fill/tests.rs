@@ -59,6 +59,7 @@ fn each_setting_is_where_the_role_reads_it() {
         "cluster.region=r1",
         "federation.persistence.size=2Gi",
         "federation.persistence.storageClass=-",
+        "control.replicas=3",
         "gateway.replicas=3",
     ]);
     let claim = &document(&objects, "StatefulSet", "isthmus-federation")["spec"]["volumeClaimTemplates"][0]["spec"];
@@ -66,7 +67,9 @@ fn each_setting_is_where_the_role_reads_it() {
         (claim["storageClassName"].as_str(), claim["resources"]["requests"]["storage"].as_str()),
         (Some(""), Some("2Gi"))
     );
-    assert_eq!(document(&objects, "Deployment", "isthmus-gateway")["spec"]["replicas"], 3);
+    for deployment in ["isthmus-control", "isthmus-gateway"] {
+        assert_eq!(document(&objects, "Deployment", deployment)["spec"]["replicas"], 3);
+    }
     for workload in workloads(&objects) {
         let variables = workload["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
         assert!(variables.contains(&json!({ "name": "ISTHMUS_REGION", "value": "r1" })));

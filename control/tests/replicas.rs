@@ -1,0 +1,261 @@
+//! Two replicas of one control: their desks, the feed's server and what they tell each other, over mTLS on loopback. Whose turn it
+//! is to speak, and where they are, which Kubernetes says in life, the test says.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use isthmus_ca::{Ca, Settings};
+use isthmus_control::{
+    compiler::{self, Setting},
+    desk::{Desk, Disk, Outputs},
+    feed::Service as FeedService,
+    handle::{Handle, Message, SpeakerView, Wish},
+    heard::World,
+    metrics::Metrics,
+    replicas::{
+        service::Service,
+        siblings::{Replicas, Siblings},
+    },
+    sources::Sources,
+};
+use isthmus_core::{compile, failover::verb::Deed, statement::Content};
+use isthmus_runtime::{
+    disk::Keeper,
+    drain::{Drain, DrainTrigger},
+    enrolment::system_identity,
+    feed::{self, Role},
+    grpc,
+    identity::Identity,
+    listen,
+    tls::{self, Accept, ClientAuth},
+};
+use isthmus_wire::{
+    feed::feed_server::FeedServer,
+    replicas::{FollowRequest, replicas_client::ReplicasClient, replicas_server::ReplicasServer},
+};
+use support::{east, mesh, registration, until, within};
+use tokio::sync::{mpsc, watch};
+
+const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}, \
+                       spec: {selector: {app: cart}, ports: [{port: 80}]}}";
+
+/// What both have the same.
+struct Cluster {
+    folder: tempfile::TempDir,
+    ca: Ca,
+    net: u8,
+    drain: Drain,
+}
+
+/// One replica.
+struct Replica {
+    desk: Handle,
+    contents: watch::Receiver<Option<Vec<Content>>>,
+    trigger: DrainTrigger,
+    address: SocketAddr,
+    _shown: watch::Sender<Option<Replicas>>,
+}
+
+impl Cluster {
+    fn new(net: u8) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Ca::open_or_create(&folder.path().join("ca"), &mesh(), &east(), Settings::default()).unwrap();
+        Self { folder, ca, net, drain: Drain::new() }
+    }
+
+    fn identity(&self, namespace: &str, account: &str) -> Identity {
+        let id = format!("spiffe://{}/ns/{namespace}/sa/{account}", self.ca.trust_domain());
+        self.ca.local_identity(&id.parse().unwrap(), self.drain.clone()).unwrap()
+    }
+
+    fn at(&self, host: u8) -> IpAddr {
+        IpAddr::from([127, self.net, host, 1])
+    }
+
+    /// A replica with this host and, from the first one on, its port; `all` are those that it knows of.
+    async fn replica(&self, host: u8, port: u16, all: Replicas) -> Replica {
+        let (trigger, drain) = Drain::pair();
+        let disk = |name: &str| {
+            let file = self.folder.path().join(format!("{host}-{}", trigger_number())).join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            Keeper::new(file, "a test's state")
+        };
+        let files = Disk {
+            registrations: disk("registrations.json"),
+            decisions: disk("decisions.json"),
+            indexes: disk("indexes.json"),
+            failover: disk("failover.json"),
+        };
+        let (tell, messages) = mpsc::channel(64);
+        let (snapshots, in_force) = watch::channel(None);
+        let (contents, said) = watch::channel(None);
+        let (deeds, spoken) = watch::channel(None);
+        let outputs = Outputs {
+            snapshots,
+            contents,
+            lease: watch::channel(Default::default()).0,
+            compiled: watch::channel(None).0,
+            deeds,
+        };
+        let registry = prometheus::Registry::new();
+        let desk = Desk::open(self.setting(), files, outputs, Metrics::new(&registry).unwrap()).unwrap().replicated();
+        let handle = Handle::new(tell, in_force);
+        tokio::spawn(desk.run(messages, drain.clone()));
+        let control = system_identity(self.ca.trust_domain(), "control").unwrap();
+        let identity = self.identity("isthmus-system", "control");
+        let listener = listen::tcp(SocketAddr::new(self.at(host), port)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let trust_domain = self.ca.trust_domain().clone();
+        let tls = tls::server_config(
+            &identity,
+            Accept::TrustDomain(trust_domain.clone()),
+            &[grpc::ALPN],
+            ClientAuth::Optional,
+        );
+        let feed = FeedServer::new(FeedService::new(handle.clone(), trust_domain, drain.clone()));
+        let replicas = ReplicasServer::new(Service::new(handle.clone(), spoken, control.clone(), drain.clone()));
+        let routes = tonic::service::Routes::new(feed).add_service(replicas);
+        tokio::spawn(grpc::serve(listener, tls, routes, drain.clone()));
+        let (shown, replicas) = watch::channel(Some(all));
+        let siblings = Siblings {
+            name: format!("control-{host}"),
+            port: address.port(),
+            identity,
+            control,
+            desk: handle.clone(),
+            replicas,
+        };
+        tokio::spawn(siblings.run(drain));
+        handle.tell(Message::World(Arc::new(World::default()))).await;
+        let in_force = [("f".to_owned(), Arc::new(compiler::parse("f", SERVICE).unwrap()))].into();
+        handle.tell(Message::Sources(Sources { known: true, revision: 1, in_force, ..Sources::default() })).await;
+        Replica { desk: handle, contents: said, trigger, address, _shown: shown }
+    }
+
+    fn setting(&self) -> Setting {
+        let core = compile::Setting {
+            mesh: mesh(),
+            cluster: east(),
+            region: "us-east".into(),
+            zones: vec![],
+            gateways: vec![],
+            advertise: vec![],
+            member: None,
+            roots: vec![],
+        };
+        Setting { core, dns_for: None }
+    }
+
+    /// The first, and the second, which knows of the first; the first knows of the second as well.
+    async fn two(&self) -> (Replica, Replica) {
+        let all: Replicas = [1, 2].map(|host| (format!("control-{host}"), self.at(host))).into();
+        let first = self.replica(1, 0, all.clone()).await;
+        let second = self.replica(2, first.address.port(), all).await;
+        (first, second)
+    }
+}
+
+/// Directories of replicas that come after another.
+fn trigger_number() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
+
+impl Replica {
+    async fn speaks(&self) {
+        self.desk.tell(Message::Speaker(SpeakerView { speaks: true, ..SpeakerView::default() })).await;
+    }
+
+    async fn endpoint(&self, id: &str) -> Option<String> {
+        let view = self.desk.look().await?;
+        view.endpoints.iter().find(|row| row.endpoint == id).map(|row| row.state.clone())
+    }
+
+    fn says_a_verb(&self) -> bool {
+        self.contents.borrow().iter().flatten().any(|content| matches!(content, Content::Verb(_)))
+    }
+}
+
+fn drain_west() -> Wish {
+    let deed = Deed::Drain { cluster: east(), over: Duration::ZERO };
+    Wish { deed, lasts: None, by: "test".into(), reason: String::new() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_one_replica_is_known_to_all_and_survives_its_replica() {
+    let cluster = Cluster::new(44);
+    let (first, second) = cluster.two().await;
+    let subscribe = |replica: &Replica| {
+        let hello = feed::Hello { role: Role::Proxy, name: "cart-1".into() };
+        let (trigger, drain) = Drain::pair();
+        let cache = cluster.folder.path().join(format!("cache-{}", replica.address.ip()));
+        (feed::subscribe(&cluster.identity("shop", "cart"), replica.address, hello, cache, drain), trigger)
+    };
+    let ((mut updates, reporter), client) = subscribe(&first);
+    tokio::spawn(async move {
+        while let Some(update) = updates.next().await {
+            update.ack.accept()
+        }
+    });
+    reporter.register(registration("cart-1", "shop", "cart", "127.44.11.1:15006"));
+    for replica in [&first, &second] {
+        until("the endpoint at each replica", || async {
+            replica.endpoint("cart-1").await.as_deref() == Some("ready")
+        })
+        .await;
+    }
+    let shown = async || second.desk.look().await.unwrap().clients.iter().any(|one| one.connected && one.acked > 0);
+    until("what the client took, at the other replica", shown).await;
+    first.trigger.drain("the test says so");
+    first.trigger.close("the test says so");
+    let gone = async || second.desk.look().await.unwrap().clients.iter().all(|one| !one.connected);
+    until("the client is lost to the other replica", gone).await;
+    assert_eq!(second.endpoint("cart-1").await.as_deref(), Some("ready"), "it stands until it is heard of again");
+    let ((_updates, reporter), _client) = subscribe(&second);
+    reporter.register(registration("cart-1", "shop", "cart", "127.44.11.1:15006"));
+    let back = async || second.desk.look().await.unwrap().clients.iter().any(|one| one.connected);
+    until("it comes to the other replica", back).await;
+    client.drain("the test says so");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_operators_do_outlives_the_replica_that_was_told() {
+    let cluster = Cluster::new(45);
+    let (first, second) = cluster.two().await;
+    first.speaks().await;
+    let refused = within(second.desk.wish(drain_west())).await.unwrap_err();
+    assert!(refused.contains("Lease isthmus-control"), "{refused}");
+    within(first.desk.wish(drain_west())).await.unwrap();
+    until("the other replica keeps it too", || async { second.says_a_verb() }).await;
+    first.trigger.drain("the test says so");
+    first.trigger.close("the test says so");
+    second.speaks().await;
+    // One that begins with nothing goes on with what the living one decided, before it tells its clients anything.
+    let all = [2, 3].map(|host| (format!("control-{host}"), cluster.at(host))).into();
+    let third = cluster.replica(3, second.address.port(), all).await;
+    until("the third has it from the start", || async { third.contents.borrow().is_some() }).await;
+    assert!(third.says_a_verb());
+    let name = second.desk.look().await.unwrap().verbs[0].name.clone();
+    within(second.desk.take_back(name)).await.unwrap();
+    until("what is taken back is taken back everywhere", || async { !third.says_a_verb() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_but_a_control_of_the_cluster_may_follow() {
+    let cluster = Cluster::new(46);
+    let only = cluster.replica(1, 0, Replicas::new()).await;
+    let control = system_identity(cluster.ca.trust_domain(), "control").unwrap();
+    for (namespace, account) in [("shop", "cart"), ("isthmus-system", "gateway"), ("shop", "control")] {
+        let channel = grpc::channel(&cluster.identity(namespace, account), only.address, Accept::one(control.clone()));
+        let asked = FollowRequest { name: "me".into() };
+        let status = within(ReplicasClient::new(channel).follow(asked)).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status}");
+    }
+}
