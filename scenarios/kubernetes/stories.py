@@ -243,6 +243,26 @@ def faults(mesh):
     mesh.first.rolled_out(SHOP, "deployment/details-v1")
 
 
+def replicas(mesh):
+    """the control that speaks for its cluster dies: the other one speaks, what operators did stands, and no request fails"""
+    cluster = mesh.first
+    def holder():
+        lease = cluster.get("lease", "-n", SYSTEM, "isthmus-control")
+        return lease["spec"].get("holderIdentity", "").rpartition("_")[0]
+    def drained():
+        return [row["what"] for row in mesh.isthmus.rows(cluster, "failover", "verbs") if row["verb"] == "drain"]
+    load, spoke = mesh.load(cluster, "details"), holder()
+    mesh.isthmus(cluster, "cluster", "drain", mesh.third.name, "--over", "1s", "--reason", "a story")
+    cluster.kubectl("-n", SYSTEM, "delete", "pod", spoke, "--grace-period=0", "--force", "--wait=false")
+    eventually("another replica speaks", lambda: holder() not in ("", spoke))
+    eventually("the drain stands", lambda: len(drained()) == 1)
+    eventually("others see the cluster alive", lambda: {
+        row["name"]: row["standing"] for row in mesh.isthmus.rows(mesh.second, "clusters")}[cluster.name] == "alive")
+    mesh.isthmus(cluster, "cluster", "undrain", mesh.third.name)
+    eventually("the drain is over", lambda: not drained())
+    mesh.unharmed(load)
+
+
 def components(mesh):
     """each component is killed in its turn: calls go on, and it is there again"""
     cluster = mesh.first
@@ -255,7 +275,7 @@ def components(mesh):
         def again():
             pods = cluster.pods(SYSTEM, selector)
             ready = [pod for pod in pods if pod["metadata"]["uid"] not in before and is_ready(pod)]
-            return len(ready) == (2 if component == "gateway" else 1)
+            return len(ready) == (1 if component == "federation" else 2)
         eventually(f"the {component} is there again", again)
     eventually("all see each other again", lambda: all(
         row["standing"] == "alive" for row in mesh.isthmus.rows(cluster, "clusters")))
