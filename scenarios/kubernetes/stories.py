@@ -339,4 +339,4 @@ def uninstall(mesh):
                 raise Failed(f"{cluster.name} still has {kind}: {left}")
 
 
-STORIES = [install, join, bookinfo, exported, trace, failover, rolling, components, faults, strangers]
+STORIES = [install, join, bookinfo, exported, trace, failover, rolling, components, faults, replicas, strangers]
