@@ -410,18 +410,6 @@ fn ports_of_an_endpoint_may_be_parted_over_slices_and_one_that_is_not_ready_may_
 }
 
 #[test]
-fn a_pod_that_is_not_ready_is_an_endpoint_that_is_where_its_service_publishes_it() {
-    let published = DETAILS.replace("spec:\n  selector", "spec:\n  publishNotReadyAddresses: true\n  selector");
-    for (service, state) in [(DETAILS, EndpointState::Unready), (published.as_str(), EndpointState::Ready)] {
-        let mut west = Cluster::new("west", &[service], &["a"]);
-        west.workloads[0].state = EndpointState::Unready;
-        assert_eq!(local(&west.compile())[0].state, state);
-        west.workloads[0].state = EndpointState::Draining;
-        assert_eq!(local(&west.compile())[0].state, EndpointState::Draining, "nothing new goes to what ends");
-    }
-}
-
-#[test]
 fn an_external_name_is_no_service_of_the_mesh() {
     let external = "apiVersion: v1\nkind: Service\nmetadata: {name: details, namespace: bookinfo}\nspec: {type: ExternalName, externalName: api.example}\n";
     let compiled = Cluster::new("west", &[external], &[]).compile();
