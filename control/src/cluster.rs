@@ -2,6 +2,7 @@
 //! replica has the same; pods are who the API server says they are; every namespace has the roots.
 
 mod injecting;
+mod refusals;
 
 use std::{path::Path, sync::Arc};
 
@@ -66,7 +67,8 @@ impl Cluster {
         let Self { client, ca } = self;
         if let Some(file) = &config.injection {
             let namespaces = Namespaces::follow(&client, tasks, drain);
-            injecting::start(config, file, namespaces, authority, registry, (tasks, drain))?;
+            let refused = refusals::tell(&client, &config.common.name, tasks, drain);
+            injecting::start(config, file, (namespaces, refused), authority, registry, (tasks, drain))?;
         }
         tasks.spawn(roots::keep(client.clone(), authority.roots_pem(), drain.clone()));
         tasks.spawn(bundle::keep(client, authority.roots_pem(), drain.clone()));

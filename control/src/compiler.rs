@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use isthmus_core::{
-    compile::{self, Finding, Inputs, Ordered, Other, Workload},
+    compile::{self, Finding, Inputs, Ordered, Other, Workload, finding::Kind},
     model::{Resource, Service},
     name::{ClusterName, ServiceName},
     plan,
@@ -201,9 +201,11 @@ fn others(world: &World, verdicts: &BTreeMap<ClusterName, Verdict>) -> BTreeMap<
 }
 
 fn fault(error: ObjectError) -> Fault {
-    Fault { file: error.file, line: error.line, field: error.field, reason: error.reason }
+    let ObjectError { file, line, field, reason } = error;
+    Fault { file, line, field, kind: Kind::Invalid, reason }
 }
 
 fn finding(finding: Finding) -> Fault {
-    Fault { file: finding.file, line: finding.line, field: finding.field, reason: finding.reason }
+    let Finding { file, line, field, kind, reason } = finding;
+    Fault { file, line, field, kind, reason }
 }

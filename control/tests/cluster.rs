@@ -135,7 +135,11 @@ fn of(client: &Client) -> Option<&Service> {
 }
 
 fn local(client: &Client) -> Option<&Endpoint> {
-    match client.known.get(&format!("endpoints/{NAMESPACE}/reviews")) {
+    endpoint(client, "reviews")
+}
+
+fn endpoint<'a>(client: &'a Client, service: &str) -> Option<&'a Endpoint> {
+    match client.known.get(&format!("endpoints/{NAMESPACE}/{service}")) {
         Some(Resource::Endpoints(endpoints)) => endpoints.local.first(),
         _ => None,
     }
@@ -313,6 +317,11 @@ fn of_policy(path: &str) -> String {
     kubectl(&format!("-n {NAMESPACE} get failoverpolicy near -o jsonpath={{{path}}}"), "").unwrap_or_default()
 }
 
+/// A condition of it, by its type.
+fn condition(kind: &str) -> String {
+    format!(".status.conditions[?(@.type==\"{kind}\")]")
+}
+
 const ACCEPTED: &str = ".status.conditions[?(@.type==\"Accepted\")]";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,7 +338,19 @@ async fn the_leader_says_once_how_an_object_stands() {
     let (message, generation) = (of_policy(&format!("{ACCEPTED}.message")), of_policy(".metadata.generation"));
     assert!(message.contains("nonsense") && message.contains("stays in force"), "{message}");
     assert_eq!(of_policy(&format!("{ACCEPTED}.observedGeneration")), generation);
+    assert_eq!(of_policy(&format!("{}.status", condition("ResolvedRefs"))), "Unknown");
+    assert_eq!(of_policy(&format!("{}.reason", condition("Programmed"))), "Invalid");
     assert_eq!(of_policy(".metadata.managedFields[?(@.subresource==\"status\")].manager"), "isthmus-status");
+    let uid = of_policy(".metadata.uid");
+    until("an Event says so", || async {
+        let about = format!("involvedObject.uid={uid},type=Warning,reason=Invalid");
+        let told = kubectl(
+            &format!("-n {NAMESPACE} get events --field-selector {about} -o jsonpath={{.items[*].message}}"),
+            "",
+        );
+        told.is_ok_and(|message| message.contains("nonsense"))
+    })
+    .await;
     let version = of_policy(".metadata.resourceVersion");
     apply(&service(9081));
     until("another change is in force", || async {
@@ -338,5 +359,72 @@ async fn the_leader_says_once_how_an_object_stands() {
     })
     .await;
     assert_eq!(of_policy(".metadata.resourceVersion"), version, "nothing more is written");
+    control.stop().await;
+}
+
+/// A part of the route as the API server has it.
+fn of_route(path: &str) -> String {
+    kubectl(&format!("-n {NAMESPACE} get virtualservice reviews -o jsonpath={{{path}}}"), "").unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: ISTHMUS_KUBECONFIG"]
+async fn a_route_says_what_it_names_that_is_not_there_and_what_others_say_of_it_stays() {
+    let _room = Room::make();
+    let (ground, config) = ground();
+    let control = ground.start_with(config(&ground));
+    let resolved = |path: &str| of_route(&format!("{}.{path}", condition("ResolvedRefs")));
+    until("all that it names is there", || async { resolved("status") == "True" }).await;
+    assert_eq!(of_route(&format!("{}.status", condition("Programmed"))), "True");
+    let mut all: serde_json::Value = serde_json::from_str(&of_route(".status")).unwrap();
+    let foreign = serde_json::json!({"type": "Reconciled", "status": "True"});
+    all["conditions"].as_array_mut().unwrap().push(foreign);
+    let patch = ground.path("patch.json");
+    std::fs::write(&patch, serde_json::json!({"status": all}).to_string()).unwrap();
+    let how = format!(
+        "-n {NAMESPACE} patch virtualservice reviews --subresource status --type merge --patch-file {}",
+        patch.display()
+    );
+    kubectl(&how, "").unwrap();
+    apply(&route("route: [{destination: {host: ratings}}]"));
+    until("what is not there is named", || async {
+        resolved("message").contains(&format!("no Service {NAMESPACE}/ratings"))
+    })
+    .await;
+    assert_eq!((resolved("status").as_str(), resolved("reason").as_str()), ("False", "BackendNotFound"));
+    assert_eq!(of_route(&format!("{ACCEPTED}.status")), "True");
+    assert_eq!(of_route(&format!("{}.status", condition("Reconciled"))), "True", "what another one says");
+    control.stop().await;
+}
+
+fn slice(ip: &str, ready: bool) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: ledger, namespace: {NAMESPACE}}}\nspec:\n  ports: [{{name: sql, port: 5432}}]\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: ledger-1\n  namespace: {NAMESPACE}\n  \
+         labels: {{kubernetes.io/service-name: ledger}}\naddressType: IPv4\nendpoints: [{{addresses: [{ip}], \
+         conditions: {{ready: {ready}}}}}]\nports: [{{name: sql, port: 5433}}]\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: ISTHMUS_KUBECONFIG"]
+async fn an_address_of_a_slice_that_is_a_pod_of_the_mesh_answers_for_a_service_without_a_selector() {
+    let _room = Room::make();
+    let (ground, config) = ground();
+    let control = ground.start_with(config(&ground));
+    let identity = ground.identity(NAMESPACE, "reviews", "reviews-1").await;
+    let mut client = ground.subscribe(&identity, Role::Proxy, "reviews-1");
+    let registration = sidecar().await;
+    let ip = registration.inbound.rsplit_once(':').unwrap().0.to_owned();
+    client.reporter.register(registration);
+    apply(&slice(&ip, true));
+    let state = |client: &Client| endpoint(client, "ledger").map(|endpoint| endpoint.state);
+    client.until("an endpoint", |client| state(client) == Some(EndpointState::Ready)).await;
+    assert_eq!(endpoint(&client, "ledger").unwrap().targets, BTreeMap::from([(5432, 5433)]));
+    apply(&slice(&ip, false));
+    client.until("its slice's word", |client| state(client) == Some(EndpointState::Unready)).await;
+    kubectl(&format!("-n {NAMESPACE} delete endpointslice ledger-1"), "").unwrap();
+    client.until("none without a slice", |client| state(client).is_none()).await;
+    client.leave();
     control.stop().await;
 }

@@ -4,9 +4,12 @@
 //! cannot be honoured (a route to an unknown subset) and says so; the rest of the object goes on.
 
 mod endpoints;
+pub mod finding;
 mod orders;
 mod own;
+mod references;
 mod services;
+mod slices;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::orders::Ordered;
+pub use self::{finding::Finding, orders::Ordered};
 use crate::{
     model::{EndpointState, Mesh, RemoteCluster, Resource, Standing, Trust},
     name::{ClusterName, EndpointId, Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
@@ -107,20 +110,6 @@ pub struct Inputs<'a> {
     pub pins: &'a BTreeMap<ServiceName, Vec<ClusterName>>,
 }
 
-/// A part of an object that cannot be honoured.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-#[error("{file}:{line}: {field}: {reason}")]
-pub struct Finding {
-    /// The file.
-    pub file: String,
-    /// The line its object begins at.
-    pub line: u64,
-    /// The field.
-    pub field: String,
-    /// What is wrong and what would be right.
-    pub reason: String,
-}
-
 /// What comes out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compiled {
@@ -151,14 +140,14 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     let policies = orders::Policies::of(inputs, &mut findings);
     contents.extend(policies.own().map(|policy| Content::FailoverPolicy(Box::new(policy))));
     let mut orders = BTreeMap::new();
-    let mut names: BTreeSet<ServiceName> = drafts.keys().cloned().collect();
     let imported = imported(inputs, &rules);
-    names.extend(imported.iter().cloned());
+    let names: BTreeSet<ServiceName> = drafts.keys().chain(&imported).cloned().collect();
+    let slices = slices::of(inputs);
     let indexes = services::indexes(names.iter(), &indexes);
     let exported = drafts.iter().filter(|(_, draft)| draft.exported.is_some()).map(|(name, _)| name);
     let in_set = plan::set_addresses(imported.iter().chain(exported));
     for name in &names {
-        let endpoints = endpoints::of(inputs, name, drafts.get(name), &rules);
+        let endpoints = endpoints::of(inputs, (name, drafts.get(name)), &rules, &slices);
         endpoints::unnamed(drafts.get(name), &endpoints.local, &mut findings);
         let imports = endpoints::exports(inputs, name, &rules);
         if let Some(draft) = drafts.get(name).filter(|draft| draft.exported.is_some()) {
@@ -170,8 +159,13 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
         resources.push(Resource::Service(service));
         resources.push(Resource::Endpoints(endpoints));
     }
-    services::routes_to_known(&mut resources, &names, &mut findings);
+    let known = references::Known::new(&drafts, &imported);
+    known.services(inputs, &mut findings);
+    known.routes(&mut resources, &mut findings);
+    references::clusters(inputs, &mut findings);
     findings.sort();
+    // A VirtualService of several hosts has its routes at each.
+    findings.dedup();
     let resources = resources.into_iter().map(|resource| (resource.key(), resource)).collect();
     Compiled { resources, contents, findings, indexes, orders, stale_after: own::stale_after(inputs) }
 }

@@ -7,6 +7,7 @@ pub mod duration;
 pub mod istio;
 pub mod kubernetes;
 mod parse;
+pub mod slice;
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,8 @@ pub enum Body {
     Service(kubernetes::ServiceSpec),
     /// `v1` Namespace: its labels count.
     Namespace,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice(slice::EndpointSlice),
     /// `multicluster.x-k8s.io/v1alpha1` ServiceExport.
     ServiceExport(kubernetes::ServiceExportSpec),
     /// `networking.istio.io` VirtualService.

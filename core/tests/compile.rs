@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use isthmus_core::{
-    compile::{Compiled, Inputs, Other, Setting, Workload, compile},
+    compile::{Compiled, Inputs, Other, Setting, Workload, compile, finding::Kind},
     consent,
     model::{EndpointState, Resource, Service, Standing},
     name::{ClusterName, Locality, ServiceName},
@@ -277,6 +277,135 @@ fn a_udp_port_is_worth_a_word_only_where_its_service_is_exported() {
         let compiled = Cluster::new("west", &[text], &["a"]).compile();
         assert_eq!(compiled.findings.len(), findings, "{:?}", compiled.findings);
         assert_eq!(service(&compiled).ports.len(), 1);
+    }
+}
+
+/// Of each finding its kind, and where it is.
+fn found(compiled: &Compiled) -> Vec<(Kind, &str)> {
+    compiled.findings.iter().map(|one| (one.kind, one.field.as_str())).collect()
+}
+
+#[test]
+fn what_is_named_and_not_there_is_said_where_it_is_named() {
+    let routes = ROUTES.replace("host: details, subset: v9", "host: reviews");
+    let west = Cluster::new("west", &[DETAILS, &routes], &["a"]);
+    let compiled = west.compile();
+    assert_eq!(found(&compiled), [(Kind::NoService, "spec.http[0].route")]);
+    let reason = &compiled.findings[0].reason;
+    assert_eq!(reason, "there is no Service bookinfo/reviews here, and no other cluster offers it to this one");
+    let policy = POLICY.replace("names: [details]", "names: [details, ratings]");
+    let compiled = Cluster::new("north", &[&routes, &policy], &[]).compile();
+    let (of_policy, of_routes) = ("spec.services.names", (Kind::NoService, "spec.http[0].route"));
+    let expected = [
+        (Kind::NoService, "spec.host"),
+        (Kind::NoService, "spec.hosts"),
+        of_routes,
+        of_routes,
+        (Kind::NoService, &format!("{of_policy}[0]")),
+        (Kind::NoService, &format!("{of_policy}[1]")),
+    ];
+    let mut of_kind = found(&compiled);
+    of_kind.sort_by_key(|(_, field)| *field);
+    assert_eq!(of_kind, expected, "{:?}", compiled.findings);
+    // Another cluster offers it: it is there.
+    let mut north = Cluster::new("north", &[ROUTES], &[]);
+    north.hears(&west);
+    assert_eq!(found(&north.compile()), [(Kind::NoSubset, "spec.http[0].route")]);
+}
+
+#[test]
+fn an_export_of_what_is_no_service_of_the_mesh_says_why() {
+    let (service, export) = DETAILS.split_once("---").unwrap();
+    let alone = Cluster::new("west", &[export], &[]).compile();
+    assert_eq!(found(&alone), [(Kind::NoService, "metadata.name")]);
+    let external = service.replace("selector: {app: details}", "type: ExternalName\n  externalName: api.example");
+    let external = Cluster::new("west", &[&external, export], &[]).compile();
+    assert_eq!(found(&external), [(Kind::ExternalService, "metadata.name")]);
+}
+
+#[test]
+fn a_cluster_that_is_no_member_is_named_once_others_are_known() {
+    let own = "apiVersion: isthmus.dev/v1alpha1\nkind: MeshCluster\nmetadata: {name: north}\nspec: {imports: {bookinfo: [west, east]}, operators: [south, north]}\n";
+    let elsewhere = own.replace("name: north", "name: west");
+    let policy = POLICY.replace("never: [west]", "never: [mars]");
+    let policy = policy
+        .replace("names: [details]}", "names: [details]}, tiers: [{clusters: ['@SameAsImporter@', west, venus]}]");
+    let mut north = Cluster::new("north", &[own, &elsewhere, &policy, DETAILS], &[]);
+    assert_eq!(found(&north.compile()), [], "it may have just begun");
+    north.hears(&Cluster::new("west", &[DETAILS], &["a"]));
+    let fields = ["spec.constraints.never", "spec.imports[bookinfo]", "spec.operators", "spec.tiers[0].clusters"];
+    let compiled = north.compile();
+    let mut of_kind = found(&compiled);
+    of_kind.sort_by_key(|(_, field)| *field);
+    assert_eq!(of_kind, fields.map(|field| (Kind::NoCluster, field)), "{:?}", compiled.findings);
+    assert!(
+        compiled
+            .findings
+            .iter()
+            .any(|one| one.reason == "no cluster mars is a member of this mesh; there are north, west")
+    );
+}
+
+const SLICE: &str = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: details-1, namespace: bookinfo, labels: {kubernetes.io/service-name: details}}
+addressType: IPv4
+endpoints:
+  - {addresses: [127.0.0.1], conditions: {ready: true, serving: true, terminating: false}}
+  - {addresses: [192.0.2.1], conditions: {}}
+ports: [{name: http, port: 8080, protocol: TCP}]
+";
+
+fn local(compiled: &Compiled) -> &[isthmus_core::model::Endpoint] {
+    match compiled.resources.get("endpoints/bookinfo/details") {
+        Some(Resource::Endpoints(endpoints)) => &endpoints.local,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn of_a_service_without_a_selector_what_slices_name_and_is_of_the_mesh_are_the_endpoints() {
+    let bare = DETAILS.replace("  selector: {app: details}\n", "");
+    let west = Cluster::new("west", &[&bare, SLICE], &["a"]);
+    let compiled = west.compile();
+    let [endpoint] = local(&compiled) else { panic!("{compiled:?}") };
+    assert_eq!((endpoint.id.as_str(), &endpoint.targets), ("details-0", &BTreeMap::from([(9080, 8080)])));
+    assert!(compiled.contents.iter().any(|content| matches!(content, Content::Summary(_))), "others hear of it");
+    let details = ServiceName::new("bookinfo", "details").unwrap();
+    assert_eq!(compiled.orders[&details].order.tiers.len(), 1, "the own cluster has it");
+    let none = [
+        ("a selector decides", vec![DETAILS.to_owned(), SLICE.replace("127.0.0.1", "127.0.0.2")]),
+        ("a workload of another namespace", vec![bare.replace("bookinfo", "shop"), SLICE.replace("bookinfo", "shop")]),
+        ("a port of another name", vec![bare.clone(), SLICE.replace("name: http", "name: grpc")]),
+        ("another protocol", vec![bare.clone(), SLICE.replace("TCP", "UDP")]),
+        ("a name", vec![bare.clone(), SLICE.replace("127.0.0.1", "details.example").replace("IPv4", "FQDN")]),
+        ("of no Service", vec![bare.clone(), SLICE.replace("kubernetes.io/service-name", "app")]),
+    ];
+    for (why, files) in none {
+        let files: Vec<_> = files.iter().map(String::as_str).collect();
+        let compiled = Cluster::new("west", &files, &["a"]).compile();
+        let of_slices = compiled.resources.values().filter_map(|resource| match resource {
+            Resource::Endpoints(endpoints) => {
+                Some(endpoints.local.iter().filter(|one| one.targets.values().any(|port| *port == 8080)))
+            }
+            _ => None,
+        });
+        assert_eq!(of_slices.flatten().count(), 0, "{why}");
+    }
+}
+
+#[test]
+fn ports_of_an_endpoint_may_be_parted_over_slices_and_one_that_is_not_ready_may_be_published() {
+    let bare = DETAILS.replace("  selector: {app: details}\n", "");
+    let two = bare.replace("port: 9080}", "port: 9080}, {name: grpc, port: 9081}");
+    let grpc = SLICE.replace("details-1", "details-2").replace("http, port: 8080", "grpc, port: 8081");
+    let compiled = Cluster::new("west", &[&two, SLICE, &grpc], &["a"]).compile();
+    assert_eq!(local(&compiled)[0].targets, BTreeMap::from([(9080, 8080), (9081, 8081)]));
+    let unready = SLICE.replace("ready: true", "ready: false");
+    let published = bare.replace("spec:\n  ports", "spec:\n  publishNotReadyAddresses: true\n  ports");
+    for (service, state) in [(&bare, EndpointState::Unready), (&published, EndpointState::Ready)] {
+        assert_eq!(local(&Cluster::new("west", &[service, &unready], &["a"]).compile())[0].state, state);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use isthmus_core::name::Locality;
+use isthmus_core::{name::Locality, resource::slice};
 use kube::core::DynamicObject;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -115,20 +115,34 @@ fn document(kind: Kind, place: &Place, object: DynamicObject) -> Result<String, 
     if kind == Kind::Namespace {
         whole.remove("spec");
     }
+    let (mut labels, mut annotations) =
+        (object.metadata.labels.unwrap_or_default(), object.metadata.annotations.unwrap_or_default());
+    if kind == Kind::EndpointSlice {
+        whole.get_mut("endpoints").into_iter().for_each(only_addresses);
+        labels.retain(|label, _| label == slice::SERVICE);
+        // Controllers write there when they changed it last.
+        annotations.clear();
+    }
     let version = object.types.map_or_else(|| kind.resource("v1").api_version, |types| types.api_version);
     whole.insert("apiVersion".into(), version.into());
     whole.insert("kind".into(), kind.word().into());
-    let mut annotations = object.metadata.annotations.unwrap_or_default();
     annotations.remove(LAST_APPLIED);
     let mut metadata = Map::from_iter([("name".to_owned(), Value::from(place.name.as_str()))]);
     if !place.namespace.is_empty() {
         metadata.insert("namespace".into(), place.namespace.as_str().into());
     }
-    metadata.insert("labels".into(), json!(object.metadata.labels.unwrap_or_default()));
+    metadata.insert("labels".into(), json!(labels));
     metadata.insert("annotations".into(), json!(annotations));
     whole.insert("metadata".into(), metadata.into());
     // A line a field, because errors quote the line they are in.
     serde_json::to_string_pretty(&whole)
+}
+
+/// Of a slice's endpoints what is read: where they are is their pods' word.
+fn only_addresses(endpoints: &mut Value) {
+    for endpoint in endpoints.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        endpoint.retain(|field, _| field == "addresses" || field == "conditions");
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -203,6 +217,25 @@ mod tests {
         other["metadata"]["resourceVersion"] = "8".into();
         other["metadata"]["managedFields"] = json!([]);
         assert_eq!(arrived(Kind::Service, service()), arrived(Kind::Service, other));
+    }
+
+    #[test]
+    fn of_a_slice_only_addresses_their_conditions_and_ports_are_kept() {
+        let slice = |time: &str, node: &str| {
+            let labels = json!({slice::SERVICE: "db", "of": node});
+            let annotations = json!({"endpoints.kubernetes.io/last-change-trigger-time": time});
+            let endpoint = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "nodeName": node});
+            let metadata = json!({"name": "db-1", "namespace": "shop", "labels": labels, "annotations": annotations});
+            let ports = json!([{"name": "sql", "port": 5432}]);
+            json!({"metadata": metadata, "addressType": "IPv4", "endpoints": [endpoint], "ports": ports})
+        };
+        let first = arrived(Kind::EndpointSlice, slice("1", "n1"));
+        assert_eq!(first, arrived(Kind::EndpointSlice, slice("2", "n2")));
+        let Read::Document(text) = first.read else { panic!() };
+        let object = isthmus_core::resource::parse_documents("f", &text).remove(0).unwrap();
+        let isthmus_core::resource::Body::EndpointSlice(read) = object.body else { panic!() };
+        assert_eq!(read.service.as_deref(), Some("db"));
+        assert_eq!((read.endpoints[0].conditions.ready, read.ports[0].port), (Some(true), Some(5432)));
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | [`facts`] | what follows from it: pods, gateways, zones |
 //! | [`leader`] | which of several replicas writes |
 //! | [`status`] | what is said of an object in its status |
+//! | [`events`] | what befell an object, where people look |
 //! | [`review`] | whose a service account token is |
 //! | [`exposed`] | where other clusters reach the gateways |
 //! | [`bundle`] | by what the API server believes the webhooks |
@@ -32,6 +33,7 @@
 pub mod arrived;
 pub mod bundle;
 pub mod client;
+pub mod events;
 pub mod exposed;
 pub mod facts;
 pub mod forward;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use isthmus_core::{
     compile::{Compiled, Inputs, Setting, Workload, compile},
-    model::EndpointState,
+    model::{EndpointState, Resource},
     name::Locality,
     resource::{Body, Object, parse_documents},
 };
@@ -84,6 +84,10 @@ fn the_same_objects_from_either_source_compile_to_the_same() {
     let (files, api) = (compiled(&of_files()), compiled(&of_api()));
     assert_eq!(files, api);
     assert_eq!(files.findings.len(), 1, "the UDP port of an exported service: {:?}", files.findings);
+    let Some(Resource::Endpoints(ledger)) = files.resources.get("endpoints/bookinfo/ledger") else { panic!() };
+    let [endpoint] = ledger.local.as_slice() else { panic!("of the two addresses one is of the mesh: {ledger:?}") };
+    assert_eq!(endpoint.state, EndpointState::Ready, "it is not, and its Service publishes it all the same");
+    assert_eq!(endpoint.targets, BTreeMap::from([(5432, 5433)]));
     assert!(files.contents.len() > 5 && files.resources.contains_key("service/bookinfo/reviews"));
 }
 

@@ -148,11 +148,15 @@ fn config(rows: &Value) -> Vec<Finding> {
         for error in list(row, "/errors") {
             let place = text(error, "/field");
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
-            let held = if truth(row, "in_force") { "; what it said before holds" } else { "" };
-            wrong.push(
-                Finding::error(what, format!("refused: {place}{}{held}", text(error, "/reason")))
-                    .remedy(format!("`kubectl edit {}` and put that right", edit(what))),
-            );
+            let (reason, held) = (text(error, "/reason"), truth(row, "in_force"));
+            let found = if matches!(text(error, "/kind"), "noService" | "noSubset" | "noCluster") {
+                // It may come, and the rest of the object is in force.
+                Finding::warning(what, format!("{place}{reason}"))
+            } else {
+                let held = if held { "; what it said before holds" } else { "" };
+                Finding::error(what, format!("refused: {place}{reason}{held}"))
+            };
+            wrong.push(found.remedy(format!("`kubectl edit {}` and put that right", edit(what))));
         }
     }
     if wrong.is_empty() {
@@ -235,6 +239,9 @@ mod tests {
         let found = config(&rows);
         assert_eq!(found[0].why, "refused: spec.tiers: is empty; what it said before holds");
         assert!(found[0].remedy.as_deref().unwrap().contains("-n a failoverpolicy b"));
+        let missing = json!([{ "file": "VirtualService/a/b", "in_force": true, "errors": [{ "kind": "noService", "reason": "no Service a/c" }] }]);
+        let found = config(&missing);
+        assert_eq!((found[0].severity, found[0].why.as_str()), (Severity::Warning, "no Service a/c"));
         assert_eq!(severities(&config(&json!([{ "file": "a", "in_force": true, "errors": [] }]))), [Severity::Ok]);
     }
 }

@@ -12,33 +12,34 @@ use isthmus_inject::Values;
 use isthmus_kubernetes::namespaces::Namespaces;
 use isthmus_runtime::{config, drain::Drain, listen};
 use prometheus::Registry;
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     authority::Authority,
     config::Config,
     error::Error,
-    webhook::{self, Injector},
+    webhook::{self, Injector, Refused},
 };
 
 /// A ConfigMap that changed is in the pod's volume within a minute; it is looked at so often.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Serves the webhooks until everything closes.
+/// Serves the webhooks until everything closes; pods that get no sidecar although they should are told of to `refused`.
 ///
 /// # Errors
 /// [`Error::Injection`]: the values cannot be read; [`Error::Listen`]; [`Error::Webhook`]: no certificate.
 pub(super) fn start(
     config: &Config,
     file: &Path,
-    namespaces: Namespaces,
+    (namespaces, refused): (Namespaces, mpsc::Sender<Refused>),
     authority: &Authority,
     registry: &Registry,
     (tasks, drain): (&mut JoinSet<()>, &Drain),
 ) -> Result<(), Error> {
     let read = read(file).map_err(|reason| Error::Injection { file: file.to_owned(), reason })?;
     let values = Arc::new(ArcSwap::from_pointee(read));
-    let injector = Injector::new(Arc::clone(&values), Arc::new(move |name: &str| namespaces.labels(name)));
+    let labels = Arc::new(move |name: &str| namespaces.labels(name));
+    let injector = Injector::new(Arc::clone(&values), labels).telling(refused);
     let address = SocketAddr::new(config.common.address, webhook::PORT);
     let listener = listen::tcp(address).map_err(|source| Error::Listen { address, source })?;
     let certificate = authority.webhooks()?;

@@ -62,7 +62,11 @@ impl Desk {
 
     fn tell_faults(&self, sources: &Sources, compiled: &Compiled) {
         for fault in compiled.faults.iter().filter(|fault| !self.compiled.faults.contains(fault)) {
-            tracing::error!(%fault, "an object is refused; the rest is in force");
+            if fault.kind.is_reference() {
+                tracing::warn!(%fault, "an object names what is not there; the rest is in force");
+            } else {
+                tracing::error!(%fault, "an object is refused; the rest is in force");
+            }
         }
         let in_files: usize = sources.files.iter().map(|(_, _, faults)| faults.len()).sum();
         self.metrics.faults.set(i64::try_from(in_files + compiled.faults.len()).unwrap_or(i64::MAX));

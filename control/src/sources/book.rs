@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use isthmus_core::compile::finding;
 use serde::{Deserialize, Serialize};
 
 /// Why a file, or a part of it, is refused.
@@ -16,6 +17,9 @@ pub struct Fault {
     pub line: u64,
     /// The field, as a path; empty: not known.
     pub field: String,
+    /// Of which kind it is.
+    #[serde(default)]
+    pub kind: finding::Kind,
     /// What is wrong and what would be right.
     pub reason: String,
 }
@@ -123,7 +127,8 @@ impl<T> Page<T> {
     }
 
     fn unreadable(&mut self, file: &str, reason: String) -> bool {
-        let fault = Fault { file: file.to_owned(), line: 0, field: UNREADABLE.into(), reason };
+        let fault =
+            Fault { file: file.to_owned(), line: 0, field: UNREADABLE.into(), kind: finding::Kind::Invalid, reason };
         let changed = self.faults != [fault.clone()];
         self.faults = vec![fault];
         changed
@@ -139,7 +144,8 @@ mod tests {
 
     fn parse(file: &str, text: &str) -> Result<u32, Vec<Fault>> {
         text.parse().map_err(|error: std::num::ParseIntError| {
-            vec![Fault { file: file.into(), line: 1, field: "number".into(), reason: error.to_string() }]
+            let (kind, reason) = (finding::Kind::Invalid, error.to_string());
+            vec![Fault { file: file.into(), line: 1, field: "number".into(), kind, reason }]
         })
     }
 

@@ -13,7 +13,7 @@ use std::{
 
 use isthmus_core::name::ClusterName;
 use isthmus_kubernetes::{
-    self as kubernetes, Access, Facts, Seen,
+    self as kubernetes, Access, Facts, Seen, events,
     leader::{self, Candidacy, Election},
     seen::{Kept, Told},
     status::{self, Said},
@@ -121,7 +121,9 @@ impl Source {
         let election = Election::new(client.clone(), &self.access.namespace, leader::CONTROL, &self.name);
         tasks.spawn(election.run(candidacy, drain.clone()));
         let (say, said) = watch::channel(Arc::default());
-        tasks.spawn(status::run(client.clone(), said, writes.clone(), drain.clone()));
+        let (tell, befell) = mpsc::channel(events::QUEUE);
+        tasks.spawn(events::run(client.clone(), self.name.clone(), befell, drain.clone()));
+        tasks.spawn(status::run(client.clone(), said, writes.clone(), tell, drain.clone()));
         let (offer, offered) = watch::channel(Arc::default());
         tasks.spawn(super::imports::follow(self.cluster.clone(), self.compiled.clone(), offer));
         tasks.spawn(kubernetes::imports::run(client, offered, writes, drain.clone()));
@@ -203,7 +205,7 @@ impl Source {
     fn judge(&mut self, say: &watch::Sender<Arc<Vec<Said>>>) {
         let compiled = self.compiled.borrow_and_update().clone();
         let Some(compiled) = compiled.filter(|compiled| compiled.revision == self.revision) else { return };
-        let said = verdicts::of(self.seen.standings(), &self.files, &compiled.faults);
+        let said = verdicts::of(self.seen.standings(), &self.files, &compiled.faults, &self.cluster);
         say.send_if_modified(|before| {
             let differs = **before != said;
             if differs {

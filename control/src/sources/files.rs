@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
+use isthmus_core::compile::finding;
 use isthmus_runtime::{
     disk::{self, Keeper},
     drain::Drain,
@@ -94,7 +95,9 @@ impl Source {
             self.book.files().map(|(file, good, faults)| (file.to_owned(), good, faults.to_vec())).collect();
         if let Some(reason) = self.unlisted.clone() {
             let file = self.directory.display().to_string();
-            files.push((file.clone(), false, vec![Fault { file, line: 0, field: String::new(), reason }]));
+            let fault =
+                Fault { file: file.clone(), line: 0, field: String::new(), kind: finding::Kind::Invalid, reason };
+            files.push((file, false, vec![fault]));
         }
         for fault in files.iter().flat_map(|(_, _, faults)| faults) {
             tracing::error!(%fault, "configuration is refused; the last good content of the file stays in force");

@@ -27,6 +27,8 @@ pub struct Refused {
     pub namespace: String,
     /// Its name, or what its name will begin with.
     pub pod: String,
+    /// Whether it has a name.
+    pub is_named: bool,
     /// Who made it: events about a pod that does not exist yet are about its owner.
     pub owner: Option<Owner>,
     /// Why, and what to do about it.
@@ -109,9 +111,11 @@ impl Injector {
     fn tell(&self, request: &Request, reason: &str) {
         let Some(refused) = self.refused.as_ref().filter(|_| request.dry_run != Some(true)) else { return };
         let text = |pointer: &str| request.object.pointer(pointer).and_then(Value::as_str);
-        let pod = text("/metadata/name").or_else(|| text("/metadata/generateName")).unwrap_or_default().to_owned();
+        let name = text("/metadata/name").filter(|name| !name.is_empty());
+        let is_named = name.is_some();
+        let pod = name.or_else(|| text("/metadata/generateName")).unwrap_or_default().to_owned();
         let (namespace, owner, reason) = (request.namespace.clone(), owner(&request.object), reason.to_owned());
-        let _ = refused.try_send(Refused { namespace, pod, owner, reason });
+        let _ = refused.try_send(Refused { namespace, pod, is_named, owner, reason });
     }
 }
 

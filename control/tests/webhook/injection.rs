@@ -89,7 +89,7 @@ async fn what_cannot_work_runs_without_and_its_owner_is_told() {
     let warning = response["warnings"][0].as_str().unwrap();
     assert!(warning.starts_with("this pod gets no sidecar: spec.hostNetwork"), "{warning}");
     let told = ground.refused.recv().await.unwrap();
-    assert_eq!((told.namespace.as_str(), told.pod.as_str()), ("shop", "reviews-v1-7f9-"));
+    assert_eq!((told.namespace.as_str(), told.pod.as_str(), told.is_named), ("shop", "reviews-v1-7f9-", false));
     assert!(told.reason.contains("remove hostNetwork"), "{told:?}");
     let owner = ["apps/v1", "ReplicaSet", "reviews-v1-7f9", "5c"].map(str::to_owned);
     let [api_version, kind, name, uid] = owner;

@@ -1,8 +1,14 @@
-//! Who answers for a service: own workloads by selector, other clusters by their summaries.
+//! Who answers for a service: own workloads by selector or by EndpointSlices, other clusters by their summaries.
 
 use std::collections::BTreeMap;
 
-use super::{Finding, Inputs, Workload, services::Draft, summaries_of};
+use super::{
+    Inputs, Workload,
+    finding::{Finding, Kind},
+    services::Draft,
+    slices::{self, Slices},
+    summaries_of,
+};
 use crate::{
     model::{Endpoint, EndpointState, Endpoints, Group},
     name::{ClusterName, ServiceName},
@@ -32,20 +38,21 @@ pub(super) fn exports<'a>(
     found
 }
 
-pub(super) fn of(inputs: &Inputs<'_>, name: &ServiceName, draft: Option<&Draft>, rules: &ImportRules) -> Endpoints {
-    let local = draft.filter(|draft| draft.defined && !draft.selector.is_empty()).map_or_else(Vec::new, |draft| {
-        let selected = |labels: &BTreeMap<String, String>| {
-            draft.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-        };
-        let mut local: Vec<_> = inputs
-            .workloads
-            .iter()
-            .filter(|workload| workload.identity.namespace() == name.namespace() && selected(&workload.labels))
-            .map(|workload| endpoint(workload, draft))
-            .collect();
-        local.sort_by(|a, b| a.id.cmp(&b.id));
-        local
-    });
+pub(super) fn of(
+    inputs: &Inputs<'_>,
+    (name, draft): (&ServiceName, Option<&Draft>),
+    rules: &ImportRules,
+    slices: &Slices<'_>,
+) -> Endpoints {
+    let local = match draft.filter(|draft| draft.defined) {
+        None => vec![],
+        // Nobody but who writes slices says who offers it.
+        Some(draft) if draft.selector.is_empty() => {
+            let of_service = slices.get(name).map_or(&[][..], Vec::as_slice);
+            slices::endpoints(inputs, (name, &draft.ports), draft.publishes_not_ready, of_service)
+        }
+        Some(draft) => selected(inputs, name, draft),
+    };
     let exporters = exports(inputs, name, rules);
     let remote = exporters
         .into_iter()
@@ -58,6 +65,15 @@ pub(super) fn of(inputs: &Inputs<'_>, name: &ServiceName, draft: Option<&Draft>,
         })
         .collect();
     Endpoints { service: name.clone(), local, remote }
+}
+
+fn selected(inputs: &Inputs<'_>, name: &ServiceName, draft: &Draft) -> Vec<Endpoint> {
+    let selected =
+        |labels: &BTreeMap<String, String>| draft.selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+    let of_namespace = inputs.workloads.iter().filter(|one| one.identity.namespace() == name.namespace());
+    let mut local: Vec<_> = of_namespace.filter(|one| selected(&one.labels)).map(|one| endpoint(one, draft)).collect();
+    local.sort_by(|a, b| a.id.cmp(&b.id));
+    local
 }
 
 fn endpoint(workload: &Workload, draft: &Draft) -> Endpoint {
@@ -83,7 +99,7 @@ fn endpoint(workload: &Workload, draft: &Draft) -> Endpoint {
 
 /// Named target ports that an endpoint has no container for: it is not asked for them.
 pub(super) fn unnamed(draft: Option<&Draft>, local: &[Endpoint], findings: &mut Vec<Finding>) {
-    let Some(draft) = draft else { return };
+    let Some(draft) = draft.filter(|draft| !draft.selector.is_empty()) else { return };
     let named = draft.targets.iter().filter_map(|(port, target)| match target {
         TargetPort::Name(name) => Some((port, name)),
         TargetPort::Number(_) => None,
@@ -94,6 +110,7 @@ pub(super) fn unnamed(draft: Option<&Draft>, local: &[Endpoint], findings: &mut 
             file: draft.defined_at.0.clone(),
             line: draft.defined_at.1,
             field: format!("spec.ports[port {port}].targetPort"),
+            kind: Kind::Invalid,
             reason: format!(
                 "{} has no container port that is named {name:?}, so it gets no requests to port {port}; name the \
                  container's port, or write its number here",

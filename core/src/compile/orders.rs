@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Finding, Inputs, own, services::Draft};
+use super::{
+    Inputs,
+    finding::{Finding, Kind},
+    own,
+    services::Draft,
+};
 use crate::{
     consent,
     failover::{
@@ -95,7 +100,7 @@ impl Policies {
     }
 
     fn own_party(&self, defined: Option<&Draft>, endpoints: &Endpoints) -> Option<Party> {
-        let draft = defined.filter(|draft| !draft.selector.is_empty())?;
+        let draft = defined.filter(|draft| !draft.selector.is_empty() || !endpoints.local.is_empty())?;
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Some(Party {
             name: self.own.clone(),
@@ -125,7 +130,8 @@ fn own_policies(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> Vec<(Cluste
             let policy = Written { namespace, name, created_ms, spec: spec.as_ref().clone() };
             written.push((inputs.setting.cluster.clone(), Arc::new(policy)));
         }
-        let finding = |(field, reason)| Finding { file: (*file).to_owned(), line: object.line, field, reason };
+        let (file, line) = ((*file).to_owned(), object.line);
+        let finding = |(field, reason)| Finding { file: file.clone(), line, field, kind: Kind::Invalid, reason };
         findings.extend(faults.into_iter().map(finding));
     }
     written

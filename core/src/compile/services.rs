@@ -5,12 +5,13 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Finding, Inputs};
+use super::{
+    Inputs,
+    finding::{Finding, Kind},
+    references::At,
+};
 use crate::{
-    model::{
-        HttpMatch, HttpRoute, Outlier, Resource, Retries, Service, StringMatch, Subset, TrafficPolicy,
-        WeightedDestination,
-    },
+    model::{HttpMatch, HttpRoute, Outlier, Retries, Service, StringMatch, Subset, TrafficPolicy, WeightedDestination},
     name::{ClusterName, ServiceName},
     plan::SERVICE_INDEXES,
     resource::{Body, Object, istio, kubernetes},
@@ -41,8 +42,16 @@ pub(super) struct Draft {
     policy: TrafficPolicy,
     /// Ports that are not carried, for findings.
     not_carried: Vec<String>,
-    /// Where its routes stand, for findings.
-    routes_at: Option<(String, u64)>,
+    /// The file of its routes.
+    routed_by: Option<String>,
+    /// Where each of its routes stands.
+    pub(super) routes_at: Vec<At>,
+    /// Where routes and rules name it.
+    pub(super) named_at: Vec<At>,
+    /// Where it is exported.
+    pub(super) exported_at: Vec<At>,
+    /// Its Service is but another name for something outside.
+    pub(super) external: bool,
 }
 
 pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeMap<ServiceName, Draft> {
@@ -54,8 +63,9 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
         .collect();
     let mut drafts = BTreeMap::<ServiceName, Draft>::new();
     for (file, object) in &inputs.objects {
+        let (at, kind) = ((*file).to_owned(), Kind::Invalid);
         let mut find = |field: &str, reason: String| {
-            findings.push(Finding { file: (*file).to_owned(), line: object.line, field: field.into(), reason });
+            findings.push(Finding { file: at.clone(), line: object.line, field: field.into(), kind, reason });
         };
         match own_host(object) {
             None => {}
@@ -68,6 +78,14 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
                     draft.take(file, object, &mut find);
                 }
             }
+        }
+    }
+    for (_, object) in &inputs.objects {
+        let name = ServiceName::new(&object.metadata.namespace, &object.metadata.name);
+        if let (Body::Service(spec), Ok(name)) = (&object.body, name)
+            && let Some(draft) = drafts.get_mut(&name)
+        {
+            draft.external |= spec.is_external();
         }
     }
     findings.extend(drafts.values().flat_map(Draft::not_carried));
@@ -105,7 +123,7 @@ fn own_host(object: &Object) -> Option<Named> {
             let hosts: Result<Vec<_>, _> = service.hosts.iter().map(|host| resolve(host, namespace)).collect();
             Some(hosts.map_err(|reason| ("spec.hosts", reason)))
         }
-        Body::Namespace | Body::MeshCluster(_) | Body::FailoverPolicy(_) => None,
+        Body::Namespace | Body::EndpointSlice(_) | Body::MeshCluster(_) | Body::FailoverPolicy(_) => None,
     }
 }
 
@@ -129,6 +147,7 @@ fn resolve(host: &str, namespace: &str) -> Result<ServiceName, String> {
 
 impl Draft {
     fn take(&mut self, file: &str, object: &Object, find: &mut impl FnMut(&str, String)) {
+        let at = |field: String| At { file: file.to_owned(), line: object.line, field };
         match &object.body {
             Body::Service(spec) => {
                 self.labels.clone_from(&object.metadata.labels);
@@ -138,19 +157,28 @@ impl Draft {
             }
             Body::ServiceExport(spec) => {
                 self.exported = Some(spec.consumers.clone().map_or(Consumers::All, Consumers::Clusters));
+                self.exported_at.push(at("metadata.name".into()));
             }
-            Body::DestinationRule(rule) => self.take_rule(rule),
+            Body::DestinationRule(rule) => {
+                self.named_at.push(at("spec.host".into()));
+                self.take_rule(rule);
+            }
             Body::VirtualService(spec) => {
-                if let Some((other, _)) = &self.routes_at {
+                self.named_at.push(at("spec.hosts".into()));
+                if let Some(other) = &self.routed_by {
                     find("spec.hosts", format!("{other} routes this host already; one VirtualService a host"));
                     return;
                 }
-                self.routes_at = Some((file.to_owned(), object.line));
+                self.routed_by = Some(file.to_owned());
                 let namespace = object.metadata.namespace.as_str();
-                let route = |(index, route): (usize, &istio::HttpRoute)| http_route(index, route, namespace, find);
-                self.routes = spec.http.iter().enumerate().filter_map(route).collect();
+                for (index, route) in spec.http.iter().enumerate() {
+                    if let Some(route) = http_route(index, route, namespace, find) {
+                        self.routes.push(route);
+                        self.routes_at.push(at(format!("spec.http[{index}].route")));
+                    }
+                }
             }
-            Body::Namespace | Body::MeshCluster(_) | Body::FailoverPolicy(_) => {}
+            Body::Namespace | Body::EndpointSlice(_) | Body::MeshCluster(_) | Body::FailoverPolicy(_) => {}
         }
     }
 
@@ -179,6 +207,7 @@ impl Draft {
             file: self.defined_at.0.clone(),
             line: self.defined_at.1,
             field: field.clone(),
+            kind: Kind::Invalid,
             reason: "only TCP is carried; the port is left out".into(),
         };
         self.not_carried.iter().filter(move |_| offered).map(finding)
@@ -306,35 +335,4 @@ pub(super) fn indexes<'a>(
         }
     }
     all
-}
-
-/// Takes destinations to unknown services or subsets out of routes and says so.
-pub(super) fn routes_to_known(resources: &mut [Resource], names: &BTreeSet<ServiceName>, findings: &mut Vec<Finding>) {
-    let subsets: BTreeSet<(ServiceName, String)> = resources
-        .iter()
-        .filter_map(|resource| match resource {
-            Resource::Service(service) => Some(service),
-            _ => None,
-        })
-        .flat_map(|service| service.subsets.keys().map(|subset| (service.name.clone(), subset.clone())))
-        .collect();
-    for resource in resources {
-        let Resource::Service(service) = resource else { continue };
-        let own = service.name.clone();
-        for route in &mut service.routes {
-            route.destinations.retain(|to| {
-                let reason = match &to.subset {
-                    _ if !names.contains(&to.service) => format!("service {} is not known here", to.service),
-                    Some(subset) if !subsets.contains(&(to.service.clone(), subset.clone())) => {
-                        format!("no DestinationRule gives {} a subset {subset:?}", to.service)
-                    }
-                    _ => return true,
-                };
-                let field = format!("VirtualService of {own}, route {}", route.name);
-                findings.push(Finding { file: String::new(), line: 0, field, reason });
-                false
-            });
-        }
-        // A rule none of whose destinations is known stays: it answers that it has nowhere to go, and falls to no other.
-    }
 }

@@ -4,7 +4,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 #[cfg(test)]
 use super::kubernetes;
-use super::{Body, Metadata, Object};
+use super::{
+    Body, Metadata, Object,
+    slice::{self, EndpointSlice},
+};
 
 /// Why a document is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +89,10 @@ impl Document<'_> {
         Ok(match (group, head.kind.as_str()) {
             ("", "Service") => Body::Service(self.spec()?),
             ("", "Namespace") => Body::Namespace,
+            ("discovery.k8s.io", "EndpointSlice") => Body::EndpointSlice(EndpointSlice {
+                service: head.metadata.labels.get(slice::SERVICE).cloned(),
+                ..self.parse()?
+            }),
             ("multicluster.x-k8s.io", "ServiceExport") => Body::ServiceExport(self.optional_spec()?),
             ("networking.istio.io", "VirtualService") => Body::VirtualService(self.spec()?),
             ("networking.istio.io", "DestinationRule") => Body::DestinationRule(self.spec()?),

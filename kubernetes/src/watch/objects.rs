@@ -27,7 +27,8 @@ pub(super) fn settings() -> watcher::Config {
 /// Tells until nobody listens.
 pub(super) async fn watch(client: Client, kind: Kind, version: &str, tell: &mpsc::Sender<Told>, health: &Health) {
     let api = Api::<DynamicObject>::all_with(client, &kind.resource(version));
-    let mut events = watcher::watcher(api, settings()).backoff(Patience::default()).boxed();
+    let asked = kind.selector().iter().fold(settings(), |settings, labels| settings.labels(labels));
+    let mut events = watcher::watcher(api, asked).backoff(Patience::default()).boxed();
     let mut listing = Listing::new(kind);
     while let Some(event) = events.next().await {
         match event {

@@ -1,5 +1,6 @@
 //! The source with a test in the API server's place.
 
+use isthmus_core::compile::finding;
 use isthmus_kubernetes::{Kind, arrived::Arrived};
 use isthmus_runtime::drain::DrainTrigger;
 use serde_json::{Value, json};
@@ -98,6 +99,31 @@ async fn nothing_is_told_before_each_kind_was_listed_and_a_new_run_begins_with_w
 }
 
 #[tokio::test]
+async fn a_status_that_was_written_comes_back_as_no_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ground = Ground::start(folder.path());
+    for kind in Kind::ALL {
+        let objects = if kind == Kind::FailoverPolicy { vec![policy(1, json!({}))] } else { vec![] };
+        ground.all(kind, objects).await;
+    }
+    let revision = ground.sources().await.revision;
+    ground.compiled.send_replace(Some(Arc::new(Compiled { revision, ..Compiled::default() })));
+    ground.said.wait_for(|said| !said.is_empty()).await.unwrap();
+    let written: Vec<_> = ground.said.borrow_and_update()[0]
+        .verdicts
+        .iter()
+        .map(|one| json!({"type": one.of, "status": "True", "reason": one.reason, "message": one.message, "observedGeneration": 1}))
+        .collect();
+    assert_eq!(written.len(), 3, "{written:?}");
+    let mut back = policy(1, json!({}));
+    back["status"] = json!({"conditions": written});
+    ground.one(Kind::FailoverPolicy, back).await;
+    ground.said.wait_for(|said| said[0].of.conditions.len() == 3).await.unwrap();
+    assert!(ground.desk.try_recv().is_err(), "the desk is not told, and nothing is compiled");
+    ground.stop().await;
+}
+
+#[tokio::test]
 async fn a_verdict_waits_for_what_was_told_last() {
     let folder = tempfile::tempdir().unwrap();
     let mut ground = Ground::start(folder.path());
@@ -110,6 +136,7 @@ async fn a_verdict_waits_for_what_was_told_last() {
         file: "FailoverPolicy/shop/near".into(),
         line: 0,
         field: "spec".into(),
+        kind: finding::Kind::Invalid,
         reason: reason.into(),
     };
     let compiled = |revision, faults| Some(Arc::new(Compiled { revision, faults, ..Compiled::default() }));
@@ -117,11 +144,11 @@ async fn a_verdict_waits_for_what_was_told_last() {
     ground.compiled.send_replace(compiled(revision, vec![fault("it is odd")]));
     ground.said.wait_for(|said| !said.is_empty()).await.unwrap();
     let said = ground.said.borrow().clone();
-    assert_eq!((said[0].of.generation, said[0].verdict.reason), (1, "PartlyInvalid"));
+    assert_eq!((said[0].of.generation, said[0].verdicts[0].reason), (1, "PartlyInvalid"));
     ground.one(Kind::FailoverPolicy, policy(2, json!({"nonsense": 1}))).await;
     let revision = ground.sources().await.revision;
     ground.compiled.send_replace(compiled(revision, vec![]));
     ground.said.wait_for(|said| said.iter().any(|one| one.of.generation == 2)).await.unwrap();
-    assert_eq!(ground.said.borrow()[0].verdict.reason, "Invalid");
+    assert_eq!(ground.said.borrow()[0].verdicts[0].reason, "Invalid");
     ground.stop().await;
 }

@@ -1,0 +1,45 @@
+//! What of an object cannot be honoured, and of which kind that is: an object's status tells the kinds apart, people read the
+//! reason.
+
+use serde::{Deserialize, Serialize};
+
+/// Of which kind it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// What is written cannot be honoured.
+    #[default]
+    Invalid,
+    /// It exports a Service that is but a name of something outside.
+    ExternalService,
+    /// It names a service that is not here, and that no other cluster offers to this one.
+    NoService,
+    /// It names a subset that no DestinationRule has.
+    NoSubset,
+    /// It names a cluster that is no member of the mesh.
+    NoCluster,
+}
+
+impl Kind {
+    /// Whether what is wrong is that something else is not there: it may come, and then nothing is wrong.
+    #[must_use]
+    pub fn is_reference(self) -> bool {
+        matches!(self, Self::NoService | Self::NoSubset | Self::NoCluster)
+    }
+}
+
+/// A part of an object that cannot be honoured.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[error("{file}:{line}: {field}: {reason}")]
+pub struct Finding {
+    /// The file.
+    pub file: String,
+    /// The line its object begins at.
+    pub line: u64,
+    /// The field.
+    pub field: String,
+    /// Of which kind it is.
+    pub kind: Kind,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
