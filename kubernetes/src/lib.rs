@@ -14,7 +14,7 @@
 //! | [`client`] | how the API server is reached |
 //! | [`kind`] | the kinds that are read, and which of them need a CustomResourceDefinition |
 //! | [`watch`] | a task a kind |
-//! | [`arrived`], [`pod`] | an object as the API server has it, to the little of it that is read |
+//! | [`arrived`], [`pod`], [`node`] | an object as the API server has it, to the little of it that is read |
 //! | [`seen`] | all that was seen |
 //! | [`facts`] | what follows from it: pods, gateways, zones |
 //! | [`leader`] | which of several replicas writes |
@@ -39,6 +39,7 @@ pub mod imports;
 pub mod kind;
 pub mod leader;
 pub mod namespaces;
+pub mod node;
 pub mod objects;
 pub mod pod;
 pub mod reference;
