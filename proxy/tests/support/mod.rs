@@ -146,6 +146,7 @@ impl Cluster {
             access_log: AccessLog { format: Format::Off, path: None },
             listeners: vec![],
             capture: None,
+            workload: None,
             resolv_conf: "/etc/resolv.conf".into(),
             probes: BTreeMap::new(),
             drain_deadline_seconds: 5,
