@@ -11,7 +11,7 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`client`] | how the API server is reached |
+//! | [`client`], [`calls`] | how the API server is reached, and what it is asked |
 //! | [`kind`] | the kinds that are read, and which of them need a CustomResourceDefinition |
 //! | [`watch`] | a task a kind |
 //! | [`arrived`], [`pod`], [`node`] | an object as the API server has it, to the little of it that is read |
@@ -31,6 +31,7 @@
 
 pub mod arrived;
 pub mod bundle;
+pub mod calls;
 pub mod client;
 pub mod exposed;
 pub mod facts;
