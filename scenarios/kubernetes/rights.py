@@ -4,11 +4,11 @@
     scenarios/kubernetes/rights.py --account isthmus-system/control --objects RENDERED.yaml METRICS...
     scenarios/kubernetes/rights.py --self-test
 
-The rights are those of rendered objects (Roles, ClusterRoles and their bindings: what `helm template` or `isthmus install
---dry-run -o yaml` prints, or `kubectl get -o json`). What was asked is in `isthmus_kubernetes_requests_total` of each
-replica's metrics. Ends with 1 if a right was used by nothing, or a call was refused.
+The rights are those of rendered objects: Roles, ClusterRoles and their bindings, as `helm template` prints them, or
+`kubectl get -o json`. What was asked is in `isthmus_kubernetes_requests_total` of each replica's metrics. Ends with 1 if
+a right was used by nothing, or a call was refused.
 
-The counts know no names and no namespaces, so a right that holds for some names alone counts as used by a call of any."""
+The counts know no names and no namespaces: a right that holds for some names alone counts as used by a call of any."""
 
 import argparse
 import collections
@@ -51,15 +51,17 @@ def rights(objects, namespace, account):
     """The rights that objects give to a service account, each by itself."""
     roles = {(one["kind"], one["metadata"]["name"], one["metadata"].get("namespace")): one for one in objects}
     found = []
-    for binding in objects:
-        subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
-        if not binding["kind"].endswith("RoleBinding") or not any(subject.items() <= one.items() for one in binding["subjects"]):
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    bindings = [one for one in objects if one["kind"].endswith("RoleBinding")]
+    for binding in bindings:
+        if not any(subject.items() <= one.items() for one in binding.get("subjects") or ()):
             continue
         kind, name = binding["roleRef"]["kind"], binding["roleRef"]["name"]
         role = roles.get((kind, name, None if kind == "ClusterRole" else binding["metadata"].get("namespace")))
         if role is None:
-            raise KeyError(f"{kind} {name}, which {binding['kind']} {binding['metadata']['name']} gives, is not among the objects")
-        for number, rule in enumerate(role["rules"], 1):
+            giver = f"{binding['kind']} {binding['metadata']['name']}"
+            raise KeyError(f"{kind} {name}, which {giver} gives, is not among the objects")
+        for number, rule in enumerate(role.get("rules") or (), 1):
             names = tuple(rule.get("resourceNames", ()))
             found += [
                 Right(verb, group, resource, names, f"{kind} {name}, rule {number}")
@@ -120,7 +122,8 @@ class Test(unittest.TestCase):
         return f"{METRIC}{{{labels}}} {count}\n"
 
     def compared(self, *lines):
-        return compare(rights([self.ROLE, self.BINDING], "m", "control"), calls("# TYPE x counter\nother 1\n" + "".join(lines)))
+        given = rights([self.ROLE, self.BINDING], "m", "control")
+        return compare(given, calls("# TYPE x counter\nother 1\n" + "".join(lines)))
 
     def test_what_is_used_is_not_told(self):
         used = [
@@ -130,17 +133,21 @@ class Test(unittest.TestCase):
         self.assertEqual(self.compared(*used), ([], []))
 
     def test_what_nothing_used_is_told_by_verb_and_rule(self):
-        unused, refused = self.compared(self.line("list", "", "pods", "", 200, 3), self.line("patch", "a.b", "things", "", 200, 1))
-        self.assertEqual([(right.verb, right.resource) for right in unused], [("watch", "pods"), ("patch", "things/status")])
+        used = self.line("list", "", "pods", "", 200, 3), self.line("patch", "a.b", "things", "", 200, 1)
+        unused, refused = self.compared(*used)
+        words = [(right.verb, right.resource) for right in unused]
+        self.assertEqual(words, [("watch", "pods"), ("patch", "things/status")])
         self.assertEqual(refused, [])
         self.assertEqual(
             told(unused, [])[1], "nothing uses patch of things/status.a.b named t (ClusterRole c, rule 2); take it away"
         )
 
     def test_a_call_that_was_refused_is_told_and_uses_nothing(self):
-        unused, refused = self.compared(self.line("list", "", "pods", "", 403, 2), self.line("watch", "", "pods", "", "none", 9))
-        self.assertIn(("list", "pods"), [(right.verb, right.resource) for right in unused])
-        self.assertIn(("watch", "pods"), [(right.verb, right.resource) for right in unused])
+        asked = self.line("list", "", "pods", "", 403, 2), self.line("watch", "", "pods", "", "none", 9)
+        unused, refused = self.compared(*asked)
+        words = [(right.verb, right.resource) for right in unused]
+        self.assertIn(("list", "pods"), words)
+        self.assertIn(("watch", "pods"), words)
         self.assertEqual(told([], refused), ["list of pods was refused 2 times; give the right, or do not ask"])
 
     def test_rights_are_those_of_the_account_alone(self):
@@ -164,7 +171,7 @@ def main():
     parser.add_argument("--self-test", action="store_true", help="test this program")
     parser.add_argument("--account", default="isthmus-system/control", help="namespace/name of the service account")
     parser.add_argument("--objects", type=pathlib.Path, help="the rendered objects")
-    parser.add_argument("metrics", nargs="*", type=pathlib.Path, help="what its replicas' 15020 /metrics said, a file each")
+    parser.add_argument("metrics", nargs="*", type=pathlib.Path, help="what 15020 /metrics of its replicas said, a file each")
     asked = parser.parse_args()
     if asked.self_test:
         unittest.main(argv=[sys.argv[0]])
