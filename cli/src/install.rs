@@ -105,7 +105,7 @@ pub async fn before_join(reach: &Reach, member: &Member, names: (&str, &str), in
     }
 }
 
-/// Waits until a load balancer has given the gateways their address, which the others are told.
+/// Waits until the gateways have the address that the others are told: of a load balancer, or of nodes.
 async fn addressed(reach: &Reach) -> Result<()> {
     let address = async {
         while reach.exposed().await.is_err() {

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use isthmus_core::statement::Gateways;
 use isthmus_kubernetes::Access;
 use isthmus_runtime::config::Common;
 use serde::{Deserialize, Serialize};
@@ -28,9 +29,9 @@ pub struct Config {
     /// Where local sidecars reach the own gateways, 15444 tcp; none: as Kubernetes shows.
     #[serde(default)]
     pub gateways: Vec<Address>,
-    /// Where other clusters reach them, `host:15443`; none: as Kubernetes shows.
+    /// Where other clusters reach them, by transport; none: as Kubernetes shows.
     #[serde(default)]
-    pub advertise_gateways: Vec<String>,
+    pub advertise_gateways: Gateways,
     /// The workload whose service addresses the cluster's DNS answers with; `None`: DNS knows names but no addresses.
     #[serde(default)]
     pub dns_for: Option<IpAddr>,
@@ -127,6 +128,13 @@ mod tests {
             let error = read(wrong).unwrap().source().unwrap_err().to_string();
             assert!(error.contains(word) && error.contains("write `config_dir"), "{error}");
         }
+    }
+
+    #[test]
+    fn gateways_are_told_by_transport() {
+        let config = read("kubernetes: {}\nadvertise_gateways: {udp: [\"u.example:443\"], tcp: []}").unwrap();
+        assert_eq!(config.advertise_gateways, Gateways { udp: vec!["u.example:443".into()], tcp: vec![] });
+        assert!(read("kubernetes: {}").unwrap().advertise_gateways.is_empty());
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl Decider {
                 None => String::new(),
             },
             since_seconds: observed.map_or(0, |observed| observed.since_seconds(now)),
-            gateways: cluster.gateways.clone(),
+            gateways: cluster.gateways.rows(),
             trust_domain: cluster.trust_domain.to_string(),
             bound_by: world.map(|world| world.bound_by(&cluster.name)).unwrap_or_default(),
             requests: observed.map(|observed| observed.evidence.clone()).unwrap_or_default(),

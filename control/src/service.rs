@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use isthmus_core::statement::{Content, Lease};
-use isthmus_kubernetes::leader::Candidacy;
+use isthmus_kubernetes::{calls, leader::Candidacy};
 use isthmus_runtime::{
     admin::Admin,
     disk::Keeper,
@@ -74,7 +74,10 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     drain.close_after(GRACE);
     let mut tasks = JoinSet::new();
     let cluster = match config.source()? {
-        Source::Kubernetes(access) => Some(Cluster::open(access, &config, &drain).await?),
+        Source::Kubernetes(access) => {
+            calls::register(&registry)?;
+            Some(Cluster::open(access, &config, &drain).await?)
+        }
         Source::Files(_) => None,
     };
     let authority = Authority::open(&config)?;

@@ -173,7 +173,7 @@ mod tests {
             name,
             region: "r".into(),
             trust_domain,
-            gateways: vec![],
+            gateways: isthmus_core::statement::Gateways::default(),
             share: 1.0,
             standing: Standing::Alive,
             rtt_us,

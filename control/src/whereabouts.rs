@@ -34,12 +34,14 @@ pub fn settle(configured: &Setting, resolved: &Resolved, facts: Option<&Facts>) 
     let shown = facts.unwrap_or(&nothing);
     let first =
         |lists: [&Vec<SocketAddr>; 3]| lists.into_iter().find(|list| !list.is_empty()).cloned().unwrap_or_default();
-    let either = |said: &Vec<String>, shown: &Vec<String>| if said.is_empty() { shown.clone() } else { said.clone() };
+    // Said is said: a transport that the configuration leaves out does not get through.
+    let advertise = if configured.advertise.is_empty() { &shown.advertise } else { &configured.advertise };
+    let zones = if configured.zones.is_empty() { &shown.zones } else { &configured.zones };
     Setting {
         member: resolved.member.or(configured.member),
         gateways: first([&resolved.gateways, &configured.gateways, &shown.gateways]),
-        advertise: either(&configured.advertise, &shown.advertise),
-        zones: either(&configured.zones, &shown.zones),
+        advertise: advertise.clone(),
+        zones: zones.clone(),
         ..configured.clone()
     }
 }
@@ -119,6 +121,8 @@ async fn addresses(address: &Address) -> Result<Vec<SocketAddr>, String> {
 
 #[cfg(test)]
 mod tests {
+    use isthmus_core::statement::Gateways;
+
     use super::*;
 
     fn configured() -> Setting {
@@ -128,7 +132,7 @@ mod tests {
             region: "us-east".into(),
             zones: vec![],
             gateways: vec![],
-            advertise: vec![],
+            advertise: Gateways::default(),
             member: None,
             roots: vec![],
         }
@@ -142,14 +146,15 @@ mod tests {
     fn what_the_configuration_does_not_say_is_as_kubernetes_shows_it() {
         let facts = Facts {
             gateways: vec![at("10.0.0.1:15444")],
-            advertise: vec!["lb.example:15443".into()],
+            advertise: Gateways::both(vec!["lb.example:15443".into()]),
             zones: vec!["east-a".into()],
             ..Facts::default()
         };
         let settled = settle(&configured(), &Resolved::default(), Some(&facts));
         assert_eq!((settled.gateways, settled.advertise), (facts.gateways.clone(), facts.advertise.clone()));
         assert_eq!(settled.zones, facts.zones);
-        let said = Setting { advertise: vec!["edge:443".into()], gateways: vec![at("10.9.9.9:1")], ..configured() };
+        let edge = Gateways { udp: vec!["edge:443".into()], tcp: vec![] };
+        let said = Setting { advertise: edge, gateways: vec![at("10.9.9.9:1")], ..configured() };
         let settled = settle(&said, &Resolved::default(), Some(&facts));
         assert_eq!((settled.gateways, settled.advertise), (said.gateways.clone(), said.advertise.clone()));
         let named = Resolved { member: Some(at("10.0.0.5:15050")), gateways: vec![at("10.9.9.8:1")] };

@@ -146,7 +146,7 @@ impl Cluster {
             region: "us-east".into(),
             zones: vec![],
             gateways: vec![],
-            advertise: vec![],
+            advertise: Default::default(),
             member: None,
             roots: vec![],
         };

@@ -23,7 +23,7 @@ use crate::{
     name::{ClusterName, EndpointId, Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
     plan,
     resource::Object,
-    statement::{Bundle, Card, Content, Export, ImportRules, Summary},
+    statement::{Bundle, Card, Content, Export, Gateways, ImportRules, Summary},
 };
 
 /// The most groups of a service that are told to other clusters; the rest are merged.
@@ -43,7 +43,7 @@ pub struct Setting {
     /// Its gateways as its sidecars reach them (15444).
     pub gateways: Vec<SocketAddr>,
     /// Its gateways as other clusters reach them (15443).
-    pub advertise: Vec<String>,
+    pub advertise: Gateways,
     /// Its federation member (15050).
     pub member: Option<SocketAddr>,
     /// Its roots, DER in base64.

@@ -315,7 +315,18 @@ mod tests {
         let trust_domain = format!("{name}.mesh").parse().unwrap();
         let (share, standing, rtt_us) = (1.0, Standing::Alive, 100);
         let region = name.to_string();
-        (name.clone(), RemoteCluster { region, name, trust_domain, gateways: vec![], share, standing, rtt_us })
+        (
+            name.clone(),
+            RemoteCluster {
+                region,
+                name,
+                trust_domain,
+                gateways: crate::statement::Gateways::default(),
+                share,
+                standing,
+                rtt_us,
+            },
+        )
     }
 
     fn group(usable: u32, total: u32) -> Group {

@@ -6,6 +6,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | [`name`] | clusters, trust domains, services, SPIFFE ids, localities: one type each |
+//! | [`owner`] | the workload that a pod is of |
 //! | [`plan`] | addresses of meshes on one machine |
 //! | [`statement`] | what a cluster says to the others |
 //! | [`epoch`] | of two words the newer wins, whichever way it came |
@@ -31,6 +32,7 @@ pub mod ladder;
 pub mod model;
 pub mod name;
 pub mod outlier;
+pub mod owner;
 pub mod plan;
 pub mod resource;
 pub mod retry;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failover::policy::WhenNothingHealthy,
     name::{ClusterName, EndpointId, Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
-    statement::{Consumers, Port, Protocol},
+    statement::{Consumers, Gateways, Port, Protocol},
 };
 
 /// One unit of the feed.
@@ -89,8 +89,8 @@ pub struct RemoteCluster {
     pub region: String,
     /// Its trust domain.
     pub trust_domain: TrustDomain,
-    /// Its gateways' tunnel addresses, `host:port`.
-    pub gateways: Vec<String>,
+    /// Where its gateways are reached.
+    pub gateways: Gateways,
     /// What was decided: the part of its traffic it shall get, 0 to 1.
     pub share: f64,
     /// Why: one word an operator reads.

@@ -275,6 +275,18 @@ impl fmt::Debug for SpiffeId {
     }
 }
 
+/// A pod's name among all of its cluster, since it is unique in its namespace alone: `<pod>.<namespace>`.
+#[must_use]
+pub fn of_pod(pod: &str, namespace: &str) -> String {
+    format!("{pod}.{namespace}")
+}
+
+/// The pod of a name that [`of_pod`] made; `None`: it is another's, a host's say.
+#[must_use]
+pub fn pod_of<'a>(name: &'a str, namespace: &str) -> Option<&'a str> {
+    name.strip_suffix(namespace)?.strip_suffix('.').filter(|pod| !pod.is_empty())
+}
+
 /// Where something runs: `topology.kubernetes.io/region` and `/zone`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Locality {

@@ -91,11 +91,44 @@ pub struct Card {
     pub region: String,
     /// Zones it has workloads in.
     pub zones: Vec<String>,
-    /// `host:port` of its gateways, 15443 (udp for tunnels, tcp for the fallback and its member).
-    pub gateways: Vec<String>,
+    /// Where others reach its gateways.
+    pub gateways: Gateways,
     /// Its ClusterProperties (KEP-2149), for the selectors of policies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+}
+
+/// Where others reach a cluster's gateways, by transport, each a `host:port`: where a load balancer takes one protocol alone,
+/// and where ports are of nodes, the two differ. None at all: it dials the others, and nobody dials it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateways {
+    /// For tunnels.
+    pub udp: Vec<String>,
+    /// For its member, and for tunnels where no UDP gets through.
+    pub tcp: Vec<String>,
+}
+
+impl Gateways {
+    /// Of addresses at which both transports are taken.
+    #[must_use]
+    pub fn both(addresses: Vec<String>) -> Self {
+        Self { udp: addresses.clone(), tcp: addresses }
+    }
+
+    /// Whether nobody dials it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.udp.is_empty() && self.tcp.is_empty()
+    }
+
+    /// For people: each address once, and its transport where it takes only one.
+    #[must_use]
+    pub fn rows(&self) -> Vec<String> {
+        let udp = self.udp.iter().map(|one| if self.tcp.contains(one) { one.clone() } else { format!("{one}/udp") });
+        let tcp = self.tcp.iter().filter(|one| !self.udp.contains(one)).map(|one| format!("{one}/tcp"));
+        udp.chain(tcp).collect()
+    }
 }
 
 /// Roots of a trust domain.

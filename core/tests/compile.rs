@@ -10,7 +10,7 @@ use isthmus_core::{
     model::{EndpointState, Resource, Service, Standing},
     name::{ClusterName, Locality, ServiceName},
     resource::{Object, parse_documents},
-    statement::Content,
+    statement::{Content, Gateways},
 };
 
 const DETAILS: &str = "
@@ -57,7 +57,7 @@ impl Cluster {
             region: name.into(),
             zones: vec![],
             gateways: vec![],
-            advertise: vec![format!("{name}:15443")],
+            advertise: Gateways::both(vec![format!("{name}:15443")]),
             member: None,
             roots: vec![format!("{name} root")],
         };

@@ -38,7 +38,7 @@ fn unix() -> u64 {
 /// Issues a token for a cluster.
 ///
 /// # Errors
-/// When this member is of no mesh, the name is none, or there is no quorum.
+/// When this member is of no mesh, nobody reaches it, the name is none, or there is no quorum.
 pub async fn issue(member: &Member, cluster: &str, ttl: Duration) -> Result<String, Refusal> {
     if !member.is_joined() {
         return Err(Refusal::new("this member is of no mesh yet", "bootstrap it, or join it with a token"));
@@ -51,12 +51,19 @@ pub async fn issue(member: &Member, cluster: &str, ttl: Duration) -> Result<Stri
             "name the one to join",
         ));
     }
+    let issuer = member.cluster().to_owned();
+    let own = member.own_record(&issuer, 0);
+    if own.addresses.is_empty() {
+        let error = format!("nobody reaches {issuer} from outside, so nobody could redeem its token");
+        return Err(Refusal::new(
+            error,
+            "make it in a cluster whose gateways others reach, or expose the gateways here",
+        ));
+    }
     let (id, secret) = (hex(&token::random(8)?), token::random(32)?);
     let expires = unix() + ttl.as_secs();
-    let issuer = member.cluster().to_owned();
     let hash = token::hash(&secret);
     member.act(Deed::Token { id: id.clone(), cluster: cluster.to_owned(), hash, expires }).await?;
-    let own = member.own_record(&issuer, 0);
     let token = Token {
         mesh: member.mesh(),
         cluster: cluster.to_owned(),

@@ -299,13 +299,25 @@ impl Member {
         self.write(founded).await
     }
 
-    /// Where other members reach this one: what the configuration says, else what was said when it began, else what its
-    /// join entry has.
+    /// Where other members reach this one: what the configuration says, else what its cluster says now, else what was said
+    /// when it began, else what its join entry has.
     fn advertised(&self) -> Vec<String> {
-        let given = self.advertise.lock().clone();
-        let said = [self.config.advertise.clone(), given].into_iter().find(|addresses| !addresses.is_empty());
+        let (said, given) = (self.view.reached(self.cluster()), self.advertise.lock().clone());
+        let known = [self.config.advertise.clone(), said, given].into_iter().find(|addresses| !addresses.is_empty());
         let entered = || self.view.members().into_iter().find(|record| record.cluster == self.cluster());
-        said.or_else(|| entered().map(|record| record.addresses)).unwrap_or_default()
+        known.or_else(|| entered().map(|record| record.addresses)).unwrap_or_default()
+    }
+
+    /// Where a member is dialled: where its cluster says now that its gateways take TCP, then as its join entry has it, in
+    /// which an address stays that a load balancer or a node once had.
+    fn dialled(&self, record: &MemberRecord) -> Vec<String> {
+        let mut addresses = self.view.reached(&record.cluster);
+        for entered in &record.addresses {
+            if !addresses.contains(entered) {
+                addresses.push(entered.clone());
+            }
+        }
+        addresses
     }
 
     /// Other members reach it here.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use isthmus_core::{
     epoch::{Book, Outcome, Said},
-    statement::Version,
+    statement::{Content, Version},
 };
 use isthmus_wire::federation::{MemberRecord, SignedStatement, Snapshot, Standing, WatchEvent, watch_event::Event};
 use parking_lot::Mutex;
@@ -138,6 +138,17 @@ impl View {
         self.inner.lock().members.values().cloned().collect()
     }
 
+    /// Where a cluster says that its gateways take TCP, and so its member; none where it says nothing.
+    #[must_use]
+    pub fn reached(&self, cluster: &str) -> Vec<String> {
+        let inner = self.inner.lock();
+        let said = inner.books.get(cluster).and_then(|book| book.get("card"));
+        match said.and_then(|card| serde_json::from_slice(&card.content).ok()) {
+            Some(Content::Card(card)) => card.gateways.tcp,
+            _ => vec![],
+        }
+    }
+
     /// The last revision.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -184,5 +195,35 @@ impl View {
             inner.history.pop_front();
         }
         let _ = self.events.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_core::statement::{Card, Gateways};
+    use isthmus_wire::signing::FederationKey;
+
+    use super::*;
+
+    #[test]
+    fn a_member_is_reached_where_its_cluster_said_last_that_its_gateways_take_tcp() {
+        let key = FederationKey::from_pkcs8(&FederationKey::generate_pkcs8().unwrap()).unwrap();
+        let record = MemberRecord { cluster: "west".into(), federation_key: key.public(), ..MemberRecord::default() };
+        let view = View::default();
+        view.member("mesh", record);
+        assert!(view.reached("west").is_empty());
+        let say = |number: u64, udp: &str, tcp: &str| {
+            let gateways = Gateways { udp: vec![udp.into()], tcp: vec![tcp.into()] };
+            let content = Content::Card(Card { gateways, ..Card::default() });
+            let content = serde_json::to_vec(&content).unwrap();
+            let (mesh, cluster, key_of) = ("mesh".into(), "west".into(), "card".into());
+            let mut said = SignedStatement { mesh, cluster, key: key_of, epoch: 1, number, content, signature: vec![] };
+            key.sign(&mut said);
+            view.hear(&said)
+        };
+        assert_eq!(say(1, "u.example:1", "t.example:1"), Heard::Applied);
+        assert_eq!(view.reached("west"), ["t.example:1"]);
+        assert_eq!(say(2, "u.example:1", "t.example:2"), Heard::Applied);
+        assert_eq!(view.reached("west"), ["t.example:2"]);
     }
 }

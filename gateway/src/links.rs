@@ -89,7 +89,8 @@ impl Links {
         let mut peers = self.0.peers.lock();
         let mut gone = std::mem::take(&mut *peers);
         for cluster in clusters {
-            let fresh = || (!cluster.gateways.is_empty()).then(|| Peer { path: Path::new(now), tunnels: Vec::new() });
+            let fresh =
+                || (!cluster.gateways.udp.is_empty()).then(|| Peer { path: Path::new(now), tunnels: Vec::new() });
             if let Some(peer) = gone.remove(&cluster.name).or_else(fresh) {
                 peers.insert(cluster.name.clone(), peer);
             }
@@ -255,7 +256,7 @@ fn is_news(told: &BTreeMap<ClusterName, Told>, now: &BTreeMap<ClusterName, Told>
 mod tests {
     use std::time::Duration;
 
-    use isthmus_core::model::Standing;
+    use isthmus_core::{model::Standing, statement::Gateways};
 
     use super::*;
 
@@ -264,7 +265,7 @@ mod tests {
             name: "west".parse().unwrap(),
             region: "west".into(),
             trust_domain: "west.mesh.test".parse().unwrap(),
-            gateways: gateways.iter().map(|&gateway| gateway.to_owned()).collect(),
+            gateways: Gateways::both(gateways.iter().map(|&gateway| gateway.to_owned()).collect()),
             share: 1.0,
             standing: Standing::Unknown,
             rtt_us: 0,

@@ -117,7 +117,7 @@ fn remove(snapshot: &mut Snapshot, key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use isthmus_core::model::Standing;
+    use isthmus_core::{model::Standing, statement::Gateways};
 
     use super::*;
 
@@ -126,7 +126,7 @@ mod tests {
             name: "west".parse().unwrap(),
             region: "west".into(),
             trust_domain: "west.mesh.test".parse().unwrap(),
-            gateways: vec!["127.2.3.1:15443".into()],
+            gateways: Gateways::both(vec!["127.2.3.1:15443".into()]),
             share: 1.0,
             standing: Standing::Alive,
             rtt_us: 0,

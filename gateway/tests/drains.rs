@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use isthmus_core::statement::Consumers;
 use isthmus_wire::tunnel::{Notice, notice::State};
@@ -20,10 +20,10 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 /// East with one gateway, west with two; the first of them behind a cable.
 struct Joined {
     east: Cluster,
-    _west: Cluster,
+    west: Cluster,
     at_east: Running,
     first: Running,
-    _second: Running,
+    second: Running,
     cable: Cable,
     notices: mpsc::UnboundedReceiver<Notice>,
 }
@@ -41,7 +41,7 @@ async fn joined() -> Joined {
     at_east.path("up", 4).await;
     support::whole(&first).await;
     let notices = subscribe(&east, at_east.local).await;
-    Joined { east, _west: west, at_east, first, _second: second, cable, notices }
+    Joined { east, west, at_east, first, second, cable, notices }
 }
 
 impl Joined {
@@ -123,6 +123,32 @@ async fn one_that_falls_silent_costs_no_stream_and_is_suspect_though_the_path_is
     joined.cable.pull(false);
     hears(&mut joined.notices, "that it is back", |notice| notice.tunnel == tunnel && notice.state() == State::Up)
         .await;
+}
+
+#[tokio::test]
+async fn a_tunnel_to_an_address_that_is_named_no_more_drains_and_is_dialled_again_once_it_is_named_again() {
+    let mut joined = joined().await;
+    let mut open = joined.over_the_first().await;
+    let (_, tunnel) = over(&open);
+    joined.at_east.learn([joined.west.seen_at_all(&[joined.second.tunnel])]);
+    let told = RefCell::new(BTreeSet::new());
+    let are = |notice: &Notice| {
+        let is_first = notice.tunnel.contains(&joined.cable.address.to_string());
+        // Who looks late sees the idle one only when it is gone.
+        if is_first && matches!(notice.state(), State::Draining | State::Lost) {
+            told.borrow_mut().insert(notice.tunnel.clone());
+        }
+        told.borrow().len() == 2
+    };
+    hears(&mut joined.notices, "that both tunnels there drain", are).await;
+    joined.all_go_elsewhere().await;
+    open.tcp.write_all(b"last words").await.unwrap();
+    assert_eq!(open.finish().await, b"last words");
+    let is_gone = |notice: &Notice| notice.tunnel == tunnel && notice.state() == State::Lost;
+    hears(&mut joined.notices, "that it is gone, with nothing open", is_gone).await;
+    joined.at_east.learn([joined.west.seen_at_all(&[joined.cable.address, joined.second.tunnel])]);
+    let is_back = |notice: &Notice| notice.tunnel == tunnel && notice.state() == State::Up;
+    hears(&mut joined.notices, "that it is back", is_back).await;
 }
 
 #[tokio::test]

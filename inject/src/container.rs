@@ -129,6 +129,7 @@ fn environment(settings: &Settings, values: &Values, probes: &Map<String, Value>
         ("ISTHMUS_DRAIN_DEADLINE_SECONDS", settings.grace_seconds.map(|grace| grace.saturating_sub(RESERVE).max(1))),
     ];
     environment.extend(more.into_iter().filter_map(|(name, number)| Some(plain(name, number?.to_string()))));
+    environment.extend(settings.workload.clone().map(|workload| plain("ISTHMUS_WORKLOAD", workload)));
     environment
 }
 

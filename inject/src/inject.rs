@@ -58,10 +58,21 @@ pub enum Error {
 /// # Errors
 /// [`Error`]: a value that cannot be used, a document that is no pod.
 pub fn inject(pod: &Value, values: &Values) -> Result<Injected, Error> {
+    inject_into(pod, None, values)
+}
+
+/// The same for the template of a `workload`, whose pods do not say yet of what they are.
+///
+/// # Errors
+/// As [`inject`].
+pub fn inject_into(pod: &Value, workload: Option<&str>, values: &Values) -> Result<Injected, Error> {
     let mut bare = remove(pod)?;
     let view = Pod(&bare);
     check_names(view)?;
-    let (settings, mut warnings) = Settings::of(view, values).map_err(Error::Annotations)?;
+    let (mut settings, mut warnings) = Settings::of(view, values).map_err(Error::Annotations)?;
+    if let Some(workload) = workload {
+        settings.workload = Some(workload.to_owned());
+    }
     warnings.extend(as_sidecar(view));
     let (made, fs_group) = (Status::missing(&bare), has_no_group(&bare));
     let rewritten = if settings.rewrites_probes { probe::rewrite(&mut bare) } else { Rewritten::default() };

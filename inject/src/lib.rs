@@ -51,6 +51,6 @@ pub mod words;
 pub mod workload;
 
 pub use decide::{Decision, Namespace, decide};
-pub use inject::{Injected, inject, remove};
+pub use inject::{Injected, inject, inject_into, remove};
 pub use patch::patch;
 pub use values::Values;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     decide::{Decision, Namespace, decide},
-    inject::{Error, inject},
+    inject::{Error, inject_into},
     values::Values,
     words::{INJECT, ISTIO_INJECTION, ISTIO_REVISION},
     workload::{self, Workload, workloads},
@@ -136,7 +136,7 @@ pub fn inject_all(
 fn one(workload: &mut Workload<'_>, namespace: Namespace<'_>, values: &Values) -> Result<Outcome, Error> {
     match decide(workload.pod, namespace, values) {
         Decision::Inject => {
-            let injected = inject(workload.pod, values)?;
+            let injected = inject_into(workload.pod, workload.name.as_deref(), values)?;
             *workload.pod = injected.pod;
             Ok(Outcome::Injected(injected.warnings))
         }

@@ -31,6 +31,8 @@ pub struct Settings {
     pub rewrites_probes: bool,
     /// In how many seconds the pod has to end, where it says so.
     pub grace_seconds: Option<u64>,
+    /// The workload that the pod is of, which metrics name; `None`: it is of none.
+    pub workload: Option<String>,
 }
 
 const IMAGE: Key = Key::sidecar("proxyImage");
@@ -56,6 +58,7 @@ impl Settings {
             concurrency: concurrency.or(config.concurrency).or(values.proxy.concurrency),
             rewrites_probes: annotations.read::<Switch>(REWRITE).map_or(values.proxy.rewrite_probes, |switch| switch.0),
             grace_seconds: pod.0.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64),
+            workload: pod.workload().map(str::to_owned),
         };
         annotations.report_unread();
         if annotations.problems.is_empty() { Ok((settings, annotations.warnings)) } else { Err(annotations.problems) }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use isthmus_core::owner::workload;
 use serde_json::{Map, Value};
 
 /// A pod, or the template of one.
@@ -54,6 +55,15 @@ impl<'a> Pod<'a> {
     #[must_use]
     pub fn namespace(self) -> Option<&'a str> {
         self.0.pointer("/metadata/namespace").and_then(Value::as_str)
+    }
+
+    /// The workload that it is of, by the object that controls it; `None`: nothing does.
+    #[must_use]
+    pub fn workload(self) -> Option<&'a str> {
+        let mut owners = self.0.pointer("/metadata/ownerReferences")?.as_array()?.iter();
+        let owner = owners.find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?;
+        let text = |key| owner.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        Some(workload(text("kind")?, text("name")?, |label| self.label(label)))
     }
 
     /// One of its labels.

@@ -1,5 +1,6 @@
 //! Where pods are in other objects.
 
+use isthmus_core::owner;
 use serde_json::Value;
 
 /// Kinds that make pods: group, kind, and where the template of the pod is.
@@ -19,6 +20,8 @@ const TEMPLATES: [(&str, &str, &str); 8] = [
 pub struct Workload<'a> {
     /// Its kind and name, for messages: `Deployment reviews-v1`.
     pub title: String,
+    /// The name that its pods' metrics have; `None`: it has no name yet, or is a pod, which says itself of what it is.
+    pub name: Option<String>,
     /// The namespace that it names.
     pub namespace: Option<String>,
     /// The pod, or the template of it.
@@ -46,8 +49,11 @@ fn workload(document: &mut Value) -> Option<Workload<'_>> {
     let (group, kind) = kind(document);
     let (_, kind, pointer) = TEMPLATES.iter().find(|(of, is, _)| (*of, *is) == (group, kind))?;
     let text = |pointer| document.pointer(pointer).and_then(Value::as_str);
-    let name = text("/metadata/name").or_else(|| text("/metadata/generateName")).unwrap_or("without a name");
-    let title = format!("{kind} {name}");
+    let own = text("/metadata/name");
+    let title = format!("{kind} {}", own.or_else(|| text("/metadata/generateName")).unwrap_or("without a name"));
+    // As its pods will say by their labels and their owner: a ReplicaSet may be a Deployment's.
+    let label = |name: &str| document.pointer("/metadata/labels")?.get(name)?.as_str();
+    let name = own.filter(|_| *kind != "Pod").map(|own| owner::workload(kind, own, label).to_owned());
     let namespace = text("/metadata/namespace").map(str::to_owned);
-    Some(Workload { title, namespace, pod: document.pointer_mut(pointer)? })
+    Some(Workload { title, name, namespace, pod: document.pointer_mut(pointer)? })
 }

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use isthmus_inject::{
-    Values, inject, manifest,
+    Values, inject, inject_into, manifest,
     manifest::{Document, Note, Outcome},
     remove, workload,
 };
@@ -109,13 +109,27 @@ fn every_workload_of_a_bookshop_is_injected_and_nothing_else_is_touched() {
             continue;
         }
         for workload in workload::workloads(&mut changed) {
-            let once = inject(workload.pod, &values()).unwrap().pod;
+            let once = inject_into(workload.pod, workload.name.as_deref(), &values()).unwrap().pod;
             assert_eq!(remove(&once).unwrap(), *workload.pod, "{}", workload.title);
             *workload.pod = once;
         }
         assert_eq!(after.value, changed);
         assert!(after.text.is_empty(), "its old text counts no more");
     }
+}
+
+#[test]
+fn a_pod_has_the_name_of_its_workload_whether_its_template_is_injected_or_itself() {
+    let (documents, _) = injected(include_str!("golden/deployment.yaml"));
+    let mut pod = documents[0].value["spec"]["template"].clone();
+    pod["metadata"]["labels"]["pod-template-hash"] = "7c9d4b".into();
+    let owner = |name: &str| serde_json::json!([{"kind": "ReplicaSet", "name": name, "controller": true}]);
+    pod["metadata"]["ownerReferences"] = owner("reviews-v1-7c9d4b");
+    assert_eq!(inject(&pod, &values()).unwrap().pod, pod, "it has what it would get");
+    pod["metadata"]["ownerReferences"] = owner("by-hand");
+    assert!(
+        inject(&pod, &values()).unwrap().pod.to_string().contains(r#"{"name":"ISTHMUS_WORKLOAD","value":"by-hand"}"#)
+    );
 }
 
 #[test]

@@ -8,10 +8,15 @@ use std::collections::BTreeMap;
 
 use isthmus_core::{name::Locality, resource::slice};
 use kube::core::DynamicObject;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{kind::Kind, pod::Pod, status::Standing};
+use crate::{
+    exposed::{Exposing, is_gateways},
+    kind::Kind,
+    node::Node,
+    pod::Pod,
+    status::Standing,
+};
 
 /// What `kubectl apply` remembers for itself.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -52,17 +57,17 @@ impl Place {
 pub enum Read {
     /// What a file would have.
     Document(String),
-    /// A Service: what a file would have, and the addresses a load balancer gave it.
+    /// A Service: what a file would have, and how it exposes the gateways.
     Service {
         /// The document.
         text: String,
-        /// Addresses and host names.
-        ingress: Vec<String>,
+        /// `None`: it is not the gateways', or nobody outside reaches it.
+        exposing: Option<Exposing>,
     },
     /// A pod; `None`: it ran to its end.
     Pod(Option<Pod>),
-    /// Where a node is.
-    Node(Locality),
+    /// A node.
+    Node(Node),
 }
 
 /// An object that arrived.
@@ -89,10 +94,11 @@ impl Arrived {
                 let is_deleted = object.metadata.deletion_timestamp.is_some();
                 Read::Pod(Pod::read(object.metadata.labels.unwrap_or_default(), is_deleted, object.data)?)
             }
-            Kind::Node => Read::Node(locality(object.metadata.labels.as_ref())),
+            Kind::Node => Read::Node(Node::read(object.metadata.labels.as_ref(), object.data)?),
             Kind::Service => {
-                let ingress = ingress(&object.data);
-                Read::Service { text: document(kind, &place, object)?, ingress }
+                let label = |name: &str| object.metadata.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+                let exposing = if is_gateways(label) { Exposing::read(&object.data)? } else { None };
+                Read::Service { text: document(kind, &place, object)?, exposing }
             }
             _ => Read::Document(document(kind, &place, object)?),
         };
@@ -145,36 +151,6 @@ fn only_addresses(endpoints: &mut Value) {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct LoadBalanced {
-    status: Status,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Status {
-    load_balancer: LoadBalancer,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct LoadBalancer {
-    ingress: Vec<Ingress>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Ingress {
-    ip: Option<String>,
-    hostname: Option<String>,
-}
-
-fn ingress(data: &Value) -> Vec<String> {
-    let read = LoadBalanced::deserialize(data).unwrap_or_default();
-    read.status.load_balancer.ingress.into_iter().filter_map(|one| one.ip.or(one.hostname)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,22 +163,26 @@ mod tests {
         json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {
-                "name": "gateway", "namespace": "mesh", "uid": "1", "resourceVersion": "7", "labels": {"a": "no"},
+                "name": "gateway", "namespace": "mesh", "uid": "1", "resourceVersion": "7",
+                "labels": {"a": "no", "app.kubernetes.io/name": "isthmus", "app.kubernetes.io/component": "gateway"},
                 "annotations": {LAST_APPLIED: "{}", "isthmus.dev/global": "true"},
                 "managedFields": [{"manager": "kubectl"}],
             },
-            "spec": {"ports": [{"port": 80}]},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
             "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}, {"hostname": "lb.example"}]}},
         })
     }
 
     #[test]
-    fn what_nobody_reads_is_dropped_and_what_a_load_balancer_gave_is_kept() {
-        let Arrived { place, read: Read::Service { text, ingress }, .. } = arrived(Kind::Service, service()) else {
+    fn what_nobody_reads_is_dropped_and_how_the_gateways_are_exposed_is_kept() {
+        let Arrived { place, read: Read::Service { text, exposing }, .. } = arrived(Kind::Service, service()) else {
             panic!()
         };
         assert_eq!(place.file(Kind::Service), "Service/mesh/gateway");
-        assert_eq!(ingress, ["10.0.0.1", "lb.example"]);
+        assert!(exposing.is_some());
+        let mut of_others = service();
+        of_others["metadata"]["labels"] = json!({});
+        assert!(matches!(arrived(Kind::Service, of_others).read, Read::Service { exposing: None, .. }));
         for dropped in ["managedFields", "last-applied", "resourceVersion", "uid", "status"] {
             assert!(!text.contains(dropped), "{dropped} is in {text}");
         }

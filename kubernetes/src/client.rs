@@ -4,9 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::calls::Counting;
 
 /// Where the mesh's own objects are unless somebody says otherwise.
 pub const SYSTEM_NAMESPACE: &str = "isthmus-system";
@@ -85,7 +88,9 @@ impl Access {
         };
         config.read_timeout = Some(SILENT);
         let url = config.cluster_url.to_string();
-        Client::try_from(config).map_err(|source| ClientError::Unusable { url, source: Box::new(source) })
+        let client = ClientBuilder::try_from(config);
+        let client = client.map_err(|source| ClientError::Unusable { url, source: Box::new(source) })?;
+        Ok(client.with_layer(&Counting).build())
     }
 }
 

@@ -1,95 +1,145 @@
-//! Where other clusters reach this one's gateways, as its load balancer says: what a joiner's entry has to name.
+//! Where other clusters reach the gateways, by transport: told by the Services and the pods of the gateways themselves, so
+//! that it follows them and nobody has to say it twice.
+//!
+//! | the gateways have | others reach them at |
+//! | --- | --- |
+//! | a Service of type LoadBalancer, or one a protocol | what the load balancer gave, an address or a name, at the Service's port |
+//! | a Service of type NodePort | some nodes that are ready, those with a gateway first, at the port that each protocol got |
+//! | ports of their nodes | the nodes that they run on, at these ports |
+//! | nothing of it | nowhere: they dial the others |
 
-use k8s_openapi::api::core::v1::Service;
-use kube::{Api, Client, ResourceExt, api::ListParams};
+mod asked;
+mod service;
 
-use crate::facts::{GATEWAY_PORT, with_port};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
-/// Which Services are the gateways'.
-const SELECTOR: &str = "app.kubernetes.io/name=isthmus,app.kubernetes.io/component=gateway";
+use isthmus_core::{model::EndpointState, statement::Gateways};
 
-/// Why it is not known.
-#[derive(Debug, thiserror::Error)]
-pub enum NotExposed {
-    /// The API server refuses or does not answer.
-    #[error("the API server does not say where the gateways are")]
-    Unlisted(#[source] Box<kube::Error>),
-    /// The load balancer takes its time.
-    #[error(
-        "the gateways' Service {0} has no address from a load balancer yet; wait for it (`kubectl -n {1} get service \
-         {0}`), or choose another exposure, or give addresses by `gateway.addresses`"
-    )]
-    Pending(String, String),
+use self::service::Way;
+pub use self::{
+    asked::{NotExposed, gateways},
+    service::Exposing,
+};
+use crate::{node::Node, pod::Pod, seen::Seen};
+
+/// The mesh's own pods and Services carry it, with their role.
+const COMPONENT: &str = "app.kubernetes.io/component";
+/// They are of this mesh, not another product's.
+const NAME: (&str, &str) = ("app.kubernetes.io/name", "isthmus");
+/// Where gateways listen for other clusters.
+pub(crate) const PORT: u16 = 15443;
+/// Of nodes that pass packets on to the gateways so many are told: enough that some live, and few to dial.
+const MOST_NODES: usize = 5;
+
+/// What carries tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Transport {
+    /// QUIC.
+    Udp,
+    /// TLS.
+    Tcp,
 }
 
-/// `host:port`, of TCP, of each address that a load balancer gave; none where no Service of the gateways wants one: then
-/// the mesh's configuration says it.
-///
-/// # Errors
-/// [`NotExposed`].
-pub async fn gateways(client: &Client, namespace: &str) -> Result<Vec<String>, NotExposed> {
-    let services = Api::<Service>::namespaced(client.clone(), namespace);
-    let listed = services.list(&ListParams::default().labels(SELECTOR)).await;
-    let listed = listed.map_err(|error| NotExposed::Unlisted(Box::new(error)))?;
-    of(&listed.items, namespace)
-}
-
-fn of(services: &[Service], namespace: &str) -> Result<Vec<String>, NotExposed> {
-    let mut addresses = vec![];
-    for service in services.iter().filter(|service| wants_one(service)) {
-        let given: Vec<_> = ingress(service).map(with_port).collect();
-        if given.is_empty() {
-            return Err(NotExposed::Pending(service.name_any(), namespace.to_owned()));
+impl Transport {
+    /// As Kubernetes has it in `protocol`; `None`: gateways do not speak it.
+    pub(crate) fn of(protocol: Option<&str>) -> Option<Self> {
+        match protocol {
+            None | Some("TCP") => Some(Self::Tcp),
+            Some("UDP") => Some(Self::Udp),
+            Some(_) => None,
         }
-        addresses.extend(given);
     }
-    addresses.sort();
-    addresses.dedup();
-    Ok(addresses)
 }
 
-/// Whether it is of a load balancer and has the port for TCP.
-fn wants_one(service: &Service) -> bool {
-    let Some(spec) = &service.spec else { return false };
-    let ports = spec.ports.as_deref().unwrap_or_default();
-    let is_tcp = |protocol: Option<&str>| protocol.is_none_or(|protocol| protocol == "TCP");
-    let has_port = ports.iter().any(|port| port.port == i32::from(GATEWAY_PORT) && is_tcp(port.protocol.as_deref()));
-    spec.type_.as_deref() == Some("LoadBalancer") && has_port
+/// Whether labels are those of a gateway, or of its Service.
+pub(crate) fn is_gateways(label: impl Fn(&str) -> Option<String>) -> bool {
+    is_own("gateway", label)
 }
 
-fn ingress(service: &Service) -> impl Iterator<Item = &str> {
-    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let given = status.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
-    given.iter().filter_map(|one| one.ip.as_deref().or(one.hostname.as_deref()))
+/// Whether labels are those of one of the mesh's own roles.
+pub(crate) fn is_own(role: &str, label: impl Fn(&str) -> Option<String>) -> bool {
+    label(COMPONENT).as_deref() == Some(role) && label(NAME.0).as_deref() == Some(NAME.1)
+}
+
+/// Gateways that are ready, and those that end: they say to their peers that they drain, and are there until they have.
+/// Where none is, all there are: an empty list would take the last way away.
+pub(crate) fn usable<'a>(seen: &'a Seen, namespace: &str) -> Vec<&'a Pod> {
+    let of_namespace = seen.pods().iter().filter(|(name, _)| name.namespace == namespace).map(|(_, pod)| pod);
+    let all: Vec<_> = of_namespace.filter(|pod| is_gateways(|name| pod.labels.get(name).cloned())).collect();
+    let usable: Vec<_> = all.iter().copied().filter(|pod| pod.state != EndpointState::Unready).collect();
+    if usable.is_empty() { all } else { usable }
+}
+
+/// Where the gateways are; `namespace` is the mesh's own.
+#[must_use]
+pub fn of(seen: &Seen, namespace: &str) -> Gateways {
+    let pods = usable(seen, namespace);
+    let mut told = Gateways::default();
+    for (_, service) in seen.exposing(namespace) {
+        for opened in &service.ports {
+            match &service.way {
+                Way::Balancer(hosts) => {
+                    hosts.iter().for_each(|host| add(&mut told, opened.transport, with_port(host, opened.port)));
+                }
+                Way::Nodes { only_own } => {
+                    let Some(port) = opened.node_port else { continue };
+                    let nodes = passing(seen, &pods, *only_own);
+                    nodes.into_iter().for_each(|ip| add(&mut told, opened.transport, at(ip, port)));
+                }
+            }
+        }
+    }
+    for pod in pods {
+        let Some(ip) = node_of(seen, pod).and_then(|(_, node)| node.address) else { continue };
+        pod.host_ports.iter().for_each(|(transport, port)| add(&mut told, *transport, at(ip, *port)));
+    }
+    told
+}
+
+fn add(told: &mut Gateways, transport: Transport, address: String) {
+    let list = match transport {
+        Transport::Udp => &mut told.udp,
+        Transport::Tcp => &mut told.tcp,
+    };
+    if !list.contains(&address) {
+        list.push(address);
+    }
+}
+
+fn at(ip: IpAddr, port: u16) -> String {
+    SocketAddr::new(ip, port).to_string()
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    host.parse().map_or_else(|_| format!("{host}:{port}"), |ip| at(ip, port))
+}
+
+fn node_of<'a>(seen: &'a Seen, pod: &'a Pod) -> Option<(&'a str, &'a Node)> {
+    let name = pod.node.as_deref()?;
+    seen.node(name).map(|node| (name, node))
+}
+
+/// Nodes of which a port leads to a gateway: those that have one first, and then by name, so that the choice is the same
+/// each time. Where none is ready, as if all were.
+fn passing(seen: &Seen, gateways: &[&Pod], only_own: bool) -> Vec<IpAddr> {
+    let own: BTreeSet<_> = gateways.iter().filter_map(|pod| node_of(seen, pod)).map(|(name, _)| name).collect();
+    let has_one = |name: &str| own.contains(name);
+    let with = |is_ready: bool| {
+        let mut nodes: Vec<_> = seen
+            .nodes()
+            .filter(|(name, node)| (!is_ready || node.is_ready) && (!only_own || has_one(name)))
+            .filter_map(|(name, node)| Some((!has_one(name), name, node.address?)))
+            .collect();
+        nodes.sort_unstable();
+        nodes.into_iter().take(MOST_NODES).map(|(_, _, ip)| ip).collect::<Vec<_>>()
+    };
+    let ready = with(true);
+    if ready.is_empty() { with(false) } else { ready }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn service(name: &str, kind: &str, protocol: &str, ingress: serde_json::Value) -> Service {
-        let service = json!({
-            "metadata": { "name": name },
-            "spec": { "type": kind, "ports": [{ "port": 15443, "protocol": protocol }] },
-            "status": { "loadBalancer": { "ingress": ingress } },
-        });
-        serde_json::from_value(service).unwrap()
-    }
-
-    #[test]
-    fn tcp_addresses_of_load_balancers_are_taken_and_one_that_is_still_to_come_is_waited_for() {
-        let given = json!([{ "ip": "10.1.2.3" }, { "hostname": "lb.example" }]);
-        let both = [
-            service("isthmus-gateway", "LoadBalancer", "TCP", given),
-            service("isthmus-gateway-udp", "LoadBalancer", "UDP", json!([])),
-        ];
-        assert_eq!(of(&both, "isthmus-system").unwrap(), ["10.1.2.3:15443", "lb.example:15443"]);
-        let ports = [service("isthmus-gateway", "NodePort", "TCP", json!([]))];
-        assert!(of(&ports, "isthmus-system").unwrap().is_empty(), "the configuration says it");
-        let pending = [service("isthmus-gateway", "LoadBalancer", "TCP", json!([]))];
-        let error = of(&pending, "isthmus-system").unwrap_err().to_string();
-        assert!(error.contains("isthmus-gateway has no address") && error.contains("gateway.addresses"), "{error}");
-    }
-}
+mod tests;

@@ -8,25 +8,19 @@ use std::{
 
 use isthmus_core::{
     model::EndpointState,
-    name::{EndpointId, Locality},
+    name::{self, EndpointId, Locality},
+    statement::Gateways,
 };
 
 use crate::{
-    arrived::{Place, locality},
+    arrived::locality,
+    exposed::{self, is_own},
     pod::{Pod, PodName},
     seen::Seen,
 };
 
-/// The mesh's own pods carry it, with their role.
-const COMPONENT: &str = "app.kubernetes.io/component";
-/// They are of this mesh, not another product's.
-const NAME: (&str, &str) = ("app.kubernetes.io/name", "isthmus");
-/// The Service by which other clusters reach the gateways.
-const GATEWAY_SERVICE: &str = "isthmus-gateway";
 /// Where sidecars reach a gateway.
 const GATEWAY_LOCAL: u16 = 15444;
-/// Where other clusters reach the gateways.
-pub(crate) const GATEWAY_PORT: u16 = 15443;
 
 /// What is known of workloads and gateways.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,7 +30,7 @@ pub struct Facts {
     /// Where sidecars reach the own gateways.
     pub gateways: Vec<SocketAddr>,
     /// Where other clusters reach them.
-    pub advertise: Vec<String>,
+    pub advertise: Gateways,
     /// Zones of the own nodes.
     pub zones: Vec<String>,
     /// Replicas of the own control, by the names of their pods.
@@ -69,7 +63,7 @@ impl Workloads {
     /// their namespace alone.
     #[must_use]
     pub fn registered(&self, namespace: &str, id: &EndpointId) -> Option<&Workload> {
-        let bare = id.as_str().strip_suffix(namespace).and_then(|rest| rest.strip_suffix('.'));
+        let bare = name::pod_of(id.as_str(), namespace);
         let named = |name: &str| self.0.get(&PodName::new(namespace, name));
         named(id.as_str()).or_else(|| bare.and_then(named))
     }
@@ -80,27 +74,21 @@ impl Facts {
     #[must_use]
     pub fn of(seen: &Seen, namespace: &str) -> Self {
         let workloads = seen.pods().iter().map(|(name, pod)| (name.clone(), workload(seen, pod))).collect();
-        let zones: BTreeSet<_> = seen.nodes().map(|node| node.zone.clone()).filter(|zone| !zone.is_empty()).collect();
-        let service = Place { namespace: namespace.to_owned(), name: GATEWAY_SERVICE.to_owned() };
+        let zones = seen.nodes().map(|(_, node)| node.locality.zone.clone());
+        let zones: BTreeSet<_> = zones.filter(|zone| !zone.is_empty()).collect();
         Self {
             workloads: Arc::new(Workloads(workloads)),
             gateways: gateways(seen, namespace),
-            advertise: seen.ingress(&service).iter().map(|host| with_port(host)).collect(),
+            advertise: exposed::of(seen, namespace),
             zones: zones.into_iter().collect(),
             controls: controls(seen, namespace),
         }
     }
 }
 
-pub(crate) fn with_port(host: &str) -> String {
-    match host.parse::<IpAddr>() {
-        Ok(ip) => SocketAddr::new(ip, GATEWAY_PORT).to_string(),
-        Err(_) => format!("{host}:{GATEWAY_PORT}"),
-    }
-}
-
 fn workload(seen: &Seen, pod: &Pod) -> Workload {
-    let of_node = pod.node.as_ref().and_then(|node| seen.node(node)).cloned().unwrap_or_default();
+    let of_node =
+        pod.node.as_ref().and_then(|node| seen.node(node)).map(|node| node.locality.clone()).unwrap_or_default();
     let of_pod = locality(Some(&pod.labels));
     let either = |node: String, pod: String| if node.is_empty() { pod } else { node };
     Workload {
@@ -113,31 +101,20 @@ fn workload(seen: &Seen, pod: &Pod) -> Workload {
     }
 }
 
-/// The mesh's own pods of a role.
-fn own<'a>(seen: &'a Seen, namespace: &'a str, component: &'a str) -> impl Iterator<Item = (&'a PodName, &'a Pod)> {
-    seen.pods().iter().filter(move |(name, pod)| {
-        let label = |name: &str| pod.labels.get(name).map(String::as_str);
-        name.namespace == namespace && label(COMPONENT) == Some(component) && label(NAME.0) == Some(NAME.1)
-    })
-}
-
 /// All replicas that have an address, ready or not: one that begins or ends has something to tell as well.
 fn controls(seen: &Seen, namespace: &str) -> BTreeMap<String, IpAddr> {
-    let all = own(seen, namespace, "control");
+    let is_one = |(name, pod): &(&PodName, &Pod)| {
+        name.namespace == namespace && is_own("control", |name| pod.labels.get(name).cloned())
+    };
+    let all = seen.pods().iter().filter(is_one);
     all.filter_map(|(name, pod)| Some((name.name.clone(), *pod.addresses.first()?))).collect()
 }
 
-/// Gateways that are ready, and those that end: they say to their clients that they drain, and are there until they have.
-/// Where none is, all there are: sidecars try them, and an empty list would take the last way away.
+/// Where sidecars reach the gateways that can be used.
 fn gateways(seen: &Seen, namespace: &str) -> Vec<SocketAddr> {
-    let all = || own(seen, namespace, "gateway").map(|(_, pod)| pod);
-    let addresses = |wanted: &dyn Fn(&Pod) -> bool| -> BTreeSet<SocketAddr> {
-        let first = all().filter(|pod| wanted(pod)).filter_map(|pod| pod.addresses.first());
-        first.map(|ip| SocketAddr::new(*ip, GATEWAY_LOCAL)).collect()
-    };
-    let usable = addresses(&|pod| pod.state != EndpointState::Unready);
-    let listed = if usable.is_empty() { addresses(&|_| true) } else { usable };
-    listed.into_iter().collect()
+    let usable = exposed::usable(seen, namespace);
+    let first: BTreeSet<_> = usable.into_iter().filter_map(|pod| pod.addresses.first()).collect();
+    first.into_iter().map(|ip| SocketAddr::new(*ip, GATEWAY_LOCAL)).collect()
 }
 
 #[cfg(test)]
@@ -218,14 +195,5 @@ mod tests {
         let mut other = gateway("g-2", "10.0.0.2", "True");
         other.1["metadata"]["labels"]["app.kubernetes.io/name"] = "other".into();
         assert!(of(&[elsewhere, other]).gateways.is_empty());
-    }
-
-    #[test]
-    fn other_clusters_reach_the_gateways_where_the_load_balancer_is() {
-        let ingress = json!([{"ip": "10.0.0.9"}, {"ip": "fd00::9"}, {"hostname": "lb.example"}]);
-        let service = json!({"metadata": {"name": "isthmus-gateway", "namespace": "isthmus-system"}, "spec": {},
-            "status": {"loadBalancer": {"ingress": ingress}}});
-        let facts = of(&[(Kind::Service, service)]);
-        assert_eq!(facts.advertise, ["10.0.0.9:15443", "[fd00::9]:15443", "lb.example:15443"]);
     }
 }

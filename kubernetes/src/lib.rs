@@ -11,10 +11,10 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`client`] | how the API server is reached |
+//! | [`client`], [`calls`] | how the API server is reached, and what it is asked |
 //! | [`kind`] | the kinds that are read, and which of them need a CustomResourceDefinition |
 //! | [`watch`] | a task a kind |
-//! | [`arrived`], [`pod`] | an object as the API server has it, to the little of it that is read |
+//! | [`arrived`], [`pod`], [`node`] | an object as the API server has it, to the little of it that is read |
 //! | [`seen`] | all that was seen |
 //! | [`facts`] | what follows from it: pods, gateways, zones |
 //! | [`leader`] | which of several replicas writes |
@@ -32,6 +32,7 @@
 
 pub mod arrived;
 pub mod bundle;
+pub mod calls;
 pub mod client;
 pub mod events;
 pub mod exposed;
@@ -41,6 +42,7 @@ pub mod imports;
 pub mod kind;
 pub mod leader;
 pub mod namespaces;
+pub mod node;
 pub mod objects;
 pub mod pod;
 pub mod reference;

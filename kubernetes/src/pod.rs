@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 use isthmus_core::model::EndpointState;
 use serde::{Deserialize, Serialize};
 
+use crate::exposed::{self, Transport};
+
 /// A pod's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PodName {
@@ -37,6 +39,9 @@ pub struct Pod {
     pub state: EndpointState,
     /// Its TCP ports that have names.
     pub ports: BTreeMap<String, u16>,
+    /// Ports of its node that lead to where gateways listen for other clusters.
+    #[serde(default)]
+    pub host_ports: BTreeMap<Transport, u16>,
 }
 
 #[derive(Default, Deserialize)]
@@ -70,6 +75,8 @@ struct Port {
     container_port: u16,
     #[serde(default)]
     protocol: Option<String>,
+    #[serde(default)]
+    host_port: Option<u16>,
 }
 
 #[derive(Default, Deserialize)]
@@ -112,10 +119,20 @@ impl Pod {
         let state = status.state(is_deleted);
         let addresses = status.addresses();
         let Spec { node_name, service_account_name, containers, init_containers } = spec;
-        let named = containers.into_iter().chain(init_containers).flat_map(|container| container.ports);
-        let named = named.filter(|port| !port.name.is_empty() && port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-        let ports = named.map(|port| (port.name, port.container_port)).collect();
-        Ok(Some(Self { labels, addresses, node: node_name, service_account: service_account_name, state, ports }))
+        let (mut ports, mut host_ports) = (BTreeMap::new(), BTreeMap::new());
+        for port in containers.into_iter().chain(init_containers).flat_map(|container| container.ports) {
+            let Some(transport) = Transport::of(port.protocol.as_deref()) else { continue };
+            if let Some(on_host) =
+                port.host_port.filter(|on_host| *on_host != 0 && port.container_port == exposed::PORT)
+            {
+                host_ports.insert(transport, on_host);
+            }
+            if !port.name.is_empty() && transport == Transport::Tcp {
+                ports.insert(port.name, port.container_port);
+            }
+        }
+        let service_account = service_account_name;
+        Ok(Some(Self { labels, addresses, node: node_name, service_account, state, ports, host_ports }))
     }
 }
 

@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus_core::name::Locality;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     arrived::{Arrived, Place, Read},
+    exposed::Exposing,
     kind::Kind,
+    node::Node,
     pod::{Pod, PodName},
     status::Standing,
 };
@@ -45,9 +46,9 @@ pub struct Seen {
     /// By kind and by the name that stands where a file's would.
     documents: BTreeMap<Kind, BTreeMap<String, String>>,
     pods: Pods,
-    nodes: BTreeMap<String, Locality>,
-    /// By Service: the addresses its load balancer gave it.
-    ingress: BTreeMap<String, Vec<String>>,
+    nodes: BTreeMap<String, Node>,
+    /// By the name of its document: how a Service exposes the gateways.
+    exposing: BTreeMap<String, Exposing>,
     /// By the name of its document: how an object stands. Of this run alone.
     standings: BTreeMap<String, Standing>,
     /// Kinds that this run has a list of.
@@ -58,16 +59,17 @@ pub struct Seen {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     pods: Vec<(PodName, Pod)>,
-    nodes: BTreeMap<String, Locality>,
-    ingress: BTreeMap<String, Vec<String>>,
+    nodes: BTreeMap<String, Node>,
+    #[serde(default)]
+    exposing: BTreeMap<String, Exposing>,
 }
 
 impl Seen {
     /// What an earlier run saw: its documents by file name, and the rest.
     #[must_use]
     pub fn restored(documents: &BTreeMap<String, String>, kept: Kept) -> Self {
-        let Kept { pods, nodes, ingress } = kept;
-        let mut seen = Self { pods: pods.into_iter().collect(), nodes, ingress, ..Self::default() };
+        let Kept { pods, nodes, exposing } = kept;
+        let mut seen = Self { pods: pods.into_iter().collect(), nodes, exposing, ..Self::default() };
         for (file, text) in documents {
             let kind = Kind::ALL.into_iter().find(|kind| file.split('/').next() == Some(kind.word()));
             if let Some(kind) = kind {
@@ -81,7 +83,7 @@ impl Seen {
     #[must_use]
     pub fn kept(&self) -> Kept {
         let pods = self.pods.iter().map(|(name, pod)| (name.clone(), pod.clone())).collect();
-        Kept { pods, nodes: self.nodes.clone(), ingress: self.ingress.clone() }
+        Kept { pods, nodes: self.nodes.clone(), exposing: self.exposing.clone() }
     }
 
     /// Whether this run has a list of every kind.
@@ -106,21 +108,22 @@ impl Seen {
         &self.pods
     }
 
-    /// Where a node is, as far as it was seen.
+    /// A node, as far as it was seen.
     #[must_use]
-    pub fn node(&self, name: &str) -> Option<&Locality> {
+    pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name)
     }
 
-    /// Where the nodes are.
-    pub fn nodes(&self) -> impl Iterator<Item = &Locality> {
-        self.nodes.values()
+    /// The nodes by name.
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.nodes.iter().map(|(name, node)| (name.as_str(), node))
     }
 
-    /// The addresses that a Service's load balancer gave it.
-    #[must_use]
-    pub fn ingress(&self, service: &Place) -> &[String] {
-        self.ingress.get(&service.file(Kind::Service)).map(Vec::as_slice).unwrap_or_default()
+    /// The Services of a namespace that expose the gateways, by name.
+    pub fn exposing(&self, namespace: &str) -> impl Iterator<Item = (&str, &Exposing)> {
+        let of = |(file, service)| Some((String::as_str(file).strip_prefix("Service/")?.split_once('/')?, service));
+        let all = self.exposing.iter().filter_map(of);
+        all.filter(move |((of, _), _)| *of == namespace).map(|((_, name), service)| (name, service))
     }
 
     /// How objects stand of which that is ours to say.
@@ -174,14 +177,13 @@ impl Seen {
         }
         match read {
             Read::Document(text) => self.document(kind, &place, text),
-            Read::Service { text, ingress } => {
+            Read::Service { text, exposing } => {
                 let file = place.file(kind);
-                let before = if ingress.is_empty() {
-                    self.ingress.remove(&file).unwrap_or_default()
-                } else {
-                    self.ingress.insert(file, ingress.clone()).unwrap_or_default()
+                let before = match exposing.clone() {
+                    None => self.exposing.remove(&file),
+                    Some(exposing) => self.exposing.insert(file, exposing),
                 };
-                self.document(kind, &place, text) | (before != ingress)
+                self.document(kind, &place, text) | (before != exposing)
             }
             Read::Pod(Some(pod)) => {
                 let differs = |before: &Pod| *before != pod;
@@ -191,7 +193,7 @@ impl Seen {
                 changed
             }
             Read::Pod(None) => self.gone(kind, &place),
-            Read::Node(locality) => self.nodes.insert(place.name, locality.clone()) != Some(locality),
+            Read::Node(node) => self.nodes.insert(place.name, node.clone()) != Some(node),
         }
     }
 
@@ -209,7 +211,7 @@ impl Seen {
             Kind::Pod => self.pods.remove(&PodName::new(&place.namespace, &place.name)).is_some(),
             Kind::Node => self.nodes.remove(&place.name).is_some(),
             _ => {
-                self.ingress.remove(&file);
+                self.exposing.remove(&file);
                 self.standings.remove(&file);
                 self.documents.get_mut(&kind).is_some_and(|of_kind| of_kind.remove(&file).is_some())
             }
@@ -282,18 +284,22 @@ mod tests {
     }
 
     #[test]
-    fn what_a_load_balancer_gave_comes_and_goes_with_its_service() {
-        let at = |ip: &str| {
+    fn how_a_service_exposes_the_gateways_comes_and_goes_with_it() {
+        let at = |kind: &str, ip: &str| {
             let status = json!({"loadBalancer": {"ingress": [{"ip": ip}]}});
-            arrived(Kind::Service, "shop", "edge", json!({"spec": {}, "status": status}))
+            let labels = json!({"app.kubernetes.io/name": "isthmus", "app.kubernetes.io/component": "gateway"});
+            let metadata = json!({"name": "edge", "namespace": "shop", "labels": labels});
+            let spec = json!({"type": kind, "ports": [{"port": 15443}]});
+            arrived(Kind::Service, "shop", "edge", json!({"metadata": metadata, "spec": spec, "status": status}))
         };
-        let place = at("10.0.0.1").place;
         let mut seen = Seen::default();
-        assert!(seen.take(Told::One(Kind::Service, Box::new(at("10.0.0.1")))));
-        assert!(seen.take(Told::One(Kind::Service, Box::new(at("10.0.0.2")))));
-        assert!(!seen.take(Told::One(Kind::Service, Box::new(at("10.0.0.2")))));
-        assert_eq!(seen.ingress(&place), ["10.0.0.2"]);
-        assert!(seen.take(Told::All(Kind::Service, vec![])));
-        assert!(seen.ingress(&place).is_empty());
+        let mut one = |kind, ip| seen.take(Told::One(Kind::Service, Box::new(at(kind, ip))));
+        assert!(one("LoadBalancer", "10.0.0.1") && one("LoadBalancer", "10.0.0.2"));
+        assert!(!one("LoadBalancer", "10.0.0.2"));
+        assert_eq!((seen.exposing("shop").count(), seen.exposing("bank").count()), (1, 0));
+        assert!(seen.take(Told::One(Kind::Service, Box::new(at("ClusterIP", "")))));
+        assert_eq!(seen.exposing("shop").count(), 0);
+        seen.take(Told::One(Kind::Service, Box::new(at("NodePort", ""))));
+        assert!(seen.take(Told::All(Kind::Service, vec![])) && seen.exposing("shop").count() == 0);
     }
 }

@@ -12,6 +12,7 @@ use isthmus_core::{
     model::{EndpointState, Resource},
     name::Locality,
     resource::{Body, Object, parse_documents},
+    statement::Gateways,
 };
 use isthmus_kubernetes::{Kind, Seen, arrived::Arrived, seen::Told};
 
@@ -57,7 +58,7 @@ fn compiled(objects: &[Object]) -> Compiled {
         region: "us-east".into(),
         zones: vec![],
         gateways: vec![],
-        advertise: vec![],
+        advertise: Gateways::default(),
         member: None,
         roots: vec!["root".into()],
     };

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use isthmus_core::name;
 use isthmus_runtime::config::Common;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ pub struct Config {
     pub common: Common,
     /// Control's feed, `host:port` (15012).
     pub control: String,
+    /// What the workload is called where it is a pod of several: its Deployment's name, say.
+    #[serde(default)]
+    pub workload: Option<String>,
     /// The workload's namespace.
     pub namespace: String,
     /// Its service account.
@@ -73,11 +77,13 @@ fn resolv_conf() -> PathBuf {
 }
 
 impl Config {
-    /// The workload as people and metrics call it: without the namespace, which makes a pod's name unique in the cluster.
+    /// The workload as people and metrics call it: what a pod is of; else the pod, without its namespace; else the host's
+    /// process by its own name.
     #[must_use]
     pub fn workload(&self) -> &str {
         let name = self.common.name.as_str();
-        name.strip_suffix(&self.namespace).and_then(|name| name.strip_suffix('.')).unwrap_or(name)
+        let pod = || name::pod_of(name, &self.namespace).unwrap_or(name);
+        self.workload.as_deref().unwrap_or_else(pod)
     }
 }
 

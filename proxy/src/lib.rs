@@ -25,6 +25,7 @@
 //! | `pod` | the configuration that injection gave a pod |
 //! | `notices` | what gateways say of paths, as they say it |
 //! | `under_way` | what a drain waits for |
+//! | `metadata` | what each side says of itself, for labels |
 //! | `telemetry` | one record an exchange: metric and access-log line |
 //! | `snapshot` | the picture all of it decides on; `feeding` brings it |
 
@@ -41,6 +42,7 @@ mod forward;
 mod fronted;
 mod inbound;
 mod listeners;
+mod metadata;
 mod notices;
 mod outbound;
 mod passage;
@@ -61,7 +63,6 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 pub use config::{AccessLog, Config, Format, Listener};
 pub use error::Error;
 use isthmus_runtime::{admin::Admin, drain::Drain, enrolment, feed, metrics, readiness::Readiness};
-use isthmus_wire::tunnel::Metadata;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::broadcast::error::RecvError,
@@ -118,7 +119,7 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
     let admin = admin.health(probes::routes(&config.probes, config.application, config.capture));
     let ports = tokio::spawn(admin.serve(registry, readiness.clone(), drain.clone()));
     let identity = enrolment::enrol(&config.common, &drain).await?;
-    let own = own_metadata(&config);
+    let own = metadata::own(&config);
     let party = Party::new(own.clone(), Some(&identity.spiffe()));
     let connector = Connector::new(identity.clone(), &own);
     let shared = Shared::new(config.clone(), connector, party, drain.clone());
@@ -228,23 +229,5 @@ async fn leave(worker: Rc<Worker>) {
             }
             worker.links.retire(state);
         });
-    }
-}
-
-/// What this workload says of itself, for labels (Istio's canonical service and revision).
-fn own_metadata(config: &Config) -> Metadata {
-    let label = |names: &[&str]| names.iter().find_map(|name| config.labels.get(*name)).cloned();
-    let app = label(&["app", "app.kubernetes.io/name"]).unwrap_or_default();
-    let version = label(&["version", "app.kubernetes.io/version"]).unwrap_or_default();
-    let canonical = label(&["service.istio.io/canonical-name"]).unwrap_or_else(|| app.clone());
-    Metadata {
-        workload: config.workload().to_owned(),
-        namespace: config.namespace.clone(),
-        canonical_service: if canonical.is_empty() { config.workload().to_owned() } else { canonical },
-        canonical_revision: label(&["service.istio.io/canonical-revision"]).unwrap_or_else(|| version.clone()),
-        app,
-        version,
-        cluster: config.common.cluster.to_string(),
-        zone: config.common.locality.zone.clone(),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
-use isthmus_core::name::{Locality, TrustDomain};
+use isthmus_core::name::{self, Locality, TrustDomain};
 use isthmus_runtime::{
     config::Common,
     enrolment::{Enrolling, PodEnrolment},
@@ -96,7 +96,7 @@ pub fn read(environment: &BTreeMap<String, String>, files: &BTreeMap<&'static st
     let (common, address) = (common(&mut given), given.needed::<IpAddr>("POD_IP"));
     let (control, enrolment) = (given.needed::<String>("ISTHMUS_CONTROL"), enrolment(&mut given));
     let (namespace, account) = (given.needed("POD_NAMESPACE"), given.needed("SERVICE_ACCOUNT"));
-    let probes = given.optional::<Probes>("ISTHMUS_PROBES").unwrap_or_default();
+    let (workload, probes) = (given.optional("ISTHMUS_WORKLOAD"), given.optional::<Probes>("ISTHMUS_PROBES"));
     let mode = mode(&mut given);
     let (workers, drain) = (given.optional("ISTHMUS_WORKERS"), given.optional("ISTHMUS_DRAIN_DEADLINE_SECONDS"));
     let labels = given.pairs(LABELS);
@@ -108,6 +108,7 @@ pub fn read(environment: &BTreeMap<String, String>, files: &BTreeMap<&'static st
             Ok(Config {
                 common: Common { enrolment: Some(Enrolling::Pod(enrolment)), ..common },
                 control,
+                workload,
                 namespace,
                 service_account,
                 labels,
@@ -117,7 +118,7 @@ pub fn read(environment: &BTreeMap<String, String>, files: &BTreeMap<&'static st
                 access_log: AccessLog { format: Format::Text, path: None },
                 capture: Some(mode),
                 resolv_conf: RESOLV_CONF.into(),
-                probes: probes.0,
+                probes: probes.unwrap_or_default().0,
                 drain_deadline_seconds: drain.unwrap_or(DRAIN_DEADLINE_SECONDS),
                 listeners: vec![],
             })
@@ -135,7 +136,7 @@ fn common(given: &mut Given<'_>) -> Option<Common> {
     let (mesh, cluster) = (given.needed("ISTHMUS_MESH"), given.needed("ISTHMUS_CLUSTER"));
     // Pods of two namespaces may have one name; who names the workload names both.
     let (pod, namespace) = (given.needed::<String>("POD_NAME"), given.environment.get("POD_NAMESPACE"));
-    let name = pod.zip(namespace).map(|(pod, namespace)| format!("{pod}.{namespace}"));
+    let name = pod.zip(namespace).map(|(pod, namespace)| name::of_pod(&pod, namespace));
     // Said once, by whoever makes the whole.
     let address: IpAddr = given.environment.get("POD_IP").and_then(|text| text.parse().ok())?;
     // Everybody reaches the pod's address.
@@ -197,6 +198,7 @@ mod tests {
             ("ISTHMUS_CONTROL", "isthmus-control.isthmus-system.svc:15012"),
             ("ISTHMUS_REGION", "us-east"),
             ("ISTHMUS_ZONE", ""),
+            ("ISTHMUS_WORKLOAD", "details-v1"),
             ("ISTHMUS_TRUST_DOMAIN", "us-east.mesh.test"),
             ("ISTHMUS_PROBES", r#"{"/app-health/details/livez": {"tcpSocket": {"port": 9080}}}"#),
         ];
@@ -225,7 +227,8 @@ mod tests {
         assert_eq!((config.capture, config.probe), (Some(Mode::Tproxy), None));
         assert!(config.probes.contains_key("/app-health/details/livez"));
         assert!(config.common.admin().is_loopback());
-        assert_eq!(config.workload(), "details-v1-7c9");
+        assert_eq!(config.workload(), "details-v1");
+        assert_eq!(Config { workload: None, ..config.clone() }.workload(), "details-v1-7c9", "a pod of nothing");
         let Some(Enrolling::Pod(enrolment)) = config.common.enrolment else { panic!("it has no file") };
         assert_eq!((enrolment.trust_domain.as_str(), enrolment.control), ("us-east.mesh.test", config.control));
     }

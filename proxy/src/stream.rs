@@ -11,13 +11,13 @@ use std::{
 
 use isthmus_core::{ladder::Place as Where, model::Endpoint, name::HostScope, retry::Fault};
 use isthmus_runtime::tls;
-use isthmus_wire::tunnel::Metadata;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     connect::Inner,
     detect::Rewound,
     forward::{HeldBack, Opening, Steps, Target, nothing_usable},
+    metadata,
     outbound::nobody,
     pool::{Peer, link::LinkKey},
     snapshot::{View, Vital},
@@ -111,7 +111,7 @@ async fn direct(
     let connected = worker.shared.connector.direct(endpoint, &view.service.name, port, inner, within).await;
     let (stream, arrived) = connected.map_err(|error| error.to_string())?;
     let cluster = worker.shared.config.common.cluster.to_string();
-    let assumed = Metadata { workload: endpoint.id.to_string(), cluster, ..Metadata::default() };
+    let assumed = metadata::assumed(endpoint.id.as_str(), endpoint.identity.namespace(), cluster, String::new());
     let peer = Peer::new(Some(arrived), Some(endpoint.identity.clone()), assumed);
     let guard: Box<dyn std::any::Any> = Box::new(vital.enter());
     Ok(Opened { stream: Box::new(stream), peer, upstream: Arc::clone(&vital.upstream), guard: Some(guard) })
@@ -121,8 +121,7 @@ async fn remote(worker: &Rc<Worker>, opening: &Opening, cluster: &str, inner: In
     let (stream, arrived, accept, _) =
         opening.stream(worker, inner).await.map_err(|error| format!("{cluster}: {error}"))?;
     let identity = tls::peer_spiffe(stream.stream().get_ref().1.peer_certificates());
-    let (workload, zone) = (accept.endpoint_id.clone(), accept.zone);
-    let assumed = Metadata { workload, zone, cluster: cluster.to_owned(), ..Metadata::default() };
+    let assumed = metadata::assumed(&accept.endpoint_id, opening.namespace(), cluster.to_owned(), accept.zone);
     let peer = Peer::new(Some(arrived), identity, assumed);
     Ok(Opened { stream: Box::new(stream), peer, upstream: accept.endpoint_id.into(), guard: None })
 }

@@ -18,14 +18,6 @@ use crate::rollout::text;
 /// # Errors
 /// None of a program that passed its tests.
 pub fn objects(release: &Release, namespace_is_ours: bool) -> Result<Vec<Object>> {
-    let is_set = |key: &str, value: Option<&str>| {
-        release.settings.iter().any(|one| one.key == key && value.is_none_or(|value| one.value == value))
-    };
-    if is_set("gateway.exposure", Some("NodePort")) && !is_set("gateway.addresses", None) {
-        bail!(
-            "gateway.exposure is NodePort, where no Service says an address: set gateway.addresses too, or take DialOut"
-        );
-    }
     let mut objects = base::objects()?;
     for setting in &release.settings {
         set(&mut objects, setting)?;
@@ -115,7 +107,7 @@ fn region(objects: &mut [Object], region: &str) -> Result<()> {
     })
 }
 
-/// How many Services the gateways have, of which type, and what control is told of them.
+/// How many Services the gateways have, and of which type: control sees by them where the gateways are.
 fn exposure(objects: &mut Vec<Object>, exposure: &str) -> Result<()> {
     const NAME: &str = "isthmus-gateway";
     let service = one(objects, "Service", NAME)?.clone();
@@ -132,9 +124,6 @@ fn exposure(objects: &mut Vec<Object>, exposure: &str) -> Result<()> {
             vec![service]
         }
     };
-    let names: Vec<_> = services.iter().map(|service| service.reference.name.clone()).collect();
-    in_files(objects, "exposure: LoadBalancer", &format!("exposure: {exposure}"))?;
-    in_files(objects, &format!("services: [{NAME}]"), &format!("services: [{}]", names.join(", ")))?;
     let before_workloads = objects.iter().position(is_workload).unwrap_or(objects.len());
     objects.splice(before_workloads..before_workloads, services);
     Ok(())
@@ -143,14 +132,12 @@ fn exposure(objects: &mut Vec<Object>, exposure: &str) -> Result<()> {
 /// Where the gateways are, in the words of each who tells others.
 fn told(objects: &mut [Object], value: &str) -> Result<()> {
     let addresses = addresses(value).context("gateway.addresses has none")?;
-    let whole = |(host, port): &(String, u16)| json!({ "host": host, "port": port, "transports": ["udp", "tcp"] });
-    let rows: Vec<_> = addresses.iter().map(whole).collect();
-    in_files(objects, "  addresses: []", &format!("  addresses: {}", json!(rows)))?;
     let with_port = |(host, port): &(String, u16)| {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     };
     let texts: Vec<_> = addresses.iter().map(with_port).collect();
-    in_files(objects, "advertise_gateways: []", &format!("advertise_gateways: {}", json!(texts)))?;
+    let both = format!("advertise_gateways: {{udp: {texts}, tcp: {texts}}}", texts = json!(texts));
+    in_files(objects, "advertise_gateways: {udp: [], tcp: []}", &both)?;
     in_files(objects, "advertise: []", &format!("advertise: {}", json!(texts)))
 }
 

@@ -11,7 +11,7 @@ use isthmus_core::{
         Endpoints, Failover, FailoverMember, FailoverTier, Group, Mesh as Own, RemoteCluster, Resource, Standing, Trust,
     },
     name::ServiceName,
-    statement::Protocol,
+    statement::{Gateways, Protocol},
 };
 use isthmus_scenarios::wan::namespace::inside;
 use tokio::sync::oneshot;
@@ -85,7 +85,7 @@ fn seen(east: &Mesh, west: &Mesh, global: bool) -> Told {
             name: cluster("west"),
             region: "west".into(),
             trust_domain: west.roots().0,
-            gateways: vec![],
+            gateways: Gateways::default(),
             share: 1.0,
             standing: Standing::Alive,
             rtt_us: 1000,

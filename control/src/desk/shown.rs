@@ -72,7 +72,7 @@ impl Desk {
             paths: vec![],
             why,
             since_seconds: self.now() / 1000,
-            gateways: self.setting.advertise.clone(),
+            gateways: self.setting.advertise.rows(),
             trust_domain: self.setting.cluster.trust_domain(&self.setting.mesh).to_string(),
             bound_by: self.bound_by(),
             requests: EvidenceRow::default(),

@@ -12,7 +12,10 @@ use std::{
 };
 
 use isthmus_control::config::{Ca, Config};
-use isthmus_core::name::{ClusterName, Locality, MeshDomain};
+use isthmus_core::{
+    name::{ClusterName, Locality, MeshDomain},
+    statement::Gateways,
+};
 use isthmus_runtime::{
     config::Common,
     drain::{Drain, DrainTrigger},
@@ -94,7 +97,7 @@ impl Ground {
             federation_key: Some(self.path("federation.key")),
             member: self.member().into(),
             gateways: vec![SocketAddr::new(self.at(3), 15444).into()],
-            advertise_gateways: vec![format!("{}:15443", self.at(3))],
+            advertise_gateways: Gateways::both(vec![format!("{}:15443", self.at(3))]),
             dns_for: Some(self.at(11)),
             zones: vec!["us-east-a".into(), "us-east-b".into()],
             injection: None,

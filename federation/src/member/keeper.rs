@@ -111,7 +111,8 @@ async fn dial(member: Arc<Member>, record: MemberRecord) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     let Ok(domain) = record.trust_domain.parse() else { return };
     let Ok(peer) = system_identity(&domain, "federation") else { return };
-    for address in record.addresses.iter().cycle().take(record.addresses.len() * 8) {
+    let addresses = member.dialled(&record);
+    for address in addresses.iter().cycle().take(addresses.len() * 8) {
         if member.sessions.has(&record.cluster) {
             return;
         }

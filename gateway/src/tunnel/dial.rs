@@ -1,7 +1,7 @@
 //! Keeps tunnels to every gateway of every remote cluster, as the table names them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,7 +9,7 @@ use std::{
 
 use isthmus_core::name::{ClusterName, TrustDomain};
 use isthmus_runtime::{backoff::Backoff, enrolment::system_identity};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     Label, PER_GATEWAY, Tunnel, code,
@@ -21,6 +21,8 @@ use crate::context::Context;
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Handshake and hello within so long, or dialled anew.
 const DIAL_LIMIT: Duration = Duration::from_secs(2);
+/// How often it is looked whether a tunnel that is to be left has streams.
+const LEFT_EVERY: Duration = Duration::from_millis(100);
 /// Gateways of one cluster that are dialled at most.
 const MAX_GATEWAYS: usize = 16;
 /// The verifier knows identities only; QUIC wants a name all the same.
@@ -61,31 +63,38 @@ impl DialError {
     }
 }
 
-/// Dials what the table names, until the drain begins.
+/// Dials what the table names, until the drain begins. An address that it does not name any more is dialled no more, and the
+/// tunnel that leads there drains: a load balancer or a node that goes must fail no request.
 pub async fn keep_all(context: Context) {
     let mut changes = context.table.changes();
-    let mut kept: BTreeMap<Target, JoinHandle<()>> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    let mut kept: BTreeMap<Target, watch::Sender<bool>> = BTreeMap::new();
     loop {
         let snapshot = context.table.snapshot();
         context.links.expect(snapshot.clusters.values().map(AsRef::as_ref), Instant::now());
-        let wanted = snapshot.clusters.values().flat_map(|cluster| targets(cluster));
-        let mut before = std::mem::take(&mut kept);
-        for target in wanted {
-            let task = before.remove(&target);
-            let task = task.unwrap_or_else(|| tokio::spawn(keep(context.clone(), target.clone())));
-            kept.insert(target, task);
+        let wanted: BTreeSet<_> = snapshot.clusters.values().flat_map(|cluster| targets(cluster)).collect();
+        for (target, named) in &kept {
+            named.send_if_modified(|named| std::mem::replace(named, wanted.contains(target)) != *named);
         }
-        before.values().for_each(JoinHandle::abort);
+        for target in wanted {
+            kept.entry(target.clone()).or_insert_with(|| {
+                let (named, heeded) = watch::channel(true);
+                tasks.spawn(keep(context.clone(), target, heeded));
+                named
+            });
+        }
         close_strangers(&context);
         tokio::select! {
             Ok(()) = changes.changed() => {}
-            () = context.drain.draining() => return,
+            // If it was named again meanwhile, it is dialled again.
+            Some(Ok(ended)) = tasks.join_next() => drop(kept.remove(&ended)),
+            () = context.drain.draining() => return tasks.detach_all(),
         }
     }
 }
 
 fn targets(cluster: &isthmus_core::model::RemoteCluster) -> impl Iterator<Item = Target> + '_ {
-    cluster.gateways.iter().take(MAX_GATEWAYS).flat_map(move |gateway| {
+    cluster.gateways.udp.iter().take(MAX_GATEWAYS).flat_map(move |gateway| {
         (0..PER_GATEWAY).map(move |index| Target {
             cluster: cluster.name.clone(),
             trust_domain: cluster.trust_domain.clone(),
@@ -107,19 +116,23 @@ pub fn close_strangers(context: &Context) {
     }
 }
 
-async fn keep(context: Context, target: Target) {
+/// Dials until the target is not named any more; then it is given back.
+async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>) -> Target {
+    // The tunnels to one name begin with different ones of its addresses.
+    let mut attempt = target.index;
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let mut said = String::new();
     let count = |outcome: &str| {
         context.metrics.dials.with_label_values(&[target.cluster.as_str(), outcome]).inc();
     };
-    while !context.drain.is_draining() {
-        let dialled = tokio::time::timeout(DIAL_LIMIT, dial(&context, &target)).await;
+    while !context.drain.is_draining() && *named.borrow_and_update() {
+        let dialled = tokio::time::timeout(DIAL_LIMIT, dial(&context, &target, attempt)).await;
+        attempt = attempt.wrapping_add(1);
         let reason = match dialled.unwrap_or(Err(DialError::Late)) {
             Ok((tunnel, channel)) => {
                 count("up");
                 backoff.reset();
-                let reason = hold(&context, tunnel, channel).await;
+                let reason = hold(&context, tunnel, channel, &mut named).await;
                 said.clear();
                 reason
             }
@@ -140,17 +153,40 @@ async fn keep(context: Context, target: Target) {
         tokio::select! {
             () = tokio::time::sleep(backoff.next()) => {}
             () = context.links.dials(&target.cluster) => {}
+            Ok(()) = named.changed() => {}
         }
     }
+    target
 }
 
 /// A tunnel from its hello to its end; why it ended.
-async fn hold(context: &Context, tunnel: Arc<Tunnel>, channel: Channel) -> String {
+async fn hold(context: &Context, tunnel: Arc<Tunnel>, channel: Channel, named: &mut watch::Receiver<bool>) -> String {
     let held = Held { context, tunnel };
     tracing::info!(tunnel = held.tunnel.label.id, gateway = held.tunnel.peer, "tunnel up");
     context.links.up(held.tunnel.clone());
-    let reason = channel.converse(context, &held.tunnel).await;
-    reason.to_string()
+    tokio::select! {
+        reason = channel.converse(context, &held.tunnel) => reason.to_string(),
+        () = left(context, &held.tunnel, named) => "its address is not named any more".into(),
+    }
+}
+
+/// Ends when nothing is open on a tunnel whose address is not named any more.
+async fn left(context: &Context, tunnel: &Tunnel, named: &mut watch::Receiver<bool>) {
+    if named.wait_for(|named| !named).await.is_err() {
+        // Nobody names anything any more: this process drains, and that says what becomes of tunnels.
+        return std::future::pending().await;
+    }
+    tracing::info!(tunnel = tunnel.label.id, "the address is not named any more; the tunnel drains");
+    tunnel.drains();
+    context.links.nudge();
+    // What was picked just now counts only once it was sent.
+    let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LEFT_EVERY, LEFT_EVERY);
+    loop {
+        looks.tick().await;
+        if tunnel.streams() == 0 {
+            return;
+        }
+    }
 }
 
 /// Takes the tunnel out of the links however its task ends.
@@ -167,8 +203,8 @@ impl Drop for Held<'_> {
     }
 }
 
-async fn dial(context: &Context, target: &Target) -> Result<(Arc<Tunnel>, Channel), DialError> {
-    let address = resolve(&target.gateway).await?;
+async fn dial(context: &Context, target: &Target, attempt: usize) -> Result<(Arc<Tunnel>, Channel), DialError> {
+    let address = resolve(&target.gateway, attempt).await?;
     let setup = |error: String| DialError::Setup(error);
     let peer = system_identity(&target.trust_domain, "gateway").map_err(|error| setup(error.to_string()))?;
     let config = context.setup.client(peer).map_err(|error| setup(error.to_string()))?;
@@ -189,8 +225,11 @@ async fn dial(context: &Context, target: &Target) -> Result<(Arc<Tunnel>, Channe
     Ok((Arc::new(Tunnel::new(label, hello.gateway, connection, Instant::now())), channel))
 }
 
-async fn resolve(gateway: &str) -> Result<SocketAddr, DialError> {
+/// Names are looked up each time, since a load balancer's addresses change, and each time another one of them is taken.
+async fn resolve(gateway: &str, attempt: usize) -> Result<SocketAddr, DialError> {
     let fail = |reason: String| DialError::Address(gateway.to_owned(), reason);
-    let mut found = tokio::net::lookup_host(gateway).await.map_err(|error| fail(error.to_string()))?;
-    found.next().ok_or_else(|| fail("the name has none".into()))
+    let found = tokio::net::lookup_host(gateway).await.map_err(|error| fail(error.to_string()))?;
+    let all: BTreeSet<_> = found.collect();
+    let turn = attempt.checked_rem(all.len()).unwrap_or_default();
+    all.into_iter().nth(turn).ok_or_else(|| fail("the name has none".into()))
 }

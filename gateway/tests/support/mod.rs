@@ -17,7 +17,7 @@ use isthmus_ca::{Ca, Settings};
 use isthmus_core::{
     model::{Endpoint, EndpointState, Endpoints, RemoteCluster, Resource, Service, Standing, TrafficPolicy},
     name::{ClusterName, MeshDomain, ServiceName},
-    statement::Consumers,
+    statement::{Consumers, Gateways},
 };
 use isthmus_gateway::{
     Config,
@@ -91,7 +91,7 @@ impl Cluster {
             name: self.name.clone(),
             region: "r".into(),
             trust_domain: self.ca.trust_domain().clone(),
-            gateways: gateways.iter().map(ToString::to_string).collect(),
+            gateways: Gateways::both(gateways.iter().map(ToString::to_string).collect()),
             share: 1.0,
             standing: Standing::Alive,
             rtt_us: 0,

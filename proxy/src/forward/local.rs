@@ -9,7 +9,6 @@ use isthmus_core::{
     model::Endpoint,
     retry::Fault,
 };
-use isthmus_wire::tunnel::Metadata;
 
 use super::{
     Hop, Outcome, Target, Tried,
@@ -19,6 +18,7 @@ use super::{
 use crate::{
     body::Body,
     connect::Inner,
+    metadata,
     pool::{Peer, Place},
     snapshot::View,
     worker::{InnerHttp2, Worker},
@@ -124,12 +124,8 @@ async fn connect(
     let (service, within) = (&target.view.service.name, target.view.service.policy.connect_timeout);
     let connected = worker.shared.connector.direct(endpoint, service, target.port, inner, within).await;
     let (stream, arrived) = connected.map_err(|error| error.to_string())?;
-    let assumed = Metadata {
-        workload: endpoint.id.to_string(),
-        namespace: endpoint.identity.namespace().to_owned(),
-        cluster: worker.shared.config.common.cluster.to_string(),
-        ..Metadata::default()
-    };
+    let cluster = worker.shared.config.common.cluster.to_string();
+    let assumed = metadata::assumed(endpoint.id.as_str(), endpoint.identity.namespace(), cluster, String::new());
     Ok((stream, Rc::new(Peer::new(Some(arrived), Some(endpoint.identity.clone()), assumed))))
 }
 

@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use isthmus_core::{ladder::Tier, name::SpiffeId};
-use isthmus_wire::tunnel::{Accept, Header, Metadata};
+use isthmus_wire::tunnel::{Accept, Header};
 
 use super::{Target, http2};
 use crate::{
     connect::{ConnectError, Inner, LinkTo, Linked},
     fronted::Arrived,
+    metadata,
     pool::{
         Peer,
         link::{Link, LinkKey},
@@ -65,13 +66,8 @@ impl Opening {
 
     async fn connect(self, worker: &Rc<Worker>) -> Result<Rc<Link>, ConnectError> {
         let (stream, arrived, accept, gateway) = self.stream(worker, Inner::Http2).await?;
-        let assumed = Metadata {
-            workload: accept.endpoint_id.clone(),
-            namespace: self.key.service.namespace().to_owned(),
-            cluster: self.key.cluster.to_string(),
-            zone: accept.zone.clone(),
-            ..Metadata::default()
-        };
+        let (cluster, zone) = (self.key.cluster.to_string(), accept.zone.clone());
+        let assumed = metadata::assumed(&accept.endpoint_id, self.namespace(), cluster, zone);
         let identity = isthmus_runtime::tls::peer_spiffe(stream.stream().get_ref().1.peer_certificates());
         let peer = Peer::new(Some(arrived), identity, assumed);
         let sender = http2::handshake(stream).await.map_err(|error| ConnectError::Unreachable {
@@ -81,6 +77,11 @@ impl Opening {
         let way = worker.shared.notices.way(gateway, &self.key.cluster, &accept.tunnel);
         let vital = self.remotes.of(&self.key.cluster, &accept.endpoint_id);
         Ok(Link::new(sender, accept, gateway, way, peer, vital))
+    }
+
+    /// The namespace of its service.
+    pub(crate) fn namespace(&self) -> &str {
+        self.key.service.namespace()
     }
 
     /// An inner connection of any kind through a local gateway; through another one when that is what fails.

@@ -26,7 +26,7 @@ use isthmus_core::{
     },
     name::{ClusterName, Locality, MeshDomain, ServiceName},
     plan::{ClusterAddresses, Form},
-    statement::{Consumers, Port, Protocol},
+    statement::{Consumers, Gateways, Port, Protocol},
 };
 use isthmus_proxy::{AccessLog, Config, Format};
 use isthmus_runtime::{
@@ -146,6 +146,7 @@ impl Cluster {
             access_log: AccessLog { format: Format::Off, path: None },
             listeners: vec![],
             capture: None,
+            workload: None,
             resolv_conf: "/etc/resolv.conf".into(),
             probes: BTreeMap::new(),
             drain_deadline_seconds: 5,
@@ -232,7 +233,7 @@ pub fn picture(
             name: cluster.name.clone(),
             region: cluster.name.to_string(),
             trust_domain: cluster.ca.trust_domain().clone(),
-            gateways: vec![],
+            gateways: Gateways::default(),
             share: 1.0,
             standing: Standing::Alive,
             rtt_us: 1000,

@@ -104,7 +104,7 @@ impl Writer<'_> {
             "federation_key": self.state.federation_key(&self.cluster.name),
             "member": self.member_address(),
             "gateways": self.gateway_addresses(LOCAL_GATEWAY_PORT),
-            "advertise_gateways": self.gateway_addresses(TUNNEL_PORT),
+            "advertise_gateways": { "udp": self.gateway_addresses(TUNNEL_PORT), "tcp": self.gateway_addresses(TUNNEL_PORT) },
             "dns_for": dns_for,
             "zones": self.cluster.zones,
         });

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use isthmus_core::statement::{Bundle, Card, Content};
+use isthmus_core::statement::{Bundle, Card, Content, Gateways};
 use isthmus_runtime::{
     grpc,
     identity::Identity,
@@ -84,7 +84,11 @@ impl<'a> Liar<'a> {
         let domain = format!("{victim}.mesh.local").parse().unwrap();
         let contents = [
             Content::Bundle(Bundle { trust_domain: domain, roots: vec![STANDARD.encode(b"a thief's root")] }),
-            Content::Card(Card { region: "forged".into(), gateways: vec!["127.0.0.1:9".into()], ..Card::default() }),
+            Content::Card(Card {
+                region: "forged".into(),
+                gateways: Gateways::both(vec!["127.0.0.1:9".into()]),
+                ..Card::default()
+            }),
             Content::Epoch { keys: vec![] },
         ];
         contents.iter().map(|content| self.forges(victim, content)).collect()

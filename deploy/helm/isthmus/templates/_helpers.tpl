@@ -16,9 +16,6 @@
 {{- fail "federation.timing: heartbeat must be below electionMin, and electionMin below electionMax" }}
 {{- end }}
 {{- end }}
-{{- if and (or (eq .Values.gateway.exposure "HostPort") (eq .Values.gateway.exposure "NodePort")) (not .Values.gateway.addresses) }}
-{{- fail (printf "gateway.exposure is %s, where no Service says an address: set gateway.addresses[0].host and port, or take DialOut" .Values.gateway.exposure) }}
-{{- end }}
 {{- end }}
 
 {{/* The image, by digest where there is one. */}}
@@ -202,17 +199,6 @@ common:
     trust_domain: "${ISTHMUS_CLUSTER}.${ISTHMUS_MESH}"
     control: isthmus-control.isthmus-system.svc:15012
   {{- end }}
-{{- end }}
-
-{{/* Names of the Services by which other clusters reach the gateways, as YAML; none where no Service does. */}}
-{{- define "isthmus.gatewayServices" -}}
-{{- if eq .Values.gateway.exposure "LoadBalancerPerProtocol" -}}
-[isthmus-gateway-udp, isthmus-gateway-tcp]
-{{- else if or (eq .Values.gateway.exposure "LoadBalancer") (eq .Values.gateway.exposure "NodePort") -}}
-[isthmus-gateway]
-{{- else -}}
-[]
-{{- end }}
 {{- end }}
 
 {{/* host:port of the addresses that the operator gave and that carry a transport, as YAML. (root, transport) */}}

@@ -52,7 +52,7 @@ fn cluster(name: &str, standing: Standing, share: f64) -> Said {
         name: name.parse().unwrap(),
         region: String::new(),
         trust_domain: format!("{name}.mesh").parse().unwrap(),
-        gateways: vec![],
+        gateways: isthmus_core::statement::Gateways::default(),
         share,
         standing,
         rtt_us: 0,
