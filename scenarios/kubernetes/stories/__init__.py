@@ -1,10 +1,10 @@
 """What is done and looked at, in order. Each story says in its first line what holds."""
 
-from stories import beginning, changes, trespass, upgrades
+from stories import beginning, capture, changes, trespass, upgrades
 
 STORIES = [
     beginning.install, beginning.join, beginning.bookinfo, beginning.exported, beginning.trace,
-    changes.failover, changes.rolling, changes.components, changes.faults,
+    capture.captured, changes.failover, changes.rolling, changes.components, changes.faults,
     upgrades.upgrade, trespass.strangers,
 ]
 END = beginning.uninstall
