@@ -25,6 +25,18 @@ def strangers(mesh):
                             f"curl -sS -m 3 -o /dev/null -w %{{http_code}} http://{address}:15000/version || true")
         if told.strip() != "000":
             raise Failed(f"a stranger reaches the admin port of the {component}: {told}")
+    # Its account may read nothing of the mesh's, nor of others; and what it proves itself by to the mesh is worth nothing there.
+    ask = "curl -sk -o /dev/null -w '%{http_code} ' -H \"Authorization: Bearer $TOKEN\" https://kubernetes.default.svc/api/v1/namespaces"
+    places = f"{SYSTEM}/secrets/isthmus-ca {SYSTEM}/secrets {SHOP}/secrets {SYSTEM}/configmaps/isthmus"
+    uid = cluster.get("-n", "strangers", "pod", pod)["metadata"]["uid"]
+    sidecars = cluster.kubectl("-n", "strangers", "create", "token", "default", "--audience=isthmus.dev",
+                               "--bound-object-kind=Pod", f"--bound-object-name={pod}", f"--bound-object-uid={uid}").strip()
+    for whose, token, answer in [("its own", "$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)", "403"),
+                                 ("a sidecar's", sidecars, "401")]:
+        told = cluster.exec("strangers", pod, "stranger", "sh", "-c",
+                            f"TOKEN={token}; for place in {places}; do {ask}/$place; done").split()
+        if told != [answer] * 4:
+            raise Failed(f"with {whose} token a stranger gets {told}")
     # A wrong annotation is answered where it is written.
     try:
         cluster.apply((ROOT / "scenarios/kubernetes/wrong.yaml").read_text().replace("IMAGE", mesh.client))
