@@ -6,14 +6,16 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use isthmus_inject::{
     Values,
     manifest::{self, Document, Note, Outcome},
 };
+use serde_json::Value;
 
 use crate::{
     args::{Inject, Written},
+    install::fill,
     out,
 };
 
@@ -21,8 +23,8 @@ use crate::{
 /// When a file cannot be read, or a workload cannot be injected: then nothing is printed, so that nothing is applied.
 pub fn run(command: &Inject) -> Result<()> {
     let name = command.values.display();
-    let values = std::fs::read_to_string(&command.values).with_context(|| format!("cannot read {name}"))?;
-    let values = Values::from_mesh_yaml(&values).with_context(|| format!("the values in {name} cannot be used"))?;
+    let text = std::fs::read_to_string(&command.values).with_context(|| format!("cannot read {name}"))?;
+    let values = values(&text).with_context(|| format!("the values in {name} cannot be used"))?;
     let (file, text) = read(&command.file)?;
     let mut documents = manifest::documents(&text).with_context(|| file.clone())?;
     let notes = match manifest::inject_all(&mut documents, Some(&command.namespace), &values) {
@@ -35,6 +37,18 @@ pub fn run(command: &Inject) -> Result<()> {
     notes.iter().flat_map(said).for_each(|line| tell(&format!("{file}: {line}")));
     out::raw(&written(&documents, command.output)?);
     Ok(())
+}
+
+/// Of a cluster's ConfigMap, which also has the names that `mesh.yaml` leaves open; or of a `mesh.yaml` that has them.
+fn values(text: &str) -> Result<Values> {
+    let map: Value = serde_saphyr::from_str(text).unwrap_or_default();
+    if map.get("kind").and_then(Value::as_str) == Some("ConfigMap") {
+        return fill::values(&map).map_err(Error::msg);
+    }
+    let open = "it leaves names open; give the whole ConfigMap, which has them: kubectl get configmap isthmus -n \
+                isthmus-system -o yaml";
+    anyhow::ensure!(!text.contains("${ISTHMUS_"), open);
+    Ok(Values::from_mesh_yaml(text)?)
 }
 
 /// What a file says, and how it is called in messages.

@@ -62,3 +62,17 @@ fn a_file_of_which_a_part_cannot_be_injected_prints_nothing_that_could_be_applie
         assert!(err.starts_with("isthmus: ") && err.contains(words) && err.lines().count() == 1, "{err}");
     }
 }
+
+#[test]
+fn a_clusters_own_config_map_is_taken_whole_and_a_part_of_it_that_leaves_names_open_is_not() {
+    let open = "injection: {mesh: \"${ISTHMUS_MESH}\", cluster: \"${ISTHMUS_CLUSTER}\", image: \"${ISTHMUS_IMAGE}\"}";
+    let map = format!(
+        "apiVersion: v1\nkind: ConfigMap\ndata:\n  mesh: mesh.example\n  cluster: us-east\n  image: here/isthmus:7\n  \
+         mesh.yaml: '{open}'\n"
+    );
+    let ran = inject(&map, POD, &[]);
+    assert!(ran.status.success() && text(&ran.stdout).contains("here/isthmus:7"), "{ran:?}");
+    let ran = inject(open, POD, &[]);
+    let err = text(&ran.stderr);
+    assert!(!ran.status.success() && err.contains("kubectl get configmap isthmus -n isthmus-system -o yaml"), "{err}");
+}

@@ -49,6 +49,11 @@ class Cluster:
     def kubectl(self, *arguments, text=None, timeout=180):
         return run(["kubectl", "--kubeconfig", self.kubeconfig, *arguments], text=text, timeout=timeout)
 
+    def warned(self, *arguments, text=None):
+        """What kubectl says beside its answer."""
+        command = ["kubectl", "--kubeconfig", self.kubeconfig, *arguments]
+        return subprocess.run([str(part) for part in command], input=text, capture_output=True, text=True, timeout=180).stderr
+
     def get(self, *arguments):
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 

@@ -9,9 +9,9 @@ pub struct Inject {
     /// The file of objects; `-`: standard input.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
-    /// The cluster's mesh.yaml, of which the section `injection` is read.
+    /// The cluster's ConfigMap, or a mesh.yaml, of which the section `injection` is read.
     ///
-    /// A cluster has it in a ConfigMap: kubectl get configmap isthmus -n isthmus-system -o jsonpath='{.data.mesh\.yaml}'
+    /// kubectl get configmap isthmus -n isthmus-system -o yaml
     #[arg(long, value_name = "FILE")]
     pub values: PathBuf,
     /// The namespace of workloads that name none.

@@ -1,0 +1,109 @@
+"""What comes and goes under load: pods, components, machines. No request fails."""
+
+import json
+
+from kube import Failed, eventually, run
+from mesh import SERVICES, SHOP, SYSTEM
+
+
+def failover(mesh):
+    """the own pods of a service go away under load: no request by its plain name fails, others serve it, and it returns"""
+    cluster, asking = mesh.third, mesh.load(mesh.third, "ratings")
+    cluster.kubectl("-n", SHOP, "scale", "deployment", "ratings-v1", "--replicas=0")
+    def others():
+        return mesh.served_by(cluster, "ratings")[1] != cluster.name
+    eventually("ratings are served by another cluster", others)
+    asking.ended()
+    cluster.kubectl("-n", SHOP, "scale", "deployment", "ratings-v1", "--replicas=2")
+    cluster.rolled_out(SHOP, "deployment/ratings-v1")
+    eventually("ratings are served at home again", lambda: mesh.served_by(cluster, "ratings")[1] == cluster.name)
+
+
+def rolling(mesh):
+    """pods are rolled, scaled down and evicted under load: no request fails"""
+    cluster = mesh.first
+    asking = mesh.load(cluster, "details")
+    cluster.kubectl("-n", SHOP, "rollout", "restart", "deployment/details-v1")
+    cluster.rolled_out(SHOP, "deployment/details-v1")
+    cluster.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=3")
+    cluster.rolled_out(SHOP, "deployment/details-v1")
+    cluster.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=2")
+    pod = cluster.pods(SHOP, "app=details")[0]["metadata"]["name"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": SHOP}}
+    cluster.kubectl("create", "--raw", f"/api/v1/namespaces/{SHOP}/pods/{pod}/eviction", "-f", "-", text=json.dumps(eviction))
+    eventually("the evicted pod is gone", lambda: pod not in [
+        one["metadata"]["name"] for one in cluster.pods(SHOP, "app=details")])
+    cluster.rolled_out(SHOP, "deployment/details-v1")
+    asking.ended()
+
+
+def components(mesh):
+    """each component is killed in its turn under load: no request fails, and it is there again"""
+    cluster = mesh.first
+    load = mesh.load(cluster, "details")
+    for component in ["control", "federation", "gateway"]:
+        selector = f"app.kubernetes.io/component={component}"
+        before = {pod["metadata"]["uid"] for pod in cluster.pods(SYSTEM, selector)}
+        cluster.kubectl("-n", SYSTEM, "delete", "pods", "-l", selector, "--wait=false", "--grace-period=1")
+        for service in SERVICES:
+            mesh.served_by(cluster, service)
+        def again():
+            pods = cluster.pods(SYSTEM, selector)
+            ready = [pod for pod in pods if pod["metadata"]["uid"] not in before and is_ready(pod)]
+            return len(ready) == len(before)
+        eventually(f"the {component} is there again", again)
+    load.ended()
+    eventually("all see each other again", lambda: all(
+        row["standing"] == "alive" for row in mesh.isthmus.rows(cluster, "clusters")))
+
+
+def replicas(mesh):
+    """the control that speaks for its cluster dies: the other one speaks, what operators did stands, and no request fails"""
+    cluster = mesh.first
+    def holder():
+        lease = cluster.get("lease", "-n", SYSTEM, "isthmus-control")
+        return lease["spec"].get("holderIdentity", "").rpartition("_")[0]
+    def drained():
+        return [row["what"] for row in mesh.isthmus.rows(cluster, "failover", "verbs") if row["verb"] == "drain"]
+    load, spoke = mesh.load(cluster, "details"), holder()
+    mesh.isthmus(cluster, "cluster", "drain", mesh.third.name, "--over", "1s", "--reason", "a story")
+    cluster.kubectl("-n", SYSTEM, "delete", "pod", spoke, "--grace-period=0", "--force", "--wait=false")
+    eventually("another replica speaks", lambda: holder() not in ("", spoke))
+    eventually("the drain stands", lambda: len(drained()) == 1)
+    eventually("others see the cluster alive", lambda: {
+        row["name"]: row["standing"] for row in mesh.isthmus.rows(mesh.second, "clusters")}[cluster.name] == "alive")
+    mesh.isthmus(cluster, "cluster", "undrain", mesh.third.name)
+    eventually("the drain is over", lambda: not drained())
+    load.ended()
+
+
+def faults(mesh):
+    """where a service is served: kubelet and container runtime die, the API server stops, all of it is cut off; none fails"""
+    if not mesh.fault:
+        return print("   without --fault nothing can be broken here", flush=True)
+    owners = mesh.owners()
+    def server():
+        return mesh.served_by(mesh.first, "details", owners=owners)[1]
+    def standing(name):
+        return {row["name"]: row["standing"] for row in mesh.isthmus.rows(mesh.first, "clusters")}[name]
+    mesh.first.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=0")
+    serving = eventually("details come from elsewhere", lambda: (at := server()) != mesh.first.name and at)
+    load = mesh.load(mesh.first, "details")
+    for what in [["kubelet", "kill"], ["containerd", "kill"], ["kube-apiserver", "stop"]]:
+        run([mesh.fault, serving, "n1", *what])
+    for _ in range(10):
+        if (server(), standing(serving)) != (serving, "alive"):
+            raise Failed(f"{serving} without its API server is {standing(serving)}, and {server()} serves")
+    run([mesh.fault, serving, "n1", "kube-apiserver", "start"])
+    run([mesh.fault, serving, "cut"])
+    eventually("it is left", lambda: standing(serving) == "dead" and server() not in (serving, mesh.first.name))
+    run([mesh.fault, serving, "heal"])
+    eventually("it is alive again", lambda: standing(serving) == "alive")
+    load.ended()
+    mesh.first.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=2")
+    mesh.first.rolled_out(SHOP, "deployment/details-v1")
+
+
+def is_ready(pod):
+    conditions = pod["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

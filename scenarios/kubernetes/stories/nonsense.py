@@ -1,0 +1,80 @@
+"""What is wrong gets one clear answer, and nothing else is touched."""
+
+import json
+
+from kube import Failed, eventually
+from mesh import SHOP
+
+ISTHMUS, ISTIO = "isthmus.dev/v1alpha1", "networking.istio.io/v1"
+PORTS = 1000
+
+
+def wrong(mesh):
+    """wrong objects of every kind are answered where they are written, with field and reason; none is kept from the rest"""
+    cluster = mesh.first
+    for version, kind, spec, words in [
+        (ISTHMUS, "FailoverPolicy", {"leave": {"healthyShare": 1.5}}, "write a number above 0, at most 1"),
+        (ISTHMUS, "FailoverPolicy", {"tier": ["x"]}, 'unknown field "spec.tier"'),
+        (ISTHMUS, "FailoverPolicy", {"leave": {"errorRate": {"above": 0.1, "below": 0.5, "over": "10s"}}}, "must not be above"),
+        (ISTHMUS, "FailoverPolicy", {"failback": {"after": "soon"}}, "it is no duration"),
+        (ISTHMUS, "MeshCluster", {"operators": 5}, "must be of type array"),
+        ("multicluster.x-k8s.io/v1alpha1", "ServiceImport", {"type": "Odd", "ports": [{"port": 1}]}, "supported values"),
+        (ISTIO, "DestinationRule", {"host": "details", "trafficPolicy": {"loadBalancer": {"simple": "FASTEST"}}}, "supported values"),
+    ]:
+        answer = refused(cluster, version, kind, spec)
+        if words not in answer:
+            raise Failed(f"{kind} {spec} is answered by {answer}")
+    # What an Istio may understand is taken, with a warning.
+    odd = {"hosts": ["details"], "http": [{"match": [{"uri": {"regex": "("}}], "route": [{"destination": {"host": "details"}}]}]}
+    warned = cluster.warned("apply", "-f", "-", text=document(ISTIO, "VirtualService", odd))
+    if "spec.http[0].match[0].uri" not in warned:
+        raise Failed(f"a route that is not supported is taken without a word: {warned}")
+    cluster.kubectl("-n", SHOP, "delete", "virtualservice", "wrong")
+    mesh.served_by(cluster, "details")
+
+
+def document(version, kind, spec):
+    return json.dumps({"apiVersion": version, "kind": kind, "metadata": {"name": "wrong", "namespace": SHOP}, "spec": spec})
+
+
+def refused(cluster, version, kind, spec):
+    try:
+        cluster.apply(document(version, kind, spec))
+    except Failed as failed:
+        return str(failed)
+    raise Failed(f"{kind} with {spec} was taken")
+
+
+def flooded(mesh):
+    """a webhook that gets 200 malformed reviews a second answers each, and goes on injecting"""
+    cluster = mesh.first
+    hook = "https://isthmus-control.isthmus-system.svc"
+    cluster.exec(SHOP, "deploy/load", "load", "sh", "-c", f"""
+        echo '{{"kind":"AdmissionReview",' >/tmp/half; head -c 20000 /dev/urandom >/tmp/junk
+        printf 'POST {hook}/inject\nContent-Type: application/json\n@/tmp/junk\n\n' >/tmp/reviews
+        printf 'POST {hook}/validate\nContent-Type: application/json\n@/tmp/half\n' >>/tmp/reviews
+        rm -f /tmp/flooded; {{ vegeta attack -insecure -rate=200 -duration=10s -timeout=5s -targets=/tmp/reviews -output=/tmp/flood
+        touch /tmp/flooded; }} >/dev/null 2>&1 &""")
+    cluster.kubectl("-n", SHOP, "run", "meanwhile", f"--image={mesh.client}", "--image-pull-policy=IfNotPresent",
+                    "--command", "--", "sleep", "1000000")
+    pod = cluster.get("-n", SHOP, "pod", "meanwhile")
+    if "isthmus-proxy" not in [one["name"] for one in pod["spec"].get("initContainers", [])]:
+        raise Failed("a pod that was made meanwhile has no sidecar")
+    cluster.kubectl("-n", SHOP, "delete", "pod", "meanwhile", "--wait=false", "--grace-period=1")
+    report = json.loads(eventually("the flood ends", lambda: cluster.exec(
+        SHOP, "deploy/load", "load", "sh", "-c", "[ -e /tmp/flooded ] && vegeta report -type=json /tmp/flood || true")))
+    print(f"   {report['requests']} reviews, answered {report['status_codes']}, slowest {report['latencies']['max'] / 1e6:.0f} ms")
+    if report["status_codes"] != {"400": report["requests"]}:
+        raise Failed(f"malformed reviews are answered by {report['status_codes']}: {report['errors'][:3]}")
+
+
+def wide(mesh):
+    """a Service of 1,000 ports is served by each of them"""
+    cluster = mesh.first
+    ports = [{"name": f"p{at}", "port": 10000 + at, "targetPort": 9080} for at in range(PORTS)]
+    cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "wide", "namespace": SHOP},
+                              "spec": {"selector": {"app": "details"}, "ports": ports}}))
+    for at in [0, PORTS - 1]:
+        eventually(f"port {10000 + at}", lambda: mesh.get(cluster, f"http://wide:{10000 + at}/details/0")[0] == 200)
+    mesh.served_by(cluster, "details")
+    cluster.kubectl("-n", SHOP, "delete", "service", "wide")
