@@ -18,6 +18,8 @@ class Mesh:
         self.clusters, self.isthmus, self.asked = clusters, isthmus, asked
         self.image, self.client, self.fault = asked.image, asked.client, asked.fault
         self.first, self.second, self.third = clusters
+        # Metrics of controls, by their pods' uids.
+        self.asked_for = {}
 
     def disk(self):
         """What an installation is told where volumes are made by hand."""

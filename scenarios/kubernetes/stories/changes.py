@@ -4,6 +4,7 @@ import json
 
 from kube import Failed, eventually, run
 from mesh import SERVICES, SHOP, SYSTEM
+from stories.least import counted
 
 
 def failover(mesh):
@@ -40,6 +41,7 @@ def rolling(mesh):
 def components(mesh):
     """each component is killed in its turn under load: no request fails, and it is there again"""
     cluster = mesh.first
+    counted(mesh)
     load = mesh.load(cluster, "details")
     for component in ["control", "federation", "gateway"]:
         selector = f"app.kubernetes.io/component={component}"
