@@ -120,6 +120,8 @@ fn ground() -> (Ground, impl Fn(&Ground) -> Config) {
     let config = move |ground: &Ground| Config {
         config_dir: None,
         kubernetes: Some(Access { kubeconfig: Some(kubeconfig.clone()), ..Access::default() }),
+        // As the Secret has it.
+        federation_key: Some(ground.path("key.der")),
         gateways: vec![],
         zones: vec![],
         ..ground.config()

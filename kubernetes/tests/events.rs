@@ -68,14 +68,16 @@ async fn a_hundred_are_one_with_a_count_and_a_pod_is_found_by_its_name() {
     let container = json!({"name": "app", "image": "none"});
     let spec = json!({"schedulingGates": [{"name": "isthmus.dev/test"}], "automountServiceAccountToken": false, "containers": [container]});
     let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
-    let pod = loop {
-        // The namespace's service account is made a moment after it.
-        match pods.create(&PostParams::default(), &of(json!({"metadata": {"name": "bare"}, "spec": spec}))).await {
-            Ok(pod) => break pod,
-            Err(kube::Error::Api(status)) if status.code == 403 => tokio::time::sleep(BETWEEN).await,
-            Err(error) => panic!("{error}"),
+    let waiting = async {
+        loop {
+            // The namespace's service account is made a moment after it.
+            match pods.create(&PostParams::default(), &of(json!({"metadata": {"name": "bare"}, "spec": spec}))).await {
+                Err(kube::Error::Api(status)) if status.code == 403 => tokio::time::sleep(BETWEEN).await,
+                made => return made.unwrap(),
+            }
         }
     };
+    let pod = tokio::time::timeout(LIMIT, waiting).await.expect("a pod is made in time");
     let (tell, told) = mpsc::channel(events::QUEUE);
     let writing = tokio::spawn(events::run(client.clone(), "a-test".into(), told, Drain::new()));
     for _ in 0..100 {
