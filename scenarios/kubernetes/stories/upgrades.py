@@ -28,8 +28,7 @@ def upgrade(mesh):
     for cluster in [at, via]:
         is_new(mesh, cluster)
     restored(mesh)
-    for cluster in [at, via]:
-        follow(mesh, cluster)
+    follow(mesh, via)
 
 
 def serving_alone(mesh, at):
