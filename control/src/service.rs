@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use isthmus_ca::plugged::Entries;
 use isthmus_core::statement::{Content, Lease};
 use isthmus_runtime::{
     admin::Admin,
@@ -15,6 +16,7 @@ use isthmus_runtime::{
     tls::{self, Accept, ClientAuth},
 };
 use isthmus_wire::{feed::feed_server::FeedServer, identity::certificate_authority_server::CertificateAuthorityServer};
+use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -24,7 +26,7 @@ use crate::{
     address::Address,
     api,
     authority::Authority,
-    cluster::Cluster,
+    cluster::{Cluster, Shown},
     compiler::{Compiled, Setting},
     config::{Config, Source},
     desk::{self, Desk},
@@ -34,7 +36,7 @@ use crate::{
     heard::Heard,
     listener::{self, Listener},
     metrics::Metrics,
-    names,
+    names, plugged,
     sources::{self, files},
     speaker::Speaker,
     table::Snapshot,
@@ -68,23 +70,66 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
         Source::Kubernetes(access) => Some(Cluster::open(access, &config, &drain).await?),
         Source::Files(_) => None,
     };
-    let authority = Authority::open(&config)?;
+    let (authority, brought) = open_authority(&config, cluster.as_ref()).await?;
     let identity = authority.identity(&config, &drain)?;
+    let certificates = admin.certificates();
+    certificates.add_leaf(&identity);
+    certificates.add("authority", authority.ends());
     let parts = Parts::new(&config, &authority, identity.clone(), metrics, readiness.clone(), drain.clone());
     let desk = parts.start(&mut tasks).await?;
     let ca = authority.service(cluster.as_ref().map(Cluster::reviewer));
     serve(&config, ca, &identity, desk.clone(), &mut tasks, &drain)?;
+    let (roots, standing) = follow_authority(&authority, brought, desk.clone(), &mut tasks, &drain);
     if let Some(cluster) = cluster {
-        cluster.start(&config, &authority, &registry, (&mut tasks, &drain))?;
+        let shown = Shown { registry: &registry, certificates: &certificates };
+        cluster.start(&config, &authority, shown, roots, (&mut tasks, &drain))?;
     }
     let snapshots = desk.snapshots();
     let dump = move || snapshots.borrow().as_deref().map_or(serde_json::Value::Null, dump);
-    let admin = admin.router(api::router(desk)).config_dump(dump);
+    let admin = admin.router(api::router(desk)).router(api::authority(standing)).config_dump(dump);
     tasks.spawn(admin.serve(registry, readiness, drain.clone()));
     tracing::info!(cluster = %config.common.cluster, address = %config.common.address, "control runs");
     drain.draining().await;
     finish(tasks).await;
     Ok(())
+}
+
+/// Where an authority may be brought along, and what was there.
+type Brought = Option<(plugged::Source, Option<Entries>)>;
+
+/// What signs here, and where another one may come from.
+async fn open_authority(config: &Config, cluster: Option<&Cluster>) -> Result<(Authority, Brought), Error> {
+    let (plugged, brought) = match (cluster, &config.ca.cacerts) {
+        (Some(cluster), _) => (cluster.plugged(config)?, Some(cluster.seen())),
+        (None, Some(dir)) => {
+            let (plugged, source, entries) = plugged::open(dir, config).await?;
+            (Some(plugged), Some((source, Some(entries))))
+        }
+        (None, None) => (None, None),
+    };
+    Ok((Authority::open(config, plugged)?, brought))
+}
+
+/// Tells the desk and others of each change of the roots, as PEM; looks for another authority, and shows how that stands.
+fn follow_authority(
+    authority: &Authority,
+    brought: Brought,
+    desk: Handle,
+    tasks: &mut JoinSet<()>,
+    drain: &Drain,
+) -> (watch::Receiver<String>, Option<Arc<Mutex<plugged::Standing>>>) {
+    let (roots, telling) = authority.tell_roots(desk);
+    let ending = drain.clone();
+    tasks.spawn(async move {
+        let _ = ending.unless(telling).await;
+    });
+    let standing = brought.map(|(source, seen)| {
+        let watcher = authority.watcher(source, seen);
+        let standing = watcher.standing();
+        tasks.spawn(watcher.run(drain.clone()));
+        standing
+    });
+    (roots, standing)
 }
 
 /// Tasks have so long to write what they hold: the servers serve on until everything closes.

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use isthmus_core::{
     epoch::{Book, Outcome, Said},
-    statement::Version,
+    statement::{Bundle, Content, Version},
 };
 use isthmus_wire::federation::{MemberRecord, SignedStatement, Snapshot, Standing, WatchEvent, watch_event::Event};
 use parking_lot::Mutex;
@@ -19,6 +20,18 @@ use crate::state::{State, meaning, version};
 const HISTORY: usize = 16 * 1024;
 /// Events that wait for a slow watcher; beyond it, it begins again with a snapshot.
 const QUEUE: usize = 4096;
+
+/// The key under which a cluster says its roots.
+pub(crate) const BUNDLE: &str = "bundle";
+
+/// The roots a statement of `record`'s cluster gives its own trust domain, and no other.
+fn bundle(said: &SignedStatement, record: &MemberRecord) -> Option<Vec<Vec<u8>>> {
+    let Ok(Content::Bundle(Bundle { trust_domain, roots })) = serde_json::from_slice(&said.content) else {
+        return None;
+    };
+    let roots: Vec<_> = roots.iter().filter_map(|root| STANDARD.decode(root).ok()).collect();
+    (trust_domain.as_str() == record.trust_domain && !roots.is_empty()).then_some(roots)
+}
 
 struct Inner {
     revision: u64,
@@ -136,6 +149,14 @@ impl View {
     #[must_use]
     pub fn members(&self) -> Vec<MemberRecord> {
         self.inner.lock().members.values().cloned().collect()
+    }
+
+    /// Roots of a member's trust domain, DER: as it says now, or as its join entry has them until it says any.
+    #[must_use]
+    pub fn roots(&self, record: &MemberRecord) -> Vec<Vec<u8>> {
+        let inner = self.inner.lock();
+        let said = inner.books.get(&record.cluster).and_then(|book| book.get(BUNDLE));
+        said.and_then(|said| bundle(said, record)).unwrap_or_else(|| record.roots.clone())
     }
 
     /// The last revision.
