@@ -4,19 +4,23 @@
 use std::{sync::Arc, time::SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use isthmus_ca::{Ca, CaError, Plugged, Reviewer, Settings};
+use isthmus_ca::{Ca, CaError, Plugged, Reviewer, Settings, plugged::Entries};
 use isthmus_runtime::{drain::Drain, enrolment::system_identity, identity::Identity};
 use isthmus_wire::identity::certificate_authority_server::CertificateAuthorityServer;
+use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     config::Config,
     error::Error,
     handle::{Handle, Message},
-    plugged::{Source, Watcher},
+    plugged::{Source, Standing, Watcher},
     webhook,
 };
+
+/// Where an authority may be brought along, and what was there.
+pub type Brought = (Source, Option<Entries>);
 
 /// The certificate authority of the cluster.
 pub struct Authority(Ca);
@@ -61,25 +65,26 @@ impl Authority {
         pem(&self.0.roots())
     }
 
-    /// Tells the desk, and whoever has them as PEM, when they change; ends with the authority or the desk.
-    #[must_use]
-    pub fn tell_roots(&self, desk: Handle) -> (watch::Receiver<String>, impl Future<Output = ()> + Send + use<>) {
-        let mut roots = self.0.watch_roots();
+    /// Tells the desk of each change of the roots, and whoever has them as PEM; looks for another authority to sign with, and
+    /// shows how that stands.
+    pub fn follow(
+        &self,
+        brought: Option<Brought>,
+        desk: Handle,
+        (tasks, drain): (&mut JoinSet<()>, &Drain),
+    ) -> (watch::Receiver<String>, Option<Arc<Mutex<Standing>>>) {
         let (told, texts) = watch::channel(self.roots_pem());
-        let telling = async move {
-            while roots.changed().await.is_ok() {
-                let now = roots.borrow_and_update().clone();
-                told.send_replace(pem(&now));
-                desk.tell(Message::Roots(encoded(&now))).await;
-            }
-        };
-        (texts, telling)
-    }
-
-    /// One who looks for another authority to sign with.
-    #[must_use]
-    pub fn watcher(&self, source: Source, seen: Option<isthmus_ca::plugged::Entries>) -> Watcher {
-        Watcher::new(source, self.0.clone(), seen)
+        let (telling, ending) = (tell(self.0.watch_roots(), told, desk), drain.clone());
+        tasks.spawn(async move {
+            let _ = ending.unless(telling).await;
+        });
+        let standing = brought.map(|(source, seen)| {
+            let watcher = Watcher::new(source, self.0.clone(), seen);
+            let standing = watcher.standing();
+            tasks.spawn(watcher.run(drain.clone()));
+            standing
+        });
+        (texts, standing)
     }
 
     /// Tells when the certificate that signs ends.
@@ -104,6 +109,14 @@ impl Authority {
         reviewer: Option<Arc<dyn Reviewer>>,
     ) -> CertificateAuthorityServer<isthmus_ca::service::Service> {
         isthmus_ca::service(self.0.clone(), reviewer)
+    }
+}
+
+async fn tell(mut roots: watch::Receiver<Vec<CertificateDer<'static>>>, told: watch::Sender<String>, desk: Handle) {
+    while roots.changed().await.is_ok() {
+        let now = roots.borrow_and_update().clone();
+        told.send_replace(pem(&now));
+        desk.tell(Message::Roots(encoded(&now))).await;
     }
 }
 

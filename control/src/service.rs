@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use isthmus_ca::plugged::Entries;
 use isthmus_core::statement::{Content, Lease};
 use isthmus_runtime::{
     admin::Admin,
@@ -16,7 +15,6 @@ use isthmus_runtime::{
     tls::{self, Accept, ClientAuth},
 };
 use isthmus_wire::{feed::feed_server::FeedServer, identity::certificate_authority_server::CertificateAuthorityServer};
-use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -25,7 +23,7 @@ use tokio::{
 use crate::{
     address::Address,
     api,
-    authority::Authority,
+    authority::{Authority, Brought},
     cluster::{Cluster, Shown},
     compiler::{Compiled, Setting},
     config::{Config, Source},
@@ -79,7 +77,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let desk = parts.start(&mut tasks).await?;
     let ca = authority.service(cluster.as_ref().map(Cluster::reviewer));
     serve(&config, ca, &identity, desk.clone(), &mut tasks, &drain)?;
-    let (roots, standing) = follow_authority(&authority, brought, desk.clone(), &mut tasks, &drain);
+    let (roots, standing) = authority.follow(brought, desk.clone(), (&mut tasks, &drain));
     if let Some(cluster) = cluster {
         let shown = Shown { registry: &registry, certificates: &certificates };
         cluster.start(&config, &authority, shown, roots, (&mut tasks, &drain))?;
@@ -94,11 +92,8 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where an authority may be brought along, and what was there.
-type Brought = Option<(plugged::Source, Option<Entries>)>;
-
 /// What signs here, and where another one may come from.
-async fn open_authority(config: &Config, cluster: Option<&Cluster>) -> Result<(Authority, Brought), Error> {
+async fn open_authority(config: &Config, cluster: Option<&Cluster>) -> Result<(Authority, Option<Brought>), Error> {
     let (plugged, brought) = match (cluster, &config.ca.cacerts) {
         (Some(cluster), _) => (cluster.plugged(config)?, Some(cluster.seen())),
         (None, Some(dir)) => {
@@ -108,28 +103,6 @@ async fn open_authority(config: &Config, cluster: Option<&Cluster>) -> Result<(A
         (None, None) => (None, None),
     };
     Ok((Authority::open(config, plugged)?, brought))
-}
-
-/// Tells the desk and others of each change of the roots, as PEM; looks for another authority, and shows how that stands.
-fn follow_authority(
-    authority: &Authority,
-    brought: Brought,
-    desk: Handle,
-    tasks: &mut JoinSet<()>,
-    drain: &Drain,
-) -> (watch::Receiver<String>, Option<Arc<Mutex<plugged::Standing>>>) {
-    let (roots, telling) = authority.tell_roots(desk);
-    let ending = drain.clone();
-    tasks.spawn(async move {
-        let _ = ending.unless(telling).await;
-    });
-    let standing = brought.map(|(source, seen)| {
-        let watcher = authority.watcher(source, seen);
-        let standing = watcher.standing();
-        tasks.spawn(watcher.run(drain.clone()));
-        standing
-    });
-    (roots, standing)
 }
 
 /// Tasks have so long to write what they hold: the servers serve on until everything closes.

@@ -207,3 +207,49 @@ impl View {
         let _ = self.events.send(event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use isthmus_wire::signing::FederationKey;
+
+    use super::*;
+
+    /// What `cluster` says of the roots of `domain`.
+    fn says(key: &FederationKey, cluster: &str, domain: &str, number: u64, root: &[u8]) -> SignedStatement {
+        let content =
+            Content::Bundle(Bundle { trust_domain: domain.parse().unwrap(), roots: vec![STANDARD.encode(root)] });
+        let mut said = SignedStatement {
+            mesh: "mesh".into(),
+            cluster: cluster.into(),
+            key: content.key(),
+            epoch: 1,
+            number,
+            content: serde_json::to_vec(&content).unwrap(),
+            signature: vec![],
+        };
+        key.sign(&mut said);
+        said
+    }
+
+    #[test]
+    fn a_member_has_the_roots_that_it_said_last_for_its_own_domain_and_before_that_those_of_its_entry() {
+        let key = FederationKey::from_pkcs8(&FederationKey::generate_pkcs8().unwrap()).unwrap();
+        let record = MemberRecord {
+            cluster: "east".into(),
+            federation_key: key.public(),
+            trust_domain: "east.mesh".into(),
+            roots: vec![b"entered".to_vec()],
+            raft_id: 1,
+            ..MemberRecord::default()
+        };
+        let view = View::default();
+        view.member("mesh", record.clone());
+        assert_eq!(view.roots(&record), [b"entered"]);
+        assert_eq!(view.hear(&says(&key, "east", "east.mesh", 1, b"first")), Heard::Applied);
+        assert_eq!(view.hear(&says(&key, "east", "east.mesh", 2, b"second")), Heard::Applied);
+        assert_eq!(view.roots(&record), [b"second"]);
+        // Signed, and about somebody else: nothing that is believed of its own domain.
+        assert_eq!(view.hear(&says(&key, "east", "west.mesh", 3, b"third")), Heard::Applied);
+        assert_eq!(view.roots(&record), [b"entered"]);
+    }
+}

@@ -162,7 +162,8 @@ impl Vault {
         loop {
             if let Some(secret) = self.secrets.get_opt(&self.name).await.map_err(|error| self.refused("read", error))? {
                 self.unpack(&secret, dir)?;
-                return make().map_err(|reason| self.broken(dir, reason));
+                make().map_err(|reason| self.broken(dir, reason))?;
+                return self.complete(secret, dir).await;
             }
             make().map_err(|reason| VaultError::NotMade {
                 namespace: self.namespace.clone(),
@@ -181,6 +182,15 @@ impl Vault {
                 Err(error) => return Err(self.refused("written", error)),
             }
         }
+    }
+
+    /// Writes back what was made beside the Secret's entries.
+    async fn complete(&self, secret: Secret, dir: &Path) -> Result<(), VaultError> {
+        let (there, here) = (secret.data.unwrap_or_default(), self.read(dir)?);
+        if here.iter().all(|(file, bytes)| there.get(file).is_some_and(|ByteString(there)| there == bytes)) {
+            return Ok(());
+        }
+        self.write(&here).await.map_err(|error| self.refused("written", error))
     }
 
     /// What cannot be used does not stay: a Secret that is deleted thereupon is made anew, and not of this.

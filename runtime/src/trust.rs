@@ -162,6 +162,15 @@ impl TrustRoots {
     }
 }
 
+/// Whether two roots are of one key: whoever has it names identities under both.
+#[must_use]
+pub fn same_key(one: &CertificateDer<'_>, other: &CertificateDer<'_>) -> bool {
+    match (webpki::anchor_from_trusted_cert(one), webpki::anchor_from_trusted_cert(other)) {
+        (Ok(one), Ok(other)) => one.subject_public_key_info == other.subject_public_key_info,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
