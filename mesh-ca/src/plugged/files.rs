@@ -48,6 +48,7 @@ impl Files<'_> {
         let first = self.certificates(CERTIFICATE)?.into_iter().next();
         let first = first.ok_or_else(|| self.wrong(CERTIFICATE, "it holds no certificate", WHOLE))?;
         let validity = self.may_sign(CERTIFICATE, &first, now)?;
+        self.can_be_named(&first)?;
         Ok((first, validity))
     }
 
@@ -77,13 +78,18 @@ impl Files<'_> {
         if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
             return Err(self.wrong(entry, format!("{name} may sign no certificates (no keyCertSign)"), ANOTHER));
         }
-        // rcgen copies the name attribute by attribute, and knows one a part.
-        if parsed.subject().iter().any(|part| part.iter().count() != 1) {
-            let reason =
-                format!("{name} has several attributes in one part of its subject, and such a name cannot be used");
-            return Err(self.wrong(entry, reason, ANOTHER));
-        }
         Ok((not_before, not_after))
+    }
+
+    /// rcgen copies the name into leaves attribute by attribute, and knows one a part.
+    fn can_be_named(&self, der: &CertificateDer<'_>) -> Result<(), PluggedError> {
+        let Ok((_, parsed)) = X509Certificate::from_der(der) else { return Ok(()) };
+        if parsed.subject().iter().all(|part| part.iter().count() == 1) {
+            return Ok(());
+        }
+        let reason = format!("{} has several attributes in one part of its subject", parsed.subject());
+        let remedy = "have one issued that has one attribute a part, as O=…, CN=…";
+        Err(self.wrong(CERTIFICATE, reason, remedy))
     }
 
     /// The key of `certificate`.
