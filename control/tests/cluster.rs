@@ -14,7 +14,10 @@ use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::Stdio};
 use isthmus_control::Config;
 use isthmus_core::model::{Endpoint, EndpointState, Resource, Service};
 use isthmus_kubernetes::Access;
-use isthmus_runtime::feed::{Registration, Role};
+use isthmus_runtime::{
+    feed::{Registration, Role},
+    identity::Identity,
+};
 use support::{Client, Ground, registration, until};
 
 const DEFINITIONS: &str = include_str!("../../kubernetes/tests/same/definitions.yaml");
@@ -88,6 +91,9 @@ impl Room {
         let _ = kubectl(&format!("delete namespace {NAMESPACE} --ignore-not-found --wait"), "");
         apply(DEFINITIONS);
         apply(ROLE);
+        // Each control of the tests is a new one, with a CA of its own.
+        let secrets = "isthmus-ca isthmus-federation-key --ignore-not-found";
+        kubectl(&format!("-n isthmus-system delete secret {secrets}"), "").unwrap();
         kubectl("wait --for condition=established crd --all --timeout 20s", "").unwrap();
         apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"));
         apply(&format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: reviews, namespace: {NAMESPACE}}}\n"));
@@ -127,6 +133,13 @@ fn ground() -> (Ground, impl Fn(&Ground) -> Config) {
         ..ground.config()
     };
     (ground, config)
+}
+
+/// Enrols as a sidecar of the pod does: by a token of its service account, which the API server knows.
+async fn enrolled(ground: &Ground, name: &str) -> Identity {
+    let bound = "--audience isthmus.dev --bound-object-kind Pod --bound-object-name reviews-1";
+    let token = kubectl(&format!("-n {NAMESPACE} create token reviews {bound}"), "").unwrap();
+    ground.enrolled((NAMESPACE, "reviews", name), |minted| minted.token = token.trim().to_owned()).await
 }
 
 fn of(client: &Client) -> Option<&Service> {
@@ -177,7 +190,7 @@ async fn objects_and_pods_arrive_and_an_api_server_that_is_gone_changes_nothing(
     let _room = Room::make();
     let (ground, config) = ground();
     let control = ground.start_with(config(&ground));
-    let identity = ground.identity(NAMESPACE, "reviews", "reviews-1").await;
+    let identity = enrolled(&ground, "reviews-1").await;
     let mut client = ground.subscribe(&identity, Role::Proxy, "reviews-1");
     client.reporter.register(sidecar().await);
     client.until("an endpoint that is not ready", |client| state(client) == Some(EndpointState::Unready)).await;
@@ -199,6 +212,7 @@ async fn objects_and_pods_arrive_and_an_api_server_that_is_gone_changes_nothing(
     .await;
     assert_eq!(of(&client).unwrap().routes.len(), 1, "the last good route is in force");
 
+    let other = enrolled(&ground, "ratings-1").await;
     shell("ISTHMUS_BREAK");
     until("an API server that is gone", || async { kubectl("get --raw /livez --request-timeout 1s", "").is_err() })
         .await;
@@ -207,7 +221,6 @@ async fn objects_and_pods_arrive_and_an_api_server_that_is_gone_changes_nothing(
     control.stop().await;
     // A new run, with its disk alone; and a client that has nothing of its own.
     let control = ground.start_with(config(&ground));
-    let other = ground.identity(NAMESPACE, "ratings", "ratings-1").await;
     let mut other = ground.subscribe(&other, Role::Proxy, "ratings-1");
     other.until("what was in force before", |client| own(client).len() == before.len()).await;
     assert_eq!(own(&other), before);
@@ -228,7 +241,7 @@ async fn a_kind_that_is_taken_away_takes_its_objects_along_and_one_that_comes_is
     let _room = Room::make();
     let (ground, config) = ground();
     let control = ground.start_with(config(&ground));
-    let identity = ground.identity(NAMESPACE, "ratings", "ratings-1").await;
+    let identity = enrolled(&ground, "ratings-1").await;
     let mut client = ground.subscribe(&identity, Role::Proxy, "ratings-1");
     let routes = |client: &Client| of(client).map(|service| service.routes.len());
     client.until("a route", |client| routes(client) == Some(1)).await;
@@ -287,7 +300,7 @@ async fn what_changed_while_nobody_looked_is_found_when_the_history_is_gone_too(
     let relay = Relay::start(&ground).await;
     let access = Access { kubeconfig: Some(relay.kubeconfig.clone()), ..Access::default() };
     let control = ground.start_with(Config { kubernetes: Some(access), ..config(&ground) });
-    let identity = ground.identity(NAMESPACE, "ratings", "ratings-1").await;
+    let identity = enrolled(&ground, "ratings-1").await;
     let mut client = ground.subscribe(&identity, Role::Proxy, "ratings-1");
     let shown = |client: &Client| of(client).map(|service| (service.ports[0].port, service.routes.len()));
     client.until("port and route", |client| shown(client) == Some((9080, 1))).await;
@@ -414,7 +427,7 @@ async fn an_address_of_a_slice_that_is_a_pod_of_the_mesh_answers_for_a_service_w
     let _room = Room::make();
     let (ground, config) = ground();
     let control = ground.start_with(config(&ground));
-    let identity = ground.identity(NAMESPACE, "reviews", "reviews-1").await;
+    let identity = enrolled(&ground, "reviews-1").await;
     let mut client = ground.subscribe(&identity, Role::Proxy, "reviews-1");
     let registration = sidecar().await;
     let ip = registration.inbound.rsplit_once(':').unwrap().0.to_owned();

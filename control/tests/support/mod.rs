@@ -123,6 +123,15 @@ impl Ground {
 
     /// Enrols a workload, or a role, as it would in life.
     pub async fn identity(&self, namespace: &str, account: &str, name: &str) -> Identity {
+        self.enrolled((namespace, account, name), |_| ()).await
+    }
+
+    /// The same, with something changed in what the CA minted.
+    pub async fn enrolled(
+        &self,
+        (namespace, account, name): (&str, &str, &str),
+        change: impl FnOnce(&mut enrolment::Enrolment),
+    ) -> Identity {
         let common = self.common(name, 250);
         let asked = isthmus_ca::enrol::Asked {
             trust_domain: east().trust_domain(&mesh()),
@@ -133,7 +142,9 @@ impl Ground {
             control: &self.control().to_string(),
         };
         let minted = isthmus_ca::enrol::mint(&self.config().ca_dir(), &asked);
-        minted.unwrap().write(&self.path(&format!("enrolment-{name}.json"))).unwrap();
+        let mut minted = minted.unwrap();
+        change(&mut minted);
+        minted.write(&self.path(&format!("enrolment-{name}.json"))).unwrap();
         within(enrolment::enrol(&common, &Drain::new())).await.unwrap()
     }
 
