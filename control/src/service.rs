@@ -11,7 +11,7 @@ use isthmus_runtime::{
     grpc,
     identity::Identity,
     key, listen, logs, metrics as metric,
-    readiness::{Part, Readiness},
+    readiness::Readiness,
     tls::{self, Accept, ClientAuth},
 };
 use isthmus_wire::{feed::feed_server::FeedServer, identity::certificate_authority_server::CertificateAuthorityServer};
@@ -168,14 +168,15 @@ impl<'a> Parts<'a> {
             indexes: Keeper::new(self.file("indexes.json"), "addresses of services"),
             failover: Keeper::new(self.file("failover.json"), "verbs, shares and history of failover"),
         };
-        let outputs = desk::Outputs { snapshots, contents, lease, compiled };
+        let ready = self.readiness.needs("model");
+        let outputs = desk::Outputs { snapshots, contents, lease, compiled, ready };
         let desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
         let drain = self.drain.clone();
         tasks.spawn(desk.run(messages, drain.clone()));
         self.sources(&handle, named.clone(), tasks).await?;
         tasks.spawn(self.listener(handle.clone(), found)?.run(drain.clone()));
         tasks.spawn(self.voice(handle.clone(), (to_say, with_lease), to_rise)?.run(drain.clone()));
-        tasks.spawn(watch_readiness(handle.snapshots(), self.readiness.needs("model"), self.identity.clone()));
+        tasks.spawn(follow_trust(handle.snapshots(), self.identity.clone()));
         names::start(&self.setting, self.config.common.address, named, tasks, &drain)?;
         Ok(handle)
     }
@@ -239,12 +240,11 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Ready with the first compilation; and the own process believes the roots it compiled.
-async fn watch_readiness(mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>, part: Part, identity: Identity) {
+/// The own process believes the roots it compiled.
+async fn follow_trust(mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>, identity: Identity) {
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
         let Some(snapshot) = snapshot else { continue };
-        part.ready();
         if let Some(isthmus_core::model::Resource::Trust(trust)) =
             snapshot.entries.get("trust").map(|entry| &entry.resource)
         {
