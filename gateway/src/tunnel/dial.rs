@@ -9,7 +9,10 @@ use std::{
 
 use isthmus_core::name::{ClusterName, TrustDomain};
 use isthmus_runtime::{backoff::Backoff, enrolment::system_identity};
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
 
 use super::{
     Label, PER_GATEWAY, Tunnel, code,
@@ -34,6 +37,13 @@ struct Target {
     /// `host:port`.
     gateway: String,
     index: usize,
+}
+
+impl Target {
+    /// One beside it, which must not be taken for it.
+    fn beside(&self) -> Self {
+        Self { index: self.index + PER_GATEWAY, ..self.clone() }
+    }
 }
 
 /// Why there is no tunnel.
@@ -107,24 +117,29 @@ pub fn close_strangers(context: &Context) {
     }
 }
 
-async fn keep(context: Context, target: Target) {
+/// One tunnel after the other; the next beside one whose gateway drains, as long as that lasts.
+async fn keep(context: Context, mut target: Target) {
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-    let mut said = String::new();
-    let count = |outcome: &str| {
-        context.metrics.dials.with_label_values(&[target.cluster.as_str(), outcome]).inc();
-    };
+    let (mut said, mut held) = (String::new(), JoinSet::new());
     while !context.drain.is_draining() {
         let dialled = tokio::time::timeout(DIAL_LIMIT, dial(&context, &target)).await;
         let reason = match dialled.unwrap_or(Err(DialError::Late)) {
             Ok((tunnel, channel)) => {
-                count("up");
+                count(&context, &target, "up");
                 backoff.reset();
-                let reason = hold(&context, tunnel, channel).await;
                 said.clear();
-                reason
+                let (ended, end) = oneshot::channel();
+                held.spawn(hold(context.clone(), tunnel.clone(), channel, ended));
+                tokio::select! {
+                    reason = end => reason.unwrap_or_default(),
+                    () = tunnel.goes() => {
+                        target = target.beside();
+                        continue;
+                    }
+                }
             }
             Err(error) => {
-                count("failed");
+                count(&context, &target, "failed");
                 let reason = error.to_string();
                 if error.is_refusal() && reason != said {
                     tracing::warn!(cluster = %target.cluster, gateway = target.gateway, reason, "the gateway is refused");
@@ -133,6 +148,7 @@ async fn keep(context: Context, target: Target) {
                 reason
             }
         };
+        while held.try_join_next().is_some() {}
         if reason != said {
             tracing::info!(cluster = %target.cluster, gateway = target.gateway, reason, "no tunnel, dialling again");
             said = reason;
@@ -142,15 +158,22 @@ async fn keep(context: Context, target: Target) {
             () = context.links.dials(&target.cluster) => {}
         }
     }
+    // What is open lives until the drain is over.
+    while held.join_next().await.is_some() {}
+}
+
+fn count(context: &Context, target: &Target, outcome: &str) {
+    context.metrics.dials.with_label_values(&[target.cluster.as_str(), outcome]).inc();
 }
 
 /// A tunnel from its hello to its end; why it ended.
-async fn hold(context: &Context, tunnel: Arc<Tunnel>, channel: Channel) -> String {
-    let held = Held { context, tunnel };
+async fn hold(context: Context, tunnel: Arc<Tunnel>, channel: Channel, ended: oneshot::Sender<String>) {
+    let held = Held { context: &context, tunnel };
     tracing::info!(tunnel = held.tunnel.label.id, gateway = held.tunnel.peer, "tunnel up");
     context.links.up(held.tunnel.clone());
-    let reason = channel.converse(context, &held.tunnel).await;
-    reason.to_string()
+    let reason = channel.converse(&context, &held.tunnel).await;
+    // Nobody asks any more where another one took its place.
+    let _ = ended.send(reason.to_string());
 }
 
 /// Takes the tunnel out of the links however its task ends.
@@ -172,7 +195,9 @@ async fn dial(context: &Context, target: &Target) -> Result<(Arc<Tunnel>, Channe
     let setup = |error: String| DialError::Setup(error);
     let peer = system_identity(&target.trust_domain, "gateway").map_err(|error| setup(error.to_string()))?;
     let config = context.setup.client(peer).map_err(|error| setup(error.to_string()))?;
-    let connecting = context.endpoint.connect_with(config, address, SERVER_NAME);
+    let own = context.endpoint.local_addr().map_err(|error| setup(error.to_string()))?;
+    let endpoint = context.setup.outgoing(own.ip()).map_err(|error| setup(error.to_string()))?;
+    let connecting = endpoint.connect_with(config, address, SERVER_NAME);
     let connection = connecting.map_err(|error| setup(error.to_string()))?.await?;
     let mut channel = Channel::new(connection.open_bi().await?);
     let hello = channel.greet(context).await?;
@@ -186,7 +211,7 @@ async fn dial(context: &Context, target: &Target) -> Result<(Arc<Tunnel>, Channe
         trust_domain: target.trust_domain.clone(),
         dialled: true,
     };
-    Ok((Arc::new(Tunnel::new(label, hello.gateway, connection, Instant::now())), channel))
+    Ok((Arc::new(Tunnel::new(label, hello.gateway, (endpoint, connection), Instant::now())), channel))
 }
 
 async fn resolve(gateway: &str) -> Result<SocketAddr, DialError> {
