@@ -2,7 +2,8 @@
 //!
 //! Inputs change in bursts, so a change waits [`COALESCE`] for others. Nothing is handed out before the
 //! objects were read once and the other clusters' words are known, from disk or from the member, or [`GRACE`] has passed: a control
-//! that just started must not tell its proxies that the rest of the world is gone.
+//! that just started must not tell its proxies that the rest of the world is gone. In a pod it has no disk of an earlier one, so
+//! there it waits for its member for [`PATIENCE`]; it is ready before that, because the member enrols here.
 
 mod compiling;
 mod keeping;
@@ -23,7 +24,7 @@ use isthmus_core::{
     compile,
     statement::{Content, Lease},
 };
-use isthmus_runtime::{disk, drain::Drain};
+use isthmus_runtime::{disk, drain::Drain, readiness::Part};
 use isthmus_wire::federation::Standing as FederationStanding;
 use tokio::{
     sync::{mpsc, watch},
@@ -51,6 +52,8 @@ pub const COALESCE: Duration = Duration::from_millis(10);
 pub const BEAT: Duration = Duration::from_millis(500);
 /// How long a control without any memory of other clusters waits for its member before it speaks to its proxies.
 pub const GRACE: Duration = Duration::from_secs(2);
+/// The same in a cluster of Kubernetes, whose member may be replaced at the same time.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Messages that wait for the desk.
 pub const QUEUE: usize = 1024;
 
@@ -66,6 +69,8 @@ pub struct Outputs {
     pub compiled: watch::Sender<Option<Arc<Compiled>>>,
     /// To the other replicas, where this one speaks.
     pub deeds: watch::Sender<Option<Arc<Deeds>>>,
+    /// Ready once objects were read, and the member answered or had its time.
+    pub ready: Part,
 }
 
 /// The desk.
@@ -282,6 +287,7 @@ impl Desk {
     /// Every 500 ms: decide, and see what time alone changed.
     fn beat(&mut self) {
         let now = self.now();
+        self.look_ready();
         self.registry.tick(now);
         if let Some(facts) = self.sources.as_ref().and_then(|sources| sources.facts.as_deref()) {
             self.registry.forget(|registered| pods::pod(registered, &facts.workloads).is_some());

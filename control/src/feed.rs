@@ -26,6 +26,8 @@ use crate::{
 const HELLO: Duration = Duration::from_secs(10);
 /// Refusals of one message that are kept; the rest is counted only.
 const MAX_REFUSALS: usize = 256;
+/// The stream of a client that may not register what it says ends so long after it was refused.
+const REFUSED_AFTER: Duration = Duration::from_secs(1);
 
 /// The service on 15012.
 #[derive(Clone)]
@@ -231,10 +233,11 @@ impl Session {
                 Err(reason)
             }
         };
-        taken.map_err(|reason| {
-            tracing::warn!(client = self.name, reason, "a registration is refused");
-            Status::permission_denied(reason)
-        })
+        let Err(reason) = taken else { return Ok(()) };
+        tracing::warn!(client = self.name, reason, "a registration is refused");
+        // A stream that ended at once would be opened anew at once, and its client would not have read why.
+        tokio::time::sleep(REFUSED_AFTER).await;
+        Err(Status::permission_denied(reason))
     }
 
     fn checked(&self, said: &isthmus_wire::feed::Registration) -> Result<registry::Registered, String> {

@@ -12,7 +12,7 @@ use isthmus_runtime::{
     grpc,
     identity::Identity,
     key, listen, logs, metrics as metric,
-    readiness::{Part, Readiness},
+    readiness::Readiness,
     tls::{self, Accept, ClientAuth},
 };
 use isthmus_wire::{
@@ -200,7 +200,8 @@ impl<'a> Parts<'a> {
             indexes: Keeper::new(self.file("indexes.json"), "addresses of services"),
             failover: Keeper::new(self.file("failover.json"), "verbs, shares and history of failover"),
         };
-        let outputs = desk::Outputs { snapshots, contents, lease, compiled, deeds };
+        let ready = self.readiness.needs("model");
+        let outputs = desk::Outputs { snapshots, contents, lease, compiled, deeds, ready };
         let mut desk = Desk::open(self.setting.clone(), disk, outputs, self.metrics.clone())?;
         if matches!(self.config.source()?, Source::Kubernetes(_)) {
             desk = desk.replicated();
@@ -210,7 +211,7 @@ impl<'a> Parts<'a> {
         let candidacy = self.sources(&handle, named.clone(), tasks).await?;
         tasks.spawn(self.listener(handle.clone(), found)?.run(drain.clone()));
         tasks.spawn(self.voice(handle.clone(), (to_say, with_lease, candidacy), to_rise)?.run(drain.clone()));
-        tasks.spawn(watch_readiness(handle.snapshots(), self.readiness.needs("model"), self.identity.clone()));
+        tasks.spawn(follow_trust(handle.snapshots(), self.identity.clone()));
         names::start(&self.setting, self.config.common.address, named, tasks, &drain)?;
         Ok((handle, spoken))
     }
@@ -297,12 +298,11 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Ready with the first compilation; and the own process believes the roots it compiled.
-async fn watch_readiness(mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>, part: Part, identity: Identity) {
+/// The own process believes the roots it compiled.
+async fn follow_trust(mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>, identity: Identity) {
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
         let Some(snapshot) = snapshot else { continue };
-        part.ready();
         if let Some(isthmus_core::model::Resource::Trust(trust)) =
             snapshot.entries.get("trust").map(|entry| &entry.resource)
         {

@@ -34,6 +34,7 @@ use isthmus_runtime::{
     grpc,
     identity::Identity,
     listen,
+    readiness::Readiness,
     tls::{self, Accept, ClientAuth},
 };
 use isthmus_wire::{
@@ -103,6 +104,7 @@ impl Cluster {
             lease: watch::channel(Default::default()).0,
             compiled: watch::channel(None).0,
             deeds,
+            ready: Readiness::new().needs("model"),
         };
         let registry = prometheus::Registry::new();
         let desk = Desk::open(self.setting(), files, outputs, Metrics::new(&registry).unwrap()).unwrap().replicated();

@@ -1,9 +1,6 @@
 //! What every part of a gateway shares.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use isthmus_core::name::ClusterName;
@@ -11,6 +8,7 @@ use isthmus_runtime::{drain::Drain, identity::Identity, places::Places};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
+    door::Door,
     links::Links,
     metrics::Metrics,
     open::Open,
@@ -39,8 +37,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// When it ends.
     pub drain: Drain,
-    /// Whether it takes no new streams any more: only some time after it said that it drains.
-    pub shut: Arc<AtomicBool>,
+    /// Whether it takes new streams.
+    pub door: Arc<Door>,
     /// How tunnels are set up.
     pub setup: Setup,
     /// Its QUIC endpoint.
@@ -55,7 +53,7 @@ impl Context {
     /// Whether new streams are refused, because it drains and everybody has had time to hear it.
     #[must_use]
     pub fn is_shut(&self) -> bool {
-        self.shut.load(Ordering::Relaxed)
+        self.door.is_shut()
     }
 
     /// A stream of a tunnel broke; where the peer's drain closed it, that is counted here, where somebody still asks.

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`config`], [`error`], [`metrics`] | as in every role |
 //! | [`path`], [`pick`], [`alpn`], [`congestion`] | decisions, without a socket |
+//! | [`door`] | when a gateway that drains takes no new streams any more |
 //! | [`table`], [`open`] | what is in force; what is open |
 //! | [`tunnel`], [`links`] | tunnels, dialled and taken; how each path stands |
 //! | [`local`], [`opening`], [`notices`] | sidecars of the own cluster |
@@ -21,6 +22,7 @@ pub mod alpn;
 pub mod config;
 pub mod congestion;
 pub mod context;
+pub mod door;
 pub mod edge;
 pub mod error;
 pub mod framed;

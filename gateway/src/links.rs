@@ -153,17 +153,16 @@ impl Links {
         self.0.nudge.notified().await;
     }
 
-    /// The tunnel for a new stream: usable and none of those it was `tried` on; one that is not doubted, of a gateway that
-    /// was not tried, with the fewest streams; ties at random.
+    /// The tunnel for a new stream: usable and none of those it was `tried` on; one whose gateway does not drain, that is not
+    /// doubted, of a gateway that was not tried, with the fewest streams; ties at random.
     #[must_use]
     pub fn pick(&self, cluster: &ClusterName, tried: &[Arc<Tunnel>], now: Instant) -> Option<Arc<Tunnel>> {
         let peers = self.0.peers.lock();
         let fresh = |tunnel: &Tunnel| !tried.iter().any(|one| std::ptr::eq(&**one, tunnel));
-        let all = peers.get(cluster)?.tunnels.iter();
-        let usable = all.filter(|tunnel| tunnel.seen(now) == Seen::Up && fresh(tunnel));
+        let usable = peers.get(cluster)?.usable(now).into_iter().filter(|tunnel| fresh(tunnel));
         let key = |tunnel: &&Arc<Tunnel>| {
             let same = tried.iter().any(|one| one.peer == tunnel.peer);
-            (tunnel.is_doubted(), same, tunnel.streams(), fastrand::u32(..))
+            (tunnel.is_draining(), tunnel.is_doubted(), same, tunnel.streams(), fastrand::u32(..))
         };
         usable.min_by_key(key).cloned()
     }
@@ -174,7 +173,8 @@ impl Links {
         let mut views = BTreeMap::new();
         for (name, peer) in peers.iter_mut() {
             peer.tunnels.iter().for_each(|tunnel| tunnel.listen(now));
-            peer.path.judge(peer.tunnels.iter().map(|tunnel| tunnel.seen(now)), now);
+            let seen: Vec<_> = peer.seen(now).into_iter().map(|(_, seen)| seen).collect();
+            peer.path.judge(seen, now);
             if peer.path.is_settled() {
                 views.insert(name.clone(), peer.told(now));
             }
@@ -219,8 +219,24 @@ impl Links {
 }
 
 impl Peer {
+    /// How each tunnel is. One whose gateway drains is as good as before until another is up: what leads over it is not
+    /// sent away before there is somewhere to go.
+    fn seen(&self, now: Instant) -> Vec<(&Arc<Tunnel>, Seen)> {
+        let has_other = self.tunnels.iter().any(|tunnel| tunnel.seen(now) == Seen::Up);
+        let of = |tunnel: &Tunnel| match tunnel.seen(now) {
+            Seen::Draining if !has_other && tunnel.still_takes(now) => Seen::Up,
+            seen => seen,
+        };
+        self.tunnels.iter().map(|tunnel| (tunnel, of(tunnel))).collect()
+    }
+
+    /// Tunnels that take new streams.
+    fn usable(&self, now: Instant) -> Vec<&Arc<Tunnel>> {
+        self.seen(now).into_iter().filter(|(_, seen)| *seen == Seen::Up).map(|(tunnel, _)| tunnel).collect()
+    }
+
     fn told(&self, now: Instant) -> Told {
-        let tunnels = self.tunnels.iter().map(|tunnel| (tunnel.label.id.clone(), tunnel.seen(now))).collect();
+        let tunnels = self.seen(now).into_iter().map(|(tunnel, seen)| (tunnel.label.id.clone(), seen)).collect();
         Told { view: View { state: self.path.state(), rtt_us: self.rtt_us() }, tunnels }
     }
 

@@ -121,7 +121,7 @@ async fn stream(context: &Context, tcp: TcpStream, signed: Signed, first: BytesM
 fn address(context: &Context, (source, bytes): Signed) -> Result<(ClusterName, Header), Refuse> {
     let forbidden = |detail: String| refuse(Reason::Forbidden, &detail);
     let mut header = Header::decode(bytes.as_slice()).map_err(|error| forbidden(error.to_string()))?;
-    if context.is_shut() {
+    if !context.door.pass() {
         return Err(refuse(Reason::Draining, "the local gateway drains"));
     }
     let cluster: ClusterName = header.cluster.parse().map_err(|error| forbidden(format!("cluster: {error}")))?;

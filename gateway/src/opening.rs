@@ -114,7 +114,7 @@ impl Attempt<'_> {
             }
             Some(answer::Answer::Refuse(refused)) => {
                 if refused.reason() == Reason::Draining {
-                    self.tunnel.drains();
+                    self.tunnel.shut();
                     self.context.links.nudge();
                 }
                 Err(refused.into())

@@ -139,7 +139,7 @@ async fn connect(context: &Context, tunnel: &Tunnel, header: &Header) -> Result<
 }
 
 fn admit(context: &Context, tunnel: &Tunnel, header: &Header) -> Result<ServiceName, Refuse> {
-    if context.is_shut() {
+    if !context.door.pass() {
         return Err(refuse(Reason::Draining, "this gateway drains"));
     }
     let forbidden = |detail: String| refuse(Reason::Forbidden, &detail);

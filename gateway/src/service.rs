@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -41,10 +41,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Tunnels with all clusters are there within so long: a dial that failed is made again after a second at most.
 const JOIN_LIMIT: Duration = Duration::from_secs(3);
-/// New streams are still taken so long after it was said that this gateway drains: a sidecar in another cluster hears it
-/// by two hops, and what it sends meanwhile must not meet a closed door.
-pub const SAID_FIRST: Duration = Duration::from_millis(500);
-
 /// Where a gateway listens; port 0: any free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
@@ -110,7 +106,7 @@ impl Gateway {
                 open: Open::default(),
                 metrics,
                 drain,
-                shut: Arc::default(),
+                door: Arc::default(),
                 setup,
                 endpoint,
                 leases: heard,
@@ -133,8 +129,7 @@ impl Gateway {
             () = finished(&context) => {}
         }
         count_rest(&context);
-        context.endpoint.close(code::DRAINED, b"the gateway ends");
-        let _ = tokio::time::timeout(FAREWELL, context.endpoint.wait_idle()).await;
+        farewell(&context).await;
     }
 }
 
@@ -147,12 +142,11 @@ async fn follow_trust(context: Context) {
 }
 
 /// Ends when a drain has begun and nothing is open any more, or everything has to end. Everybody hears of the drain by
-/// their notices and control streams when it begins; the door is shut only then.
+/// their notices and control streams when it begins; the door is shut only after that.
 async fn finished(context: &Context) {
     context.drain.draining().await;
     let quiet = async {
-        tokio::time::sleep(SAID_FIRST).await;
-        context.shut.store(true, Ordering::Relaxed);
+        context.door.shut().await;
         while context.links.tunnels().iter().any(|tunnel| tunnel.streams() > 0) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -199,6 +193,20 @@ fn count_rest(context: &Context) {
             "the drain came to its end; streams still open are closed"
         );
     }
+}
+
+/// Closes all tunnels, and waits until the peers had time to hear it.
+async fn farewell(context: &Context) {
+    let tunnels = context.links.tunnels();
+    tunnels.iter().for_each(|tunnel| tunnel.close(code::DRAINED, "the gateway ends"));
+    context.endpoint.close(code::DRAINED, b"the gateway ends");
+    let heard = async {
+        for tunnel in &tunnels {
+            tunnel.endpoint.wait_idle().await;
+        }
+        context.endpoint.wait_idle().await;
+    };
+    let _ = tokio::time::timeout(FAREWELL, heard).await;
 }
 
 /// Runs a gateway until it has drained.

@@ -17,7 +17,7 @@ pub mod row;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -25,6 +25,7 @@ use std::{
 use isthmus_core::name::{ClusterName, TrustDomain};
 use parking_lot::Mutex;
 use quinn::VarInt;
+use tokio::sync::watch;
 
 pub use self::row::{Row, TRANSPORT};
 
@@ -46,13 +47,17 @@ pub mod code {
     /// The peer does not speak the protocol.
     pub const PROTOCOL: VarInt = VarInt::from_u32(2);
 }
+/// The longest that a tunnel whose peer drains is used on for want of another one. Behind a load balancer all tunnels of a
+/// gateway may lead to the one that drains, and the next has to be dialled first.
+pub const HANDOVER: Duration = Duration::from_secs(5);
 /// Loss is smoothed over some of these.
 const LOSS_WEIGHT: f64 = 0.3;
 
 /// Who a tunnel is and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// `<cluster>/<gateway address>/<index>`; of one that a peer dialled, `<cluster>/<its address>/in`.
+    /// `<cluster>/<gateway address>/<index>`, a new index for one dialled beside one that drains; of one that a peer
+    /// dialled, `<cluster>/<its address>/in`.
     pub id: String,
     /// The other cluster.
     pub cluster: ClusterName,
@@ -70,6 +75,17 @@ impl Label {
     }
 }
 
+/// Whether its peer drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Going {
+    /// It does not.
+    No,
+    /// It said so then, and takes streams of those who have no other way yet.
+    Said(Instant),
+    /// It takes none any more.
+    Shut,
+}
+
 /// One tunnel.
 #[derive(Debug)]
 pub struct Tunnel {
@@ -82,7 +98,9 @@ pub struct Tunnel {
     /// Bytes of its streams.
     pub carried: Carried,
     streams: AtomicUsize,
-    draining: AtomicBool,
+    /// The socket it was dialled from, where that is its own.
+    pub endpoint: quinn::Endpoint,
+    going: watch::Sender<Going>,
     /// Packets that had come when a stream got no answer; [`NO_DOUBT`]: none was left without.
     doubted: AtomicU64,
     pulse: Mutex<Pulse>,
@@ -107,14 +125,20 @@ pub struct StreamGuard(Arc<Tunnel>);
 impl Tunnel {
     /// A tunnel that came up at `now`.
     #[must_use]
-    pub fn new(label: Label, peer: String, connection: quinn::Connection, now: Instant) -> Self {
+    pub fn new(
+        label: Label,
+        peer: String,
+        (endpoint, connection): (quinn::Endpoint, quinn::Connection),
+        now: Instant,
+    ) -> Self {
         Self {
             label,
             peer,
             connection,
             carried: Carried::default(),
             streams: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
+            endpoint,
+            going: watch::Sender::new(Going::No),
             doubted: AtomicU64::new(NO_DOUBT),
             pulse: Mutex::new(Pulse::new(now)),
             loss: Mutex::new(Loss::default()),
@@ -162,7 +186,7 @@ impl Tunnel {
         let rtt = self.rtt();
         if self.pulse.lock().is_suspect(now, rtt) {
             Seen::Suspect
-        } else if self.draining.load(Ordering::Relaxed) {
+        } else if self.is_draining() {
             Seen::Draining
         } else {
             Seen::Up
@@ -197,12 +221,35 @@ impl Tunnel {
     /// Whether its peer said that it drains.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.going.borrow() != Going::No
     }
 
-    /// Its peer says that it drains.
-    pub fn drains(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// Its peer says at `now` that it drains.
+    pub fn drains(&self, now: Instant) {
+        self.going.send_if_modified(|going| {
+            let is_news = *going == Going::No;
+            if is_news {
+                *going = Going::Said(now);
+            }
+            is_news
+        });
+    }
+
+    /// Its peer refused a stream because it drains.
+    pub fn shut(&self) {
+        self.going.send_replace(Going::Shut);
+    }
+
+    /// Whether new streams go by it although its peer drains, where there is no other tunnel.
+    #[must_use]
+    pub fn still_takes(&self, now: Instant) -> bool {
+        matches!(*self.going.borrow(), Going::Said(at) if now.saturating_duration_since(at) < HANDOVER)
+    }
+
+    /// Ends when its peer drains.
+    pub async fn goes(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.going.subscribe().wait_for(|going| *going != Going::No).await;
     }
 
     /// Whether its peer closed it because its drain came to its end.

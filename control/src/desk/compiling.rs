@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Desk, GRACE, unix_ms};
+use super::{Desk, GRACE, PATIENCE, unix_ms};
 use crate::{
     compiler::{self, Compiled, Input},
     sources::Sources,
@@ -10,8 +10,24 @@ use crate::{
 
 impl Desk {
     fn may_hand_out(&self) -> bool {
-        let knows_all = self.world.is_some() && !(self.replicated && self.forgetful);
-        self.sources.as_ref().is_some_and(|sources| sources.known) && (knows_all || self.began.elapsed() >= GRACE)
+        let in_a_pod = self.sources.as_ref().is_some_and(|sources| sources.facts.is_some());
+        self.is_known_after(if in_a_pod { PATIENCE } else { GRACE })
+    }
+
+    /// Whether the own objects are known, and the other clusters, and what another replica decided, are or were waited for so
+    /// long; for a replica no longer than [`GRACE`].
+    fn is_known_after(&self, patience: Duration) -> bool {
+        let waited = self.began.elapsed();
+        let is_whole = !(self.replicated && self.forgetful) || waited >= GRACE;
+        self.sources.as_ref().is_some_and(|sources| sources.known)
+            && ((self.world.is_some() && is_whole) || waited >= patience)
+    }
+
+    pub(super) fn look_ready(&self) {
+        let handed_out = self.outputs.snapshots.borrow().is_some();
+        if handed_out || self.is_known_after(GRACE) && !self.may_hand_out() {
+            self.outputs.ready.ready();
+        }
     }
 
     pub(super) fn compile_is_overdue(&self) -> bool {
@@ -58,6 +74,7 @@ impl Desk {
             differs
         });
         self.outputs.compiled.send_replace(Some(self.compiled.clone()));
+        self.look_ready();
     }
 
     fn tell_faults(&self, sources: &Sources, compiled: &Compiled) {

@@ -1,4 +1,5 @@
-//! `/validate`: what control would refuse is refused while its author is looking, with the field and the reason.
+//! `/validate`: what control would refuse is refused while its author is looking, with the field and the reason. An object of
+//! Istio's is never refused: it may say what an Istio understands and this mesh does not. Its author is warned.
 
 use isthmus_core::resource::{Body, ObjectError, parse_documents};
 use serde_json::Value;
@@ -7,6 +8,8 @@ use super::review::{Request, Verdict};
 
 /// What stands for the file in messages, and is left out of them.
 const FILE: &str = "object";
+/// The group of Istio's kinds that are read.
+const ISTIO: &str = "networking.istio.io/";
 /// Faults of one object that are said.
 const MAX_FAULTS: usize = 10;
 
@@ -41,7 +44,12 @@ pub fn review(request: &Request) -> Verdict {
         return Verdict::allowed();
     }
     faults.truncate(MAX_FAULTS);
-    Verdict::denied(faults.join("; "))
+    let said = faults.join("; ");
+    let version = request.object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    if version.starts_with(ISTIO) {
+        return Verdict::warned(format!("Isthmus takes nothing of it, and keeps what was good before: {said}"));
+    }
+    Verdict::denied(said)
 }
 
 fn fault(field: &str, reason: &str) -> String {

@@ -42,12 +42,15 @@ async fn objects_that_control_would_refuse_are_denied_with_field_and_reason() {
         (policy(&json!(7)), &["spec"]),
     ] {
         let response = ground.review("/validate", change("CREATE", &object, &Value::Null)).await;
-        assert_eq!(response["allowed"], false, "{object}");
-        let message = response["status"]["message"].as_str().unwrap();
+        // What an Istio may understand is not refused.
+        let is_istios = object["kind"] == "VirtualService";
+        assert_eq!(response["allowed"], is_istios, "{object}");
+        let message = if is_istios { &response["warnings"][0] } else { &response["status"]["message"] };
+        let message = message.as_str().unwrap();
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");
         assert!(message.len() < 400 && !message.contains("managedFields"), "{message}");
     }
-    assert_eq!((ground.counted("validate", "denied"), ground.counted("validate", "allowed")), (5, 1));
+    assert_eq!((ground.counted("validate", "denied"), ground.counted("validate", "allowed")), (2, 4));
 }
 
 #[tokio::test]
@@ -65,7 +68,7 @@ async fn what_goes_away_or_changes_only_beside_its_content_is_not_held_up() {
         assert_eq!(response, json!({ "uid": "8f3a", "allowed": true }));
     }
     let worse = route(&json!({ "rewrite": {} }));
-    assert_eq!(ground.review("/validate", change("UPDATE", &worse, &bad)).await["allowed"], false);
+    assert!(ground.review("/validate", change("UPDATE", &worse, &bad)).await["warnings"].is_array());
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 
 use std::{collections::HashMap, pin::Pin};
 
-use http::{HeaderMap, Request};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response as HttpResponse, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Response, Status, Streaming, codegen::Service};
 
@@ -20,7 +21,25 @@ use crate::{
 /// The most answers to one `Repeat`.
 const MOST_REPEATS: u32 = 100_000;
 
+/// What a gRPC probe asks.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+/// A message of two bytes: field 1, `SERVING`.
+const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+
+/// As `grpc.health.v1` says that all is well.
+fn healthy() -> Reply {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let frames = [Frame::data(Bytes::from_static(SERVING)), Frame::trailers(trailers)].map(Ok);
+    let mut reply = HttpResponse::new(StreamBody::new(tokio_stream::iter(frames)).boxed_unsync());
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    reply
+}
+
 pub(crate) async fn answer(itself: &Itself, request: Request<Incoming>) -> Reply {
+    if request.uri().path() == HEALTH {
+        return healthy();
+    }
     let mut server = EchoServer::new(Ear { itself: itself.clone() });
     match server.call(request).await {
         Ok(reply) => reply.map(|body| body.map_err(Into::into).boxed_unsync()),

@@ -59,6 +59,11 @@ async fn greet(context: &Context, incoming: quinn::Incoming) -> Result<(Arc<Tunn
     let connecting = incoming.accept().map_err(|error| ("handshake", error.to_string()))?;
     let connection = connecting.await.map_err(|error| ("handshake", error.to_string()))?;
     let peer = peer(&connection).ok_or_else(|| ("handshake", "the peer shows no identity".to_owned()))?;
+    if context.drain.is_draining() {
+        // Whoever dials again may be led to another gateway.
+        connection.close(code::DRAINED, b"this gateway drains");
+        return Err(("draining", "this gateway drains".to_owned()));
+    }
     let domain = peer.trust_domain().clone();
     let Some(cluster) = context.table.snapshot().cluster_of(&domain).map(|cluster| cluster.name.clone()) else {
         connection.close(code::UNKNOWN_CLUSTER, b"no cluster of the mesh has this trust domain");
@@ -74,7 +79,7 @@ async fn greet(context: &Context, incoming: quinn::Incoming) -> Result<(Arc<Tunn
         }
     };
     let label = Label { id: format!("{cluster}/{from}/in"), cluster, trust_domain: domain, dialled: false };
-    Ok((Arc::new(Tunnel::new(label, hello.gateway, connection, Instant::now())), channel))
+    Ok((Arc::new(Tunnel::new(label, hello.gateway, (context.endpoint.clone(), connection), Instant::now())), channel))
 }
 
 /// The identity that the handshake verified.

@@ -170,7 +170,7 @@ impl Session<'_> {
             Some(Message::Statement(statement)) => self.pass_on(statement.into(), now),
             Some(Message::Goaway(Goaway { reason })) => {
                 tracing::info!(tunnel = self.tunnel.label.id, reason, "the peer gateway drains");
-                self.tunnel.drains();
+                self.tunnel.drains(now);
                 self.context.links.nudge();
             }
             // A newer peer may say more than this build knows.

@@ -9,7 +9,10 @@ use std::{
 
 use isthmus_core::name::{ClusterName, TrustDomain};
 use isthmus_runtime::{backoff::Backoff, enrolment::system_identity};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 
 use super::{
     Label, PER_GATEWAY, Tunnel, code,
@@ -36,6 +39,13 @@ struct Target {
     /// `host:port`.
     gateway: String,
     index: usize,
+}
+
+impl Target {
+    /// One beside it, which must not be taken for it.
+    fn beside(&self) -> Self {
+        Self { index: self.index + PER_GATEWAY, ..self.clone() }
+    }
 }
 
 /// Why there is no tunnel.
@@ -116,28 +126,35 @@ pub fn close_strangers(context: &Context) {
     }
 }
 
-/// Dials until the target is not named any more; then it is given back.
+/// One tunnel after the other; the next beside one whose gateway drains, as long as that lasts. When the target is not named any
+/// more it is given back.
 async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>) -> Target {
+    let mut at = target.clone();
     // The tunnels to one name begin with different ones of its addresses.
     let mut attempt = target.index;
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-    let mut said = String::new();
-    let count = |outcome: &str| {
-        context.metrics.dials.with_label_values(&[target.cluster.as_str(), outcome]).inc();
-    };
+    let (mut said, mut held) = (String::new(), JoinSet::new());
     while !context.drain.is_draining() && *named.borrow_and_update() {
-        let dialled = tokio::time::timeout(DIAL_LIMIT, dial(&context, &target, attempt)).await;
+        let dialled = tokio::time::timeout(DIAL_LIMIT, dial(&context, &at, attempt)).await;
         attempt = attempt.wrapping_add(1);
         let reason = match dialled.unwrap_or(Err(DialError::Late)) {
             Ok((tunnel, channel)) => {
-                count("up");
+                count(&context, &target, "up");
                 backoff.reset();
-                let reason = hold(&context, tunnel, channel, &mut named).await;
                 said.clear();
-                reason
+                let (ended, end) = oneshot::channel();
+                held.spawn(hold(context.clone(), tunnel.clone(), channel, named.clone(), ended));
+                tokio::select! {
+                    reason = end => reason.unwrap_or_default(),
+                    () = tunnel.goes() => {
+                        at = at.beside();
+                        while held.try_join_next().is_some() {}
+                        continue;
+                    }
+                }
             }
             Err(error) => {
-                count("failed");
+                count(&context, &target, "failed");
                 let reason = error.to_string();
                 if error.is_refusal() && reason != said {
                     tracing::warn!(cluster = %target.cluster, gateway = target.gateway, reason, "the gateway is refused");
@@ -146,6 +163,7 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
                 reason
             }
         };
+        while held.try_join_next().is_some() {}
         if reason != said {
             tracing::info!(cluster = %target.cluster, gateway = target.gateway, reason, "no tunnel, dialling again");
             said = reason;
@@ -156,18 +174,32 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
             Ok(()) = named.changed() => {}
         }
     }
+    // What is open lives until the drain is over, or until nothing is open where it is left.
+    while held.join_next().await.is_some() {}
     target
 }
 
+fn count(context: &Context, target: &Target, outcome: &str) {
+    context.metrics.dials.with_label_values(&[target.cluster.as_str(), outcome]).inc();
+}
+
 /// A tunnel from its hello to its end; why it ended.
-async fn hold(context: &Context, tunnel: Arc<Tunnel>, channel: Channel, named: &mut watch::Receiver<bool>) -> String {
-    let held = Held { context, tunnel };
+async fn hold(
+    context: Context,
+    tunnel: Arc<Tunnel>,
+    channel: Channel,
+    mut named: watch::Receiver<bool>,
+    ended: oneshot::Sender<String>,
+) {
+    let held = Held { context: &context, tunnel };
     tracing::info!(tunnel = held.tunnel.label.id, gateway = held.tunnel.peer, "tunnel up");
     context.links.up(held.tunnel.clone());
-    tokio::select! {
-        reason = channel.converse(context, &held.tunnel) => reason.to_string(),
-        () = left(context, &held.tunnel, named) => "its address is not named any more".into(),
-    }
+    let reason = tokio::select! {
+        reason = channel.converse(&context, &held.tunnel) => reason.to_string(),
+        () = left(&context, &held.tunnel, &mut named) => "its address is not named any more".into(),
+    };
+    // Nobody asks any more where another one took its place.
+    let _ = ended.send(reason);
 }
 
 /// Ends when nothing is open on a tunnel whose address is not named any more.
@@ -177,7 +209,7 @@ async fn left(context: &Context, tunnel: &Tunnel, named: &mut watch::Receiver<bo
         return std::future::pending().await;
     }
     tracing::info!(tunnel = tunnel.label.id, "the address is not named any more; the tunnel drains");
-    tunnel.drains();
+    tunnel.drains(Instant::now());
     context.links.nudge();
     // What was picked just now counts only once it was sent.
     let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LEFT_EVERY, LEFT_EVERY);
@@ -208,7 +240,9 @@ async fn dial(context: &Context, target: &Target, attempt: usize) -> Result<(Arc
     let setup = |error: String| DialError::Setup(error);
     let peer = system_identity(&target.trust_domain, "gateway").map_err(|error| setup(error.to_string()))?;
     let config = context.setup.client(peer).map_err(|error| setup(error.to_string()))?;
-    let connecting = context.endpoint.connect_with(config, address, SERVER_NAME);
+    let own = context.endpoint.local_addr().map_err(|error| setup(error.to_string()))?;
+    let endpoint = context.setup.outgoing(own.ip()).map_err(|error| setup(error.to_string()))?;
+    let connecting = endpoint.connect_with(config, address, SERVER_NAME);
     let connection = connecting.map_err(|error| setup(error.to_string()))?.await?;
     let mut channel = Channel::new(connection.open_bi().await?);
     let hello = channel.greet(context).await?;
@@ -222,7 +256,7 @@ async fn dial(context: &Context, target: &Target, attempt: usize) -> Result<(Arc
         trust_domain: target.trust_domain.clone(),
         dialled: true,
     };
-    Ok((Arc::new(Tunnel::new(label, hello.gateway, connection, Instant::now())), channel))
+    Ok((Arc::new(Tunnel::new(label, hello.gateway, (endpoint, connection), Instant::now())), channel))
 }
 
 /// Names are looked up each time, since a load balancer's addresses change, and each time another one of them is taken.

@@ -1,6 +1,10 @@
 //! QUIC as tunnels use it: who may speak, how long silence lasts, how much may be in flight.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::{hkdf, hmac};
 use isthmus_core::name::SpiffeId;
@@ -60,9 +64,7 @@ impl Setup {
         let secret = secret(state_dir)?;
         let reset_key = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret));
         let socket = listen::udp_std(address, false)?;
-        let buffers = socket2::SockRef::from(&socket);
-        // The system cuts the wish to what it allows; what it gives is what there is.
-        let _ = (buffers.set_recv_buffer_size(SOCKET_BUFFER), buffers.set_send_buffer_size(SOCKET_BUFFER));
+        buffered(&socket);
         let mut config = EndpointConfig::new(reset_key);
         // Ids that a restarted gateway still recognises as its own: strange ones are dropped without a reset.
         let cid_key = secret.iter().take(8).fold(0u64, |key, byte| key << 8 | u64::from(*byte));
@@ -70,6 +72,18 @@ impl Setup {
         let runtime = quinn::default_runtime().ok_or_else(|| Error::Tunnels("there is no async runtime".into()))?;
         let server = self.server(&secret)?;
         Ok(Endpoint::new(config, Some(server), socket, runtime)?)
+    }
+
+    /// An endpoint of its own for one tunnel that is dialled from `address`: balancers tell flows apart by their ports, so
+    /// that two tunnels may lead to two gateways, and one dialled anew to another one than before.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn outgoing(&self, address: IpAddr) -> Result<Endpoint, Error> {
+        let socket = listen::udp_std(SocketAddr::new(address, 0), false)?;
+        buffered(&socket);
+        let runtime = quinn::default_runtime().ok_or_else(|| Error::Tunnels("there is no async runtime".into()))?;
+        Ok(Endpoint::new(EndpointConfig::default(), None, socket, runtime)?)
     }
 
     fn server(&self, secret: &[u8]) -> Result<ServerConfig, Error> {
@@ -93,6 +107,12 @@ impl Setup {
         config.transport_config(self.transport.clone());
         Ok(config)
     }
+}
+
+/// The system cuts the wish to what it allows; what it gives is what there is.
+fn buffered(socket: &std::net::UdpSocket) {
+    let buffers = socket2::SockRef::from(socket);
+    let _ = (buffers.set_recv_buffer_size(SOCKET_BUFFER), buffers.set_send_buffer_size(SOCKET_BUFFER));
 }
 
 /// Whether an identity is some cluster's gateway.
