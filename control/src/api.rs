@@ -1,6 +1,6 @@
 //! The part of the admin port that is control's: JSON arrays for the operator's commands and the dashboard.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -11,10 +11,12 @@ use axum::{
     routing::{delete, get},
 };
 use isthmus_core::name::ClusterName;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     handle::{Handle, Wish},
+    plugged::Standing,
     view::View,
 };
 
@@ -34,6 +36,12 @@ pub fn router(desk: Handle) -> Router {
         .route("/api/verbs/{name}", delete(take_back))
         .route("/api/speaker", get(|State(desk): State<Handle>| rows(desk, |view| view.speaker)))
         .with_state(desk)
+}
+
+/// How the certificate authority stands that somebody may bring along; `null` where none is looked for.
+pub fn authority(standing: Option<Arc<Mutex<Standing>>>) -> Router {
+    let stands = move || std::future::ready(Json(standing.as_ref().map(|standing| standing.lock().clone())));
+    Router::new().route("/api/authority", get(stands))
 }
 
 #[derive(Deserialize)]

@@ -1,27 +1,47 @@
 //! Control contains the cluster's certificate authority: it opens it, serves it beside the feed, and is its own first
 //! customer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use isthmus_ca::{Ca, Reviewer, Settings};
+use isthmus_ca::{Ca, CaError, Plugged, Reviewer, Settings, plugged::Entries};
 use isthmus_runtime::{drain::Drain, enrolment::system_identity, identity::Identity};
 use isthmus_wire::identity::certificate_authority_server::CertificateAuthorityServer;
+use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
+use tokio::{sync::watch, task::JoinSet};
 
-use crate::{config::Config, error::Error, webhook};
+use crate::{
+    config::Config,
+    error::Error,
+    handle::{Handle, Message},
+    plugged::{Source, Standing, Watcher},
+    webhook,
+};
+
+/// Where an authority may be brought along, and what was there.
+pub type Brought = (Source, Option<Entries>);
 
 /// The certificate authority of the cluster.
 pub struct Authority(Ca);
 
+/// What signs: a root of the cluster's own, or what somebody brought along.
+fn open(config: &Config, plugged: Option<Plugged>) -> Result<Ca, CaError> {
+    let settings = Settings { leaf_ttl: config.leaf_ttl(), ..Settings::default() };
+    let (dir, mesh, cluster) = (config.ca_dir(), &config.common.mesh, &config.common.cluster);
+    match plugged {
+        Some(plugged) => Ca::open_plugged(&dir, mesh, cluster, plugged, settings),
+        None => Ca::open_or_create(&dir, mesh, cluster, settings),
+    }
+}
+
 impl Authority {
-    /// Opens it, or makes it with a root of its own.
+    /// Opens it, or makes it with a root of its own where nobody brought one along.
     ///
     /// # Errors
     /// [`Error::Ca`].
-    pub fn open(config: &Config) -> Result<Self, Error> {
-        let settings = Settings { leaf_ttl: config.leaf_ttl(), ..Settings::default() };
-        let ca = Ca::open_or_create(&config.ca_dir(), &config.common.mesh, &config.common.cluster, settings);
-        ca.map(Self).map_err(|source| Error::Ca { dir: config.ca_dir(), source })
+    pub fn open(config: &Config, plugged: Option<Plugged>) -> Result<Self, Error> {
+        open(config, plugged).map(Self).map_err(|source| Error::Ca { dir: config.ca_dir(), source })
     }
 
     /// Control's own identity, renewed until the drain closes.
@@ -36,13 +56,42 @@ impl Authority {
     /// Its roots, DER in base64.
     #[must_use]
     pub fn roots(&self) -> Vec<String> {
-        self.0.roots().iter().map(|root| STANDARD.encode(root)).collect()
+        encoded(&self.0.roots())
     }
 
     /// The same, PEM.
     #[must_use]
     pub fn roots_pem(&self) -> String {
-        self.0.roots().iter().map(|root| isthmus_ca::enrol::pem(root)).collect()
+        pem(&self.0.roots())
+    }
+
+    /// Tells the desk of each change of the roots, and whoever has them as PEM; looks for another authority to sign with, and
+    /// shows how that stands.
+    pub fn follow(
+        &self,
+        brought: Option<Brought>,
+        desk: Handle,
+        (tasks, drain): (&mut JoinSet<()>, &Drain),
+    ) -> (watch::Receiver<String>, Option<Arc<Mutex<Standing>>>) {
+        let (told, texts) = watch::channel(self.roots_pem());
+        let (telling, ending) = (tell(self.0.watch_roots(), told, desk), drain.clone());
+        tasks.spawn(async move {
+            let _ = ending.unless(telling).await;
+        });
+        let standing = brought.map(|(source, seen)| {
+            let watcher = Watcher::new(source, self.0.clone(), seen);
+            let standing = watcher.standing();
+            tasks.spawn(watcher.run(drain.clone()));
+            standing
+        });
+        (texts, standing)
+    }
+
+    /// Tells when the certificate that signs ends.
+    #[must_use]
+    pub fn ends(&self) -> impl Fn() -> (SystemTime, SystemTime) + Send + Sync + use<> {
+        let ca = self.0.clone();
+        move || ca.validity()
     }
 
     /// The certificate of the webhooks.
@@ -61,4 +110,20 @@ impl Authority {
     ) -> CertificateAuthorityServer<isthmus_ca::service::Service> {
         isthmus_ca::service(self.0.clone(), reviewer)
     }
+}
+
+async fn tell(mut roots: watch::Receiver<Vec<CertificateDer<'static>>>, told: watch::Sender<String>, desk: Handle) {
+    while roots.changed().await.is_ok() {
+        let now = roots.borrow_and_update().clone();
+        told.send_replace(pem(&now));
+        desk.tell(Message::Roots(encoded(&now))).await;
+    }
+}
+
+fn encoded(roots: &[CertificateDer<'_>]) -> Vec<String> {
+    roots.iter().map(|root| STANDARD.encode(root)).collect()
+}
+
+fn pem(roots: &[CertificateDer<'_>]) -> String {
+    roots.iter().map(|root| isthmus_ca::enrol::pem(root)).collect()
 }

@@ -5,29 +5,49 @@ mod injecting;
 
 use std::{path::Path, sync::Arc};
 
-use isthmus_ca::{Account, Ca, NotReviewed, Reviewer, Settings};
+use isthmus_ca::{Account, NotReviewed, Plugged, Reviewer, plugged::Entries};
 use isthmus_kubernetes::{
     Access, Client, bundle,
     namespaces::Namespaces,
     review::{self, AUDIENCE, ReviewError},
     roots,
-    vault::{Vault, VaultError},
+    vault::{self, Vault, VaultError},
 };
-use isthmus_runtime::{drain::Drain, key};
+use isthmus_runtime::{certificate::Certificates, drain::Drain, key};
 use prometheus::Registry;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
-use crate::{authority::Authority, config::Config, error::Error};
+use crate::{
+    authority::Authority,
+    config::Config,
+    error::Error,
+    plugged::{self, Source},
+};
 
-/// The CA's Secret and its entries.
-const CA: (&str, &[&str]) = ("isthmus-ca", &["authority.json", "pass-roots.json"]);
+/// The CA's Secret.
+const CA: &str = "isthmus-ca";
+/// Its entries where the CA is the cluster's own.
+const OWN: (&[&str], &[&str]) = (&["authority.json", "pass-roots.json"], &["anchors.json"]);
+/// Its entries beside Secret `cacerts`; a root of the time before is remembered.
+const BESIDE: (&[&str], &[&str]) = (&["pass-roots.json"], &["authority.json", "anchors.json"]);
 /// The federation key's; the member mounts it.
 const KEY: (&str, &[&str]) = ("isthmus-federation-key", &["key.der"]);
 
 /// The cluster of Kubernetes that control runs for.
 pub struct Cluster {
     client: Client,
+    namespace: String,
     ca: Vault,
+    plugged: Option<Entries>,
+}
+
+/// Where a process shows how it is.
+#[derive(Clone, Copy)]
+pub struct Shown<'a> {
+    /// Its metrics.
+    pub registry: &'a Registry,
+    /// Its certificates.
+    pub certificates: &'a Certificates,
 }
 
 impl Cluster {
@@ -37,13 +57,40 @@ impl Cluster {
     /// [`Error::Kubernetes`], [`Error::Vault`].
     pub async fn open(access: &Access, config: &Config, drain: &Drain) -> Result<Self, Error> {
         let client = access.client().await?;
-        let ca = Vault::new(&client, &access.namespace, CA.0, CA.1);
-        ca.open(&config.ca_dir(), || make_ca(config), drain).await?;
+        let namespace = access.namespace.clone();
+        let plugged = vault::wait_for(&client, &namespace, plugged::SECRET, drain).await?;
+        let source = Source::Secret(client.clone(), namespace.clone());
+        if let Some(entries) = &plugged {
+            tracing::info!(place = source.place(), "the certificate authority is the one that was brought along");
+            read(&source, entries, config)?;
+        }
+        let (files, maybe) = if plugged.is_some() { BESIDE } else { OWN };
+        let ca = Vault::new(&client, &namespace, CA, files).with(maybe);
+        let make = || make_ca(&source, plugged.as_ref(), config).map_err(|error| innermost(&error));
+        ca.open(&config.ca_dir(), make, drain).await?;
         let file = config.federation_key();
         let key = Vault::new(&client, &access.namespace, KEY.0, KEY.1);
         let dir = file.parent().unwrap_or_else(|| Path::new("."));
         key.open(dir, || key::federation_key(&file).map(drop).map_err(|error| error.to_string()), drain).await?;
-        Ok(Self { client, ca })
+        Ok(Self { client, namespace, ca, plugged })
+    }
+
+    /// What was brought along to sign with.
+    ///
+    /// # Errors
+    /// [`Error::Plugged`].
+    pub fn plugged(&self, config: &Config) -> Result<Option<Plugged>, Error> {
+        self.plugged.as_ref().map(|entries| read(&self.source(), entries, config)).transpose()
+    }
+
+    fn source(&self) -> Source {
+        Source::Secret(self.client.clone(), self.namespace.clone())
+    }
+
+    /// Where that is, and what it was.
+    #[must_use]
+    pub fn seen(&self) -> (Source, Option<Entries>) {
+        (self.source(), self.plugged.clone())
     }
 
     /// Who says whom a token is of.
@@ -60,26 +107,38 @@ impl Cluster {
         self,
         config: &Config,
         authority: &Authority,
-        registry: &Registry,
+        shown: Shown<'_>,
+        roots: watch::Receiver<String>,
         (tasks, drain): (&mut JoinSet<()>, &Drain),
     ) -> Result<(), Error> {
-        let Self { client, ca } = self;
+        let Self { client, ca, .. } = self;
         if let Some(file) = &config.injection {
             let namespaces = Namespaces::follow(&client, tasks, drain);
-            injecting::start(config, file, namespaces, authority, registry, (tasks, drain))?;
+            injecting::start(config, file, namespaces, authority, shown, (tasks, drain))?;
         }
-        tasks.spawn(roots::keep(client.clone(), authority.roots_pem(), drain.clone()));
-        tasks.spawn(bundle::keep(client, authority.roots_pem(), drain.clone()));
+        tasks.spawn(roots::keep(client.clone(), roots.clone(), drain.clone()));
+        tasks.spawn(bundle::keep(client, roots, drain.clone()));
         let (dir, drain) = (config.ca_dir(), drain.clone());
         tasks.spawn(async move { ca.follow(&dir, &drain).await });
         Ok(())
     }
 }
 
-fn make_ca(config: &Config) -> Result<(), String> {
-    let settings = Settings { leaf_ttl: config.leaf_ttl(), ..Settings::default() };
-    let made = Ca::open_or_create(&config.ca_dir(), &config.common.mesh, &config.common.cluster, settings);
-    made.map(drop).map_err(|error| error.to_string())
+/// The cause that says which file it is; what is around it says that the authority cannot begin, which goes without saying.
+fn innermost(error: &Error) -> String {
+    match error {
+        Error::Ca { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn read(source: &Source, entries: &Entries, config: &Config) -> Result<Plugged, Error> {
+    Ok(plugged::read(source, entries, &config.common.cluster.trust_domain(&config.common.mesh))?)
+}
+
+fn make_ca(source: &Source, plugged: Option<&Entries>, config: &Config) -> Result<(), Error> {
+    let plugged = plugged.map(|entries| read(source, entries, config)).transpose()?;
+    Authority::open(config, plugged).map(drop)
 }
 
 /// Asks the API server whose a token is.

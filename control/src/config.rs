@@ -51,6 +51,9 @@ pub struct Config {
 pub struct Ca {
     /// Where root and enrolment key are; `None`: `ca` in the state directory.
     pub dir: Option<PathBuf>,
+    /// A directory with a certificate authority in the layout of Istio's `cacerts`, to sign with in place of an own root. On
+    /// Kubernetes it is a Secret's.
+    pub cacerts: Option<PathBuf>,
     /// Life of a leaf, seconds.
     pub leaf_ttl_seconds: u64,
 }
@@ -58,7 +61,7 @@ pub struct Ca {
 impl Default for Ca {
     /// A day (issue of identities): short enough that a stolen leaf ages, long enough that a CA may rest overnight.
     fn default() -> Self {
-        Self { dir: None, leaf_ttl_seconds: 24 * 3600 }
+        Self { dir: None, cacerts: None, leaf_ttl_seconds: 24 * 3600 }
     }
 }
 

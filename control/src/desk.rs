@@ -173,6 +173,10 @@ impl Desk {
                 self.resolved = resolved;
                 self.settle();
             }
+            Message::Roots(roots) => {
+                self.configured.roots = roots;
+                self.settle();
+            }
             Message::World(world) => {
                 if self.world.as_ref() != Some(&world) {
                     self.rekey(&world);

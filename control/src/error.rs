@@ -22,6 +22,9 @@ pub enum Error {
         /// Why.
         source: isthmus_ca::CaError,
     },
+    /// The certificate authority that was brought along cannot be used.
+    #[error(transparent)]
+    Plugged(#[from] isthmus_ca::PluggedError),
     /// A port is taken.
     #[error("control cannot listen on {address}; another process may hold it")]
     Listen {

@@ -30,6 +30,8 @@ pub enum Message {
     Sources(Sources),
     /// Addresses of what the configuration names.
     Resolved(Resolved),
+    /// The roots of the own trust domain, DER in base64.
+    Roots(Vec<String>),
     /// A client's stream said hello.
     Opened {
         /// The stream.

@@ -28,7 +28,7 @@
 //! | [`compiler`] | all inputs to `isthmus_core::compile` and back |
 //! | [`desk`], [`handle`], [`table`] | the owner of it all; how to talk to it; versions and deltas |
 //! | [`feed`], [`clients`] | the server on 15012; who is on it, and what each refused |
-//! | [`authority`] | the certificate authority beside it |
+//! | [`authority`], [`plugged`] | the certificate authority beside it; the one that somebody brings along |
 //! | [`cluster`] | on Kubernetes: key material as Secrets, roots in every namespace, whose a token is |
 //! | [`names`] | the cluster's DNS |
 //! | [`webhook`] | the server on 15017: pods get their sidecar, wrong objects their reason |
@@ -51,6 +51,7 @@ pub mod heard;
 pub mod listener;
 pub mod metrics;
 pub mod names;
+pub mod plugged;
 pub mod registry;
 pub mod service;
 pub mod sources;

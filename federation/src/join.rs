@@ -10,7 +10,7 @@ use isthmus_runtime::{
     enrolment::system_identity,
     grpc,
     tls::{self, Accept},
-    trust::TrustRoots,
+    trust::{self, TrustRoots},
 };
 use isthmus_wire::{
     federation::{JoinRequest, JoinResponse, MemberRecord, member_client::MemberClient},
@@ -117,7 +117,25 @@ pub fn check(state: &State, own: &str, mesh: &str, request: &JoinRequest, now: u
         let error = format!("{} is not the trust domain of cluster {}", request.trust_domain, request.cluster);
         return Err(Refusal::new(error, "set the joiner's mesh domain to the mesh's"));
     }
-    Ok(())
+    match state.members().find(|member| shares_a_key(member, request)) {
+        None => Ok(()),
+        Some(member) => {
+            let (name, cluster) = (&request.cluster, &member.cluster);
+            let error = format!(
+                "{name} signs with the same certificate authority as {cluster}, so each could name the other's workloads"
+            );
+            let remedy = "give each cluster an intermediate of its own (Secret cacerts); they may have one root";
+            Err(Refusal::new(error, remedy))
+        }
+    }
+}
+
+/// Whether another cluster that is a member signs with a key of the joiner's.
+fn shares_a_key(member: &MemberRecord, request: &JoinRequest) -> bool {
+    let der = |root: &Vec<u8>| CertificateDer::from(root.clone());
+    let theirs: Vec<_> = member.roots.iter().map(der).collect();
+    let is_shared = |root: &Vec<u8>| theirs.iter().any(|other| trust::same_key(&der(root), other));
+    member.cluster != request.cluster && !member.ejected && request.roots.iter().any(is_shared)
 }
 
 /// The join entry a request asks for, to be countersigned by the issuer.

@@ -66,10 +66,12 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let readiness = Readiness::new();
     let part = readiness.needs("member");
     drain.close_after(GRACE);
+    let certificates = admin.certificates();
     tokio::spawn(admin.router(admin::routes(later)).serve(registry, readiness, drain.clone()));
     let key = key::federation_key(&config.federation_key)?;
     let listener = listen::tcp(SocketAddr::new(config.common.address, PORT))?;
     let identity = enrolment::enrol(&config.common, &drain).await?;
+    certificates.add_leaf(&identity);
     let member = Member::open(config, identity.clone(), key, drain.clone()).await?;
     ready.send_replace(Some(std::sync::Arc::clone(&member)));
     part.ready();

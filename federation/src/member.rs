@@ -29,7 +29,7 @@ use crate::{
     },
     session::Sessions,
     state::{Blob, Change, Command, Deed, State, version},
-    view::{Heard, View},
+    view::{BUNDLE, Heard, View},
 };
 
 /// Version of the file that says which member this is.
@@ -154,12 +154,16 @@ impl Member {
     }
 
     /// Believes the roots of all members, and of none besides.
-    fn believe(&self) {
+    pub(crate) fn believe(&self) {
         let mut trust = TrustRoots::new();
         for record in self.view.members().into_iter().filter(|record| !record.ejected) {
-            if let Ok(domain) = record.trust_domain.parse() {
-                record.roots.into_iter().for_each(|root| trust.add(&domain, CertificateDer::from(root)));
+            let Ok(domain) = record.trust_domain.parse() else { continue };
+            if record.cluster == self.cluster() {
+                // What the own CA gave stays: it may sign with something that the own control could not say yet.
+                let given = self.identity.trust();
+                given.roots(&domain).iter().for_each(|root| trust.add(&domain, root.clone()));
             }
+            self.view.roots(&record).into_iter().for_each(|root| trust.add(&domain, CertificateDer::from(root)));
         }
         self.identity.set_trust(trust);
     }
@@ -184,11 +188,19 @@ impl Member {
         self.believe();
     }
 
+    /// A cluster may have said its roots anew.
+    pub(crate) fn heed_roots(&self, statement: &SignedStatement) {
+        if statement.key == BUNDLE {
+            self.believe();
+        }
+    }
+
     /// The own control says something: to the others at once, into the log with the next batch.
     pub(crate) fn publish(&self, statement: SignedStatement) -> Heard {
         let heard = self.view.hear(&statement);
         if heard == Heard::Applied {
             self.sessions.broadcast(&statement);
+            self.heed_roots(&statement);
         }
         // What is stale here may still be missing in the log: another member relayed it back to one that began anew.
         let missing = || self.machine().is_some_and(|machine| !machine.look(|state| state.has(&statement)));

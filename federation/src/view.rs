@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use isthmus_core::{
     epoch::{Book, Outcome, Said},
-    statement::Version,
+    statement::{Bundle, Content, Version},
 };
 use isthmus_wire::federation::{MemberRecord, SignedStatement, Snapshot, Standing, WatchEvent, watch_event::Event};
 use parking_lot::Mutex;
@@ -19,6 +20,18 @@ use crate::state::{State, meaning, version};
 const HISTORY: usize = 16 * 1024;
 /// Events that wait for a slow watcher; beyond it, it begins again with a snapshot.
 const QUEUE: usize = 4096;
+
+/// The key under which a cluster says its roots.
+pub(crate) const BUNDLE: &str = "bundle";
+
+/// The roots a statement of `record`'s cluster gives its own trust domain, and no other.
+fn bundle(said: &SignedStatement, record: &MemberRecord) -> Option<Vec<Vec<u8>>> {
+    let Ok(Content::Bundle(Bundle { trust_domain, roots })) = serde_json::from_slice(&said.content) else {
+        return None;
+    };
+    let roots: Vec<_> = roots.iter().filter_map(|root| STANDARD.decode(root).ok()).collect();
+    (trust_domain.as_str() == record.trust_domain && !roots.is_empty()).then_some(roots)
+}
 
 struct Inner {
     revision: u64,
@@ -138,6 +151,14 @@ impl View {
         self.inner.lock().members.values().cloned().collect()
     }
 
+    /// Roots of a member's trust domain, DER: as it says now, or as its join entry has them until it says any.
+    #[must_use]
+    pub fn roots(&self, record: &MemberRecord) -> Vec<Vec<u8>> {
+        let inner = self.inner.lock();
+        let said = inner.books.get(&record.cluster).and_then(|book| book.get(BUNDLE));
+        said.and_then(|said| bundle(said, record)).unwrap_or_else(|| record.roots.clone())
+    }
+
     /// The last revision.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -184,5 +205,51 @@ impl View {
             inner.history.pop_front();
         }
         let _ = self.events.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_wire::signing::FederationKey;
+
+    use super::*;
+
+    /// What `cluster` says of the roots of `domain`.
+    fn says(key: &FederationKey, cluster: &str, domain: &str, number: u64, root: &[u8]) -> SignedStatement {
+        let content =
+            Content::Bundle(Bundle { trust_domain: domain.parse().unwrap(), roots: vec![STANDARD.encode(root)] });
+        let mut said = SignedStatement {
+            mesh: "mesh".into(),
+            cluster: cluster.into(),
+            key: content.key(),
+            epoch: 1,
+            number,
+            content: serde_json::to_vec(&content).unwrap(),
+            signature: vec![],
+        };
+        key.sign(&mut said);
+        said
+    }
+
+    #[test]
+    fn a_member_has_the_roots_that_it_said_last_for_its_own_domain_and_before_that_those_of_its_entry() {
+        let key = FederationKey::from_pkcs8(&FederationKey::generate_pkcs8().unwrap()).unwrap();
+        let record = MemberRecord {
+            cluster: "east".into(),
+            federation_key: key.public(),
+            trust_domain: "east.mesh".into(),
+            roots: vec![b"entered".to_vec()],
+            raft_id: 1,
+            ..MemberRecord::default()
+        };
+        let view = View::default();
+        view.member("mesh", record.clone());
+        assert_eq!(view.roots(&record), [b"entered"]);
+        assert_eq!(view.hear(&says(&key, "east", "east.mesh", 1, b"first")), Heard::Applied);
+        assert_eq!(view.hear(&says(&key, "east", "east.mesh", 2, b"second")), Heard::Applied);
+        assert_eq!(view.roots(&record), [b"second"]);
+        // Signed, and about somebody else: nothing that is believed of its own domain.
+        assert_eq!(view.hear(&says(&key, "east", "west.mesh", 3, b"third")), Heard::Applied);
+        assert_eq!(view.roots(&record), [b"entered"]);
     }
 }

@@ -4,11 +4,12 @@
 
 use isthmus_core::statement::{Card, Content};
 use isthmus_federation::{
+    join,
     state::{Answer, Blob, Command, Deed, State},
     token,
 };
 use isthmus_wire::{
-    federation::{MemberRecord, SignedStatement},
+    federation::{JoinRequest, MemberRecord, SignedStatement},
     signing::FederationKey,
 };
 use prost::Message;
@@ -270,4 +271,41 @@ fn a_join_entry_makes_nobody_an_operator() {
     record.operator = true;
     assert_eq!(join(&mut state, "t", Blob(record.encode_to_vec())), Answer::Done);
     assert!(!state.member("west").unwrap().operator, "the countersignature does not cover it");
+}
+
+/// A certificate of `key`, under a name of its own.
+fn certificate(key: &rcgen::KeyPair, name: &str) -> Vec<u8> {
+    rcgen::CertificateParams::new([name.to_owned()]).unwrap().self_signed(key).unwrap().der().to_vec()
+}
+
+#[test]
+fn a_cluster_that_signs_with_another_ones_key_does_not_join() {
+    let (east, west) = (Cluster::new("east"), Cluster::new("west"));
+    let (one, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let mut state = State::default();
+    let mut record = MemberRecord::decode(east.record(&east, 1).0.as_slice()).unwrap();
+    record.roots = vec![certificate(&one, "east")];
+    east.key.countersign(&mut record);
+    state.apply(Command::Bootstrap { mesh: "mesh".into(), record: Blob(record.encode_to_vec()) });
+    let hash = token::hash(b"secret");
+    let token = Deed::Token { id: "t".into(), cluster: "west".into(), hash, expires: 100 };
+    assert_eq!(state.apply(east.does(&token)).0, Answer::Done);
+    let asks = |key: &rcgen::KeyPair| {
+        let mut request = JoinRequest {
+            mesh: "mesh".into(),
+            cluster: "west".into(),
+            token_id: "t".into(),
+            secret: b"secret".to_vec(),
+            federation_key: west.key.public(),
+            roots: vec![certificate(key, "west")],
+            trust_domain: "west.mesh".into(),
+            ..JoinRequest::default()
+        };
+        west.key.prove(&mut request);
+        join::check(&state, "east", "mesh", &request, 1)
+    };
+    let refused = asks(&one).unwrap_err().to_string();
+    assert!(refused.contains("west signs with the same certificate authority as east"), "{refused}");
+    assert!(refused.contains("an intermediate of its own"), "{refused}");
+    asks(&other).unwrap();
 }

@@ -219,9 +219,11 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
         std::future::ready(Json(rows))
     });
     let admin = admin.router(Router::new().route("/tunnels", rows));
+    let certificates = admin.certificates();
     let serving = tokio::spawn(admin.serve(registry, readiness, drain.clone()));
 
     let identity = enrolment::enrol(common, &drain).await?;
+    certificates.add_leaf(&identity);
     identified.ready();
     let gateway = Gateway::bind(&config, PORTS, identity.clone(), metrics, drain.clone())?;
     let _ = links.set(gateway.context.links.clone());

@@ -13,6 +13,8 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use tokio::sync::watch;
+
 use crate::vault::MANAGER;
 
 /// The configurations of webhooks.
@@ -22,10 +24,10 @@ const VALIDATION: &str = "isthmus-validation";
 const LOOK: Duration = Duration::from_secs(10);
 
 /// Keeps the bundle right, until the drain. A configuration that is not there is nobody's fault: its webhook is off.
-pub async fn keep(client: Client, roots: String, drain: Drain) {
-    let bundle = STANDARD.encode(roots);
+pub async fn keep(client: Client, roots: watch::Receiver<String>, drain: Drain) {
     let mut backoff = Backoff::new(Duration::from_millis(500), LOOK);
     loop {
+        let bundle = STANDARD.encode(&*roots.borrow());
         let pause = match round(&client, &bundle).await {
             Ok(()) => {
                 backoff.reset();

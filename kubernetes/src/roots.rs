@@ -15,6 +15,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 
+use tokio::sync::watch;
+
 use crate::vault::MANAGER;
 
 /// Whose they are.
@@ -28,11 +30,15 @@ const LOOK: Duration = Duration::from_secs(2);
 /// What somebody changed or took away is put right within so many looks.
 const EACH: u32 = 30;
 
-/// Keeps the roots in all namespaces that do not end, until the drain.
-pub async fn keep(client: Client, roots: String, drain: Drain) {
+/// Keeps the roots, as they are at the time, in all namespaces that do not end, until the drain.
+pub async fn keep(client: Client, mut told: watch::Receiver<String>, drain: Drain) {
     let mut written = BTreeMap::<String, u32>::new();
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     loop {
+        if told.has_changed().unwrap_or(false) {
+            written.clear();
+        }
+        let roots = told.borrow_and_update().clone();
         let pause = match round(&client, &roots, &mut written).await {
             Ok(()) => {
                 backoff.reset();

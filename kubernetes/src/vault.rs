@@ -59,6 +59,16 @@ pub enum VaultError {
         /// Why.
         reason: String,
     },
+    /// What it holds cannot be used.
+    #[error("Secret {namespace}/{name} cannot be used: {reason}")]
+    Broken {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Which entry, why, and what to do.
+        reason: String,
+    },
     /// The process ends.
     #[error("the process drained before the API server answered")]
     Drained,
@@ -70,20 +80,71 @@ pub struct Vault {
     namespace: String,
     name: String,
     files: &'static [&'static str],
+    maybe: &'static [&'static str],
 }
 
-type Entries = BTreeMap<String, Vec<u8>>;
+/// Entries of a Secret.
+pub type Entries = BTreeMap<String, Vec<u8>>;
+
+/// A Secret of somebody else's, as it is; `None`: there is none.
+///
+/// # Errors
+/// [`VaultError::Refused`].
+pub async fn find(client: &Client, namespace: &str, name: &str) -> Result<Option<Entries>, VaultError> {
+    let vault = Vault::new(client, namespace, name, &[]);
+    let found = vault.secrets.get_opt(name).await.map_err(|error| vault.refused("read", error))?;
+    let entries =
+        |secret: Secret| secret.data.unwrap_or_default().into_iter().map(|(name, ByteString(bytes))| (name, bytes));
+    Ok(found.map(|secret| entries(secret).collect()))
+}
+
+/// As [`find`]; an API server that does not answer is asked again until the drain.
+///
+/// # Errors
+/// [`VaultError`].
+pub async fn wait_for(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    drain: &Drain,
+) -> Result<Option<Entries>, VaultError> {
+    insist(name, drain, || find(client, namespace, name)).await
+}
+
+/// Tries again as long as that may help.
+async fn insist<T, F>(name: &str, drain: &Drain, mut one: impl FnMut() -> F) -> Result<T, VaultError>
+where
+    F: Future<Output = Result<T, VaultError>>,
+{
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        match one().await {
+            Err(VaultError::Refused { source, .. }) if is_passing(&source) => {
+                tracing::info!(secret = name, error = %source, "waiting for the API server");
+            }
+            outcome => return outcome,
+        }
+        drain.unless(tokio::time::sleep(backoff.next())).await.ok_or(VaultError::Drained)?;
+    }
+}
 
 impl Vault {
     /// The Secret `name` whose entries are these files.
     #[must_use]
     pub fn new(client: &Client, namespace: &str, name: &str, files: &'static [&'static str]) -> Self {
         let secrets = Api::namespaced(client.clone(), namespace);
-        Self { secrets, namespace: namespace.to_owned(), name: name.to_owned(), files }
+        Self { secrets, namespace: namespace.to_owned(), name: name.to_owned(), files, maybe: &[] }
     }
 
-    /// Puts the Secret's entries into `dir`. Where there is no Secret yet, `make` makes the files and they become one. An
-    /// API server that does not answer is asked again until the drain.
+    /// With files that may be there or not.
+    #[must_use]
+    pub fn with(self, maybe: &'static [&'static str]) -> Self {
+        Self { maybe, ..self }
+    }
+
+    /// Puts the Secret's entries into `dir`. `make` makes the files where there are none, and looks whether those that are
+    /// there can be used: where there is no Secret yet they become one. An API server that does not answer is asked again
+    /// until the drain.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -94,22 +155,15 @@ impl Vault {
         drain: &Drain,
     ) -> Result<(), VaultError> {
         disk::make_dir(dir)?;
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        loop {
-            match self.try_open(dir, &make).await {
-                Err(VaultError::Refused { source, .. }) if is_passing(&source) => {
-                    tracing::info!(secret = self.name, error = %source, "waiting for the API server");
-                }
-                outcome => return outcome,
-            }
-            drain.unless(tokio::time::sleep(backoff.next())).await.ok_or(VaultError::Drained)?;
-        }
+        insist(&self.name, drain, || self.try_open(dir, &make)).await
     }
 
     async fn try_open(&self, dir: &Path, make: &impl Fn() -> Result<(), String>) -> Result<(), VaultError> {
         loop {
             if let Some(secret) = self.secrets.get_opt(&self.name).await.map_err(|error| self.refused("read", error))? {
-                return self.unpack(&secret, dir);
+                self.unpack(&secret, dir)?;
+                make().map_err(|reason| self.broken(dir, reason))?;
+                return self.complete(secret, dir).await;
             }
             make().map_err(|reason| VaultError::NotMade {
                 namespace: self.namespace.clone(),
@@ -130,6 +184,21 @@ impl Vault {
         }
     }
 
+    /// Writes back what was made beside the Secret's entries.
+    async fn complete(&self, secret: Secret, dir: &Path) -> Result<(), VaultError> {
+        let (there, here) = (secret.data.unwrap_or_default(), self.read(dir)?);
+        if here.iter().all(|(file, bytes)| there.get(file).is_some_and(|ByteString(there)| there == bytes)) {
+            return Ok(());
+        }
+        self.write(&here).await.map_err(|error| self.refused("written", error))
+    }
+
+    /// What cannot be used does not stay: a Secret that is deleted thereupon is made anew, and not of this.
+    fn broken(&self, dir: &Path, reason: String) -> VaultError {
+        self.files.iter().chain(self.maybe).for_each(|file| drop(std::fs::remove_file(dir.join(file))));
+        VaultError::Broken { namespace: self.namespace.clone(), name: self.name.clone(), reason }
+    }
+
     fn unpack(&self, secret: &Secret, dir: &Path) -> Result<(), VaultError> {
         let entries = secret.data.clone().unwrap_or_default();
         for file in self.files {
@@ -140,6 +209,11 @@ impl Vault {
             };
             let ByteString(bytes) = entries.get(*file).ok_or_else(lacks)?;
             disk::write_atomic(dir.join(file), bytes)?;
+        }
+        for file in self.maybe {
+            if let Some(ByteString(bytes)) = entries.get(*file) {
+                disk::write_atomic(dir.join(file), bytes)?;
+            }
         }
         Ok(())
     }
@@ -153,6 +227,11 @@ impl Vault {
                 entry: (*file).to_owned(),
             };
             entries.insert((*file).to_owned(), disk::read(dir.join(file))?.ok_or_else(lacks)?);
+        }
+        for file in self.maybe {
+            if let Some(bytes) = disk::read(dir.join(file))? {
+                entries.insert((*file).to_owned(), bytes);
+            }
         }
         Ok(entries)
     }

@@ -1,5 +1,6 @@
 //! The CA of a cluster.
 
+mod rotation;
 mod server;
 
 use std::{
@@ -17,13 +18,18 @@ use isthmus_runtime::{
 };
 use isthmus_wire::identity::{IssueResponse, Pass};
 use parking_lot::Mutex;
-use rcgen::{Issuer, KeyPair, PublicKeyData};
+use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 pub use server::ServerLeaf;
+use tokio::sync::watch;
 
 use crate::{
-    CaError, leaf,
+    CaError,
+    anchors::Anchors,
+    issuing::Issuing,
+    leaf,
     passes::PassRoots,
+    plugged::Plugged,
     store,
     token::{self, TokenError},
 };
@@ -53,8 +59,9 @@ pub struct Ca(Arc<Inner>);
 
 struct Inner {
     trust_domain: TrustDomain,
-    root: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    issuing: Mutex<Arc<Issuing>>,
+    anchors: Mutex<Anchors>,
+    roots: watch::Sender<Vec<CertificateDer<'static>>>,
     token_key: Vec<u8>,
     passes: Mutex<PassRoots>,
     settings: Settings,
@@ -79,18 +86,46 @@ impl Ca {
         settings: Settings,
     ) -> Result<Self, CaError> {
         let authority = store::open_or_create(dir, &cluster.trust_domain(mesh))?;
+        let issuing = Issuing::of_root(authority.root, authority.key)
+            .map_err(|error| CaError::Damaged { path: store::file(dir), reason: error.to_string() })?;
+        Self::open(dir, authority.trust_domain, (issuing, None), authority.token_key, settings)
+    }
+
+    /// Opens the CA of a cluster that signs with what somebody brought along; what else it needs is in its directory.
+    ///
+    /// # Errors
+    /// As [`Ca::open_or_create`].
+    pub fn open_plugged(
+        dir: &Path,
+        mesh: &MeshDomain,
+        cluster: &ClusterName,
+        plugged: Plugged,
+        settings: Settings,
+    ) -> Result<Self, CaError> {
+        let domain = cluster.trust_domain(mesh);
+        let (token_key, before) = store::beside_plugged(dir, &domain)?;
+        Self::open(dir, domain, (plugged.issuing, before), token_key, settings)
+    }
+
+    /// `before`: a root that signed before anything is remembered of it.
+    fn open(
+        dir: &Path,
+        trust_domain: TrustDomain,
+        (issuing, before): (Issuing, Option<CertificateDer<'static>>),
+        token_key: Vec<u8>,
+        settings: Settings,
+    ) -> Result<Self, CaError> {
         // A root is announced for the life of a leaf and then used for at least as long.
         let rotation = settings.pass_rotation.max(settings.leaf_ttl * 2);
-        let passes = PassRoots::open_or_create(dir, rotation, settings.leaf_ttl)?;
-        let issuer = Issuer::from_ca_cert_der(&authority.root, authority.key)?;
-        Ok(Self(Arc::new(Inner {
-            trust_domain: authority.trust_domain,
-            root: authority.root,
-            issuer,
-            token_key: authority.token_key,
-            passes: Mutex::new(passes),
-            settings,
-        })))
+        let passes = Mutex::new(PassRoots::open_or_create(dir, rotation, settings.leaf_ttl)?);
+        let mut anchors = Anchors::open(dir, settings.leaf_ttl)?;
+        if let Some(before) = before.filter(|_| anchors.all().is_empty()) {
+            anchors.coming(&before)?;
+        }
+        anchors.signing(&issuing.anchor, SystemTime::now())?;
+        let (roots, issuing) = (watch::Sender::new(anchors.all()), Mutex::new(Arc::new(issuing)));
+        let anchors = Mutex::new(anchors);
+        Ok(Self(Arc::new(Inner { trust_domain, issuing, anchors, roots, token_key, passes, settings })))
     }
 
     /// The trust domain it vouches for.
@@ -99,10 +134,23 @@ impl Ca {
         &self.0.trust_domain
     }
 
-    /// Roots of its trust domain, DER.
+    /// Roots of its trust domain, DER, the one that signs first: what is signed by one of these keys is of this cluster.
     #[must_use]
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.0.root.clone()]
+        self.0.roots.borrow().clone()
+    }
+
+    /// The same, and each change of them.
+    #[must_use]
+    pub fn watch_roots(&self) -> watch::Receiver<Vec<CertificateDer<'static>>> {
+        self.0.roots.subscribe()
+    }
+
+    /// From when and until when the certificate that signs is valid.
+    #[must_use]
+    pub fn validity(&self) -> (SystemTime, SystemTime) {
+        let issuing = self.issuing();
+        (issuing.not_before, issuing.not_after)
     }
 
     /// The same, ready to verify with.
@@ -172,6 +220,10 @@ impl Ca {
         Ok(identity)
     }
 
+    fn issuing(&self) -> Arc<Issuing> {
+        Arc::clone(&self.0.issuing.lock())
+    }
+
     fn sign(&self, id: &SpiffeId, key: &impl PublicKeyData, ttl: Option<Duration>) -> Result<Issued, CaError> {
         if id.trust_domain() != self.trust_domain() {
             return Err(CaError::Stranger(format!(
@@ -180,9 +232,13 @@ impl Ca {
             )));
         }
         let longest = self.0.settings.leaf_ttl;
-        let ttl = ttl.map_or(longest, |wish| wish.min(longest)).max(Duration::from_secs(1));
+        let ttl = ttl.map_or(longest, |wish| wish.min(longest)).max(leaf::SHORTEST);
         let now = SystemTime::now();
-        let (certificate, not_after) = leaf::sign(id, key, &self.0.issuer, now, ttl)?;
+        let issuing = self.issuing();
+        if now >= issuing.not_after {
+            return Err(CaError::Over);
+        }
+        let (certificate, not_after) = leaf::sign(id, key, &issuing, now, ttl)?;
         let mut passes = self.0.passes.lock();
         if let Err(error) = passes.rotate(now) {
             tracing::warn!(%error, "the pass roots are not rotated, the old ones serve on");
@@ -190,6 +246,6 @@ impl Ca {
         let pass = passes.in_use(now).map(|root| pass::issue(&root, id, not_after));
         let gateway = id.namespace() == SYSTEM && id.service_account() == "gateway";
         let pass_roots = if gateway { passes.decoded() } else { Vec::new() };
-        Ok(Issued { chain: vec![certificate.der().clone()], pass, pass_roots })
+        Ok(Issued { chain: issuing.chain(certificate.der()), pass, pass_roots })
     }
 }

@@ -9,7 +9,9 @@ use isthmus_core::name::{SpiffeId, TrustDomain};
 use isthmus_runtime::enrolment::Enrolment;
 
 use crate::{
-    CaError, store,
+    CaError,
+    plugged::Plugged,
+    store,
     token::{self, Claims},
 };
 
@@ -35,21 +37,42 @@ pub struct Asked<'a> {
 /// # Errors
 /// [`CaError`]: a bad name, a directory that is damaged or another cluster's.
 pub fn mint(ca_dir: &Path, asked: &Asked<'_>) -> Result<Enrolment, CaError> {
-    // The names are checked here, where somebody reads the error, and not when the token is used.
-    SpiffeId::new(asked.trust_domain.clone(), asked.namespace, asked.service_account)?;
+    asked.check()?;
     let authority = store::open_or_create(ca_dir, &asked.trust_domain)?;
+    Ok(enrolment(&authority.root, &authority.token_key, asked))
+}
+
+/// An enrolment of a cluster whose CA somebody brought along, `plugged`.
+///
+/// # Errors
+/// As [`mint`].
+pub fn mint_plugged(ca_dir: &Path, plugged: &Plugged, asked: &Asked<'_>) -> Result<Enrolment, CaError> {
+    asked.check()?;
+    let (token_key, _) = store::beside_plugged(ca_dir, &asked.trust_domain)?;
+    Ok(enrolment(plugged.certificate(), &token_key, asked))
+}
+
+impl Asked<'_> {
+    /// The names are checked here, where somebody reads the error, and not when the token is used.
+    fn check(&self) -> Result<(), CaError> {
+        SpiffeId::new(self.trust_domain.clone(), self.namespace, self.service_account)?;
+        Ok(())
+    }
+}
+
+fn enrolment(root: &[u8], token_key: &[u8], asked: &Asked<'_>) -> Enrolment {
     let claims = Claims {
         ns: asked.namespace.to_owned(),
         sa: asked.service_account.to_owned(),
         workload: asked.workload.to_owned(),
         exp: token::expiry(SystemTime::now(), asked.ttl),
     };
-    Ok(Enrolment {
-        trust_domain: authority.trust_domain,
-        roots: vec![pem(&authority.root)],
+    Enrolment {
+        trust_domain: asked.trust_domain.clone(),
+        roots: vec![pem(root)],
         control: asked.control.to_owned(),
-        token: token::mint(&authority.token_key, &claims),
-    })
+        token: token::mint(token_key, &claims),
+    }
 }
 
 /// A certificate as PEM (RFC 7468).

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use isthmus_core::name::{InvalidName, TrustDomain};
 use isthmus_runtime::{disk::DiskError, identity::LeafError};
 
-use crate::token::TokenError;
+use crate::{plugged::PluggedError, token::TokenError};
 
 /// What can go wrong in a CA.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,12 @@ pub enum CaError {
         /// Whose it should be.
         expected: TrustDomain,
     },
+    /// What somebody brought along is no CA.
+    #[error(transparent)]
+    Plugged(#[from] PluggedError),
+    /// The certificate that signs has expired.
+    #[error("the certificate of the certificate authority has expired: nobody would believe a leaf; bring another one")]
+    Over,
     /// The CSR cannot be used.
     #[error("the certificate request is refused: {0}")]
     Request(String),
@@ -46,7 +52,7 @@ pub enum CaError {
     #[error("{0}")]
     Stranger(String),
     /// Making a key or signing failed.
-    #[error("cannot make a certificate: {0}")]
+    #[error("no certificate can be made: {0}")]
     Crypto(String),
     /// What was made cannot be used.
     #[error("the issued leaf cannot be used")]

@@ -4,16 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use isthmus_core::name::SpiffeId;
 use rcgen::{
-    Certificate, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
+    Certificate, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, PublicKeyData,
+    SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use time::OffsetDateTime;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use crate::{CaError, store};
+use crate::{CaError, issuing::Issuing, store};
 
 /// A certificate is valid this long before it was made: clocks of a cluster differ a little.
 pub(crate) const BACKDATED: time::Duration = time::Duration::seconds(60);
+/// The shortest life of a leaf.
+pub(crate) const SHORTEST: Duration = Duration::from_secs(1);
 /// Longest CSR that is looked at, bytes: one with a P-256 key has some 200.
 const MAX_CSR: usize = 16 * 1024;
 
@@ -36,11 +38,11 @@ pub(crate) fn public_key(csr: &[u8]) -> Result<SubjectPublicKeyInfo, CaError> {
     Ok(key)
 }
 
-/// A leaf, and when it ends.
+/// A leaf, and when it ends: not after what signs it does.
 pub(crate) fn sign(
     id: &SpiffeId,
     key: &impl PublicKeyData,
-    issuer: &Issuer<'_, KeyPair>,
+    issuing: &Issuing,
     now: SystemTime,
     ttl: Duration,
 ) -> Result<(Certificate, SystemTime), CaError> {
@@ -49,6 +51,7 @@ pub(crate) fn sign(
     // Certificates count whole seconds: the fraction goes up, so that a life of a second is at least one.
     let end =
         begin.replace_nanosecond(0).map_err(|error| CaError::Crypto(error.to_string()))? + time::Duration::SECOND + ttl;
+    let end = end.min(issuing.not_after.into());
     params.not_before = begin - BACKDATED;
     params.not_after = end;
     params.serial_number = Some(serial()?);
@@ -58,7 +61,7 @@ pub(crate) fn sign(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
     params.use_authority_key_identifier_extension = true;
-    Ok((params.signed_by(key, issuer)?, end.into()))
+    Ok((params.signed_by(key, &issuing.issuer)?, end.into()))
 }
 
 /// 127 random bits (RFC 5280, 4.1.2.2: positive, at most 20 bytes).

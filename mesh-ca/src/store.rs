@@ -1,5 +1,6 @@
 //! The CA's directory: `authority.json` with root, key and token key, made once and never written again;
-//! `pass-roots.json` beside it, see [`crate::passes`]. Both 0600.
+//! `pass-roots.json` beside it, see [`crate::passes`]. Where somebody brought a CA along, `token-key.json` has the token
+//! key in place of the first. All 0600.
 
 use std::path::{Path, PathBuf};
 
@@ -30,9 +31,9 @@ struct Stored {
 }
 
 #[derive(Serialize)]
-struct Whole<'a> {
+struct Whole<'a, T> {
     version: u32,
-    body: &'a Stored,
+    body: &'a T,
 }
 
 /// What the directory holds.
@@ -43,7 +44,7 @@ pub(crate) struct Authority {
     pub(crate) token_key: Vec<u8>,
 }
 
-fn file(dir: &Path) -> PathBuf {
+pub(crate) fn file(dir: &Path) -> PathBuf {
     dir.join("authority.json")
 }
 
@@ -54,13 +55,56 @@ pub(crate) fn open_or_create(dir: &Path, domain: &TrustDomain) -> Result<Authori
         return check(&path, stored, domain);
     }
     disk::make_dir(dir)?;
-    let body = create(domain)?;
-    let bytes = serde_json::to_vec(&Whole { version: LAYOUT, body: &body })
-        .map_err(|error| CaError::Crypto(error.to_string()))?;
-    disk::create_atomic(&path, &bytes)?;
+    create_versioned(&path, &create(domain)?)?;
     let stored = disk::load_versioned(&path, LAYOUT)?;
     let gone = || CaError::Damaged { path: path.clone(), reason: "it went away while it was opened".into() };
     check(&path, stored.ok_or_else(gone)?, domain)
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenKey {
+    trust_domain: TrustDomain,
+    token_key: String,
+}
+
+/// What a CA that was brought along has in the directory of `domain`: the key of enrolment tokens, made where there is none;
+/// and the root that signed before, if there was one.
+pub(crate) fn beside_plugged(
+    dir: &Path,
+    domain: &TrustDomain,
+) -> Result<(Vec<u8>, Option<CertificateDer<'static>>), CaError> {
+    let path = file(dir);
+    if let Some(stored) = disk::load_versioned(&path, LAYOUT)? {
+        let own = check(&path, stored, domain)?;
+        return Ok((own.token_key, Some(own.root)));
+    }
+    disk::make_dir(dir)?;
+    let path = dir.join("token-key.json");
+    let load = || disk::load_versioned::<TokenKey>(&path, LAYOUT);
+    let damaged = |reason: String| CaError::Damaged { path: path.clone(), reason };
+    let stored = match load()? {
+        Some(stored) => stored,
+        None => {
+            let body = TokenKey { trust_domain: domain.clone(), token_key: STANDARD.encode(random(TOKEN_KEY)?) };
+            create_versioned(&path, &body)?;
+            load()?.ok_or_else(|| damaged("it went away while it was opened".into()))?
+        }
+    };
+    if stored.trust_domain != *domain {
+        let (found, expected) = (stored.trust_domain, domain.clone());
+        return Err(CaError::OtherDomain { path, found, expected });
+    }
+    let key = STANDARD.decode(&stored.token_key).map_err(|error| damaged(error.to_string()))?;
+    if key.len() == TOKEN_KEY { Ok((key, None)) } else { Err(damaged("the token key has the wrong length".into())) }
+}
+
+/// Of two that make it at once, one does.
+fn create_versioned(path: &Path, body: &impl Serialize) -> Result<(), CaError> {
+    let bytes =
+        serde_json::to_vec(&Whole { version: LAYOUT, body }).map_err(|error| CaError::Crypto(error.to_string()))?;
+    disk::create_atomic(path, &bytes)?;
+    Ok(())
 }
 
 fn check(path: &Path, stored: Stored, domain: &TrustDomain) -> Result<Authority, CaError> {

@@ -149,3 +149,22 @@ async fn a_leaf_is_renewed_by_the_token_of_the_moment_and_not_without_one() {
     assert_eq!(status.code(), tonic::Code::PermissionDenied);
     assert!(status.message().contains("no service account token"), "{}", status.message());
 }
+
+#[tokio::test]
+async fn a_root_that_control_writes_into_the_namespace_is_believed_by_pods_that_run() {
+    let cluster = Cluster::new(Duration::from_secs(2), vec![account()]);
+    let identity = soon("an identity", enrol(&cluster.common, &cluster.drain)).await.unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let next = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    let file = cluster.dir.path().join("roots.pem");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let mut changes = identity.trust_changes();
+    std::fs::write(&file, before + &next.pem()).unwrap();
+    let learned = async {
+        while !identity.trust().roots(cluster.ca.trust_domain()).contains(next.der()) {
+            changes.changed().await.unwrap();
+        }
+    };
+    soon("the new root", learned).await;
+    assert_eq!(identity.trust().roots(cluster.ca.trust_domain()).len(), 2);
+}

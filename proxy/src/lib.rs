@@ -116,8 +116,10 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
         move || feeding::told(&dump)
     });
     let admin = admin.health(probes::routes(&config.probes, config.application, config.capture));
+    let certificates = admin.certificates();
     let ports = tokio::spawn(admin.serve(registry, readiness.clone(), drain.clone()));
     let identity = enrolment::enrol(&config.common, &drain).await?;
+    certificates.add_leaf(&identity);
     let own = own_metadata(&config);
     let party = Party::new(own.clone(), Some(&identity.spiffe()));
     let connector = Connector::new(identity.clone(), &own);

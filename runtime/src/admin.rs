@@ -19,6 +19,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use crate::{
+    certificate::Certificates,
     config::Common,
     drain::Drain,
     http1, listen, logs,
@@ -63,6 +64,7 @@ pub struct Admin {
     routes: Router,
     health: Router,
     dump: Option<Dump>,
+    certificates: Certificates,
 }
 
 impl Admin {
@@ -100,6 +102,7 @@ impl Admin {
             routes: Router::new(),
             health: Router::new(),
             dump: None,
+            certificates: Certificates::default(),
         })
     }
 
@@ -130,6 +133,12 @@ impl Admin {
         self
     }
 
+    /// The process' certificates: who is added later is shown too.
+    #[must_use]
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
+    }
+
     fn about(&self) -> serde_json::Value {
         let (role, name, cluster) = (&self.role, &self.name, &self.cluster);
         serde_json::json!({ "role": role, "name": name, "cluster": cluster, "version": env!("CARGO_PKG_VERSION") })
@@ -137,11 +146,16 @@ impl Admin {
 
     /// Serves the three ports until everything has to close; during the drain too.
     pub async fn serve(self, registry: Registry, readiness: Readiness, drain: Drain) {
+        if let Err(error) = registry.register(Box::new(self.certificates.clone())) {
+            tracing::debug!(%error, "the metric of certificates is not shown");
+        }
         let (metrics, health) = (metrics_routes(registry), health_routes(readiness));
         let mut admin = control_routes(self.about(), drain.clone()).merge(metrics.clone()).merge(health.clone());
         if let Some(dump) = self.dump {
             admin = admin.route("/config_dump", get(move || std::future::ready(Json(dump()))));
         }
+        let certificates = self.certificates;
+        admin = admin.route("/certificates", get(move || std::future::ready(Json(certificates.rows()))));
         let [on_admin, on_metrics, on_health] = self.listeners;
         tokio::join!(
             http1::serve(on_admin, admin.merge(self.routes), drain.clone()),

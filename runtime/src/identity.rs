@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -16,8 +16,8 @@ use isthmus_wire::identity::Pass;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::certificate;
 pub use crate::enrolment::{EnrolError, Enrolment, enrol};
 pub use crate::trust::TrustRoots;
 
@@ -45,7 +45,7 @@ pub enum LeafError {
     #[error("the chain is empty")]
     Empty,
     /// The certificate cannot be parsed.
-    #[error("the leaf is not a certificate: {0}")]
+    #[error("the leaf cannot be read: {0}")]
     Certificate(String),
     /// The certificate names nobody, or more than one.
     #[error(transparent)]
@@ -63,7 +63,8 @@ impl Leaf {
     pub fn new(chain: Vec<CertificateDer<'static>>, pkcs8: &[u8]) -> Result<Self, LeafError> {
         let first = chain.first().ok_or(LeafError::Empty)?;
         let spiffe = crate::tls::spiffe_of(first)?;
-        let (not_before, not_after) = validity(first)?;
+        let (not_before, not_after) =
+            certificate::validity(first).map_err(|error| LeafError::Certificate(error.to_string()))?;
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.to_vec()));
         let key = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&der).map_err(|e| LeafError::Key(e.to_string()))?;
         let certified = Arc::new(CertifiedKey::new(chain, key));
@@ -96,15 +97,6 @@ impl fmt::Debug for Leaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Leaf").field("spiffe", &self.spiffe).field("not_after", &self.not_after).finish_non_exhaustive()
     }
-}
-
-/// Validity of a certificate.
-fn validity(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), LeafError> {
-    let (_, parsed) =
-        X509Certificate::from_der(certificate).map_err(|error| LeafError::Certificate(error.to_string()))?;
-    let at = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    let validity = parsed.validity();
-    Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
 }
 
 /// The own leaf and everybody's roots. Cheap to clone; all clones see a change at once.

@@ -15,6 +15,7 @@
 //! | [`identity`] | the own leaf and everybody's roots, hot |
 //! | [`enrolment`] | how a process comes by its first leaf, and by every next one |
 //! | [`trust`] | roots by trust domain |
+//! | [`certificate`] | until when a certificate is valid |
 //! | [`tls`] | TLS 1.3 between identities; a chain counts only under the roots of its own trust domain |
 //! | [`pass`] | the right to open streams at the local gateways |
 //! | [`grpc`] | tonic over that TLS, both ends |
@@ -28,6 +29,7 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod certificate;
 pub mod config;
 pub mod disk;
 pub mod dns;

@@ -1,11 +1,13 @@
 //! Roots by trust domain. A chain is accepted only under the roots of its own domain, so one cluster's root can vouch
 //! for nobody else's names.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use isthmus_core::{model::Trust, name::TrustDomain};
-use rustls_pki_types::{CertificateDer, TrustAnchor, pem::PemObject};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject};
+
+use crate::certificate;
 
 /// Most roots of one domain that are kept: a rotation needs two.
 const MAX_ROOTS: usize = 16;
@@ -21,6 +23,8 @@ pub struct TrustRoots {
 struct Bundle {
     roots: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
+    /// Of each, when it ends.
+    ends: Vec<UnixTime>,
 }
 
 /// A root that was left out, and why; the others are in force.
@@ -89,6 +93,10 @@ impl TrustRoots {
             Ok(anchor) => anchor.to_owned(),
             Err(error) => return self.refuse(domain, format!("not a certificate: {error}")),
         };
+        let end = match certificate::validity(&root) {
+            Ok((_, end)) => UnixTime::since_unix_epoch(end.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            Err(error) => return self.refuse(domain, error.to_string()),
+        };
         let bundle = self.bundles.entry(domain.clone()).or_default();
         if bundle.roots.contains(&root) {
             return;
@@ -98,6 +106,7 @@ impl TrustRoots {
         }
         bundle.roots.push(root);
         bundle.anchors.push(anchor);
+        bundle.ends.push(end);
     }
 
     fn refuse(&mut self, domain: &TrustDomain, reason: String) {
@@ -114,6 +123,14 @@ impl TrustRoots {
     #[must_use]
     pub fn anchors(&self, domain: &TrustDomain) -> &[TrustAnchor<'static>] {
         self.bundles.get(domain).map_or(&[], |bundle| &bundle.anchors)
+    }
+
+    /// When a root of a domain ends, by its anchor: of two certificates of one key, the later end. An intermediate that
+    /// stands for its cluster may end soon, and no path to a root above it says so.
+    pub(crate) fn end(&self, domain: &TrustDomain, anchor: &TrustAnchor<'_>) -> Option<UnixTime> {
+        let bundle = self.bundles.get(domain)?;
+        let same = bundle.anchors.iter().zip(&bundle.ends).filter(|(one, _)| *one == anchor);
+        same.map(|(_, end)| *end).max()
     }
 
     /// All domains with at least one root.
@@ -142,6 +159,15 @@ impl TrustRoots {
     pub fn same_roots(&self, other: &Self) -> bool {
         self.bundles.len() == other.bundles.len()
             && self.bundles.iter().all(|(domain, bundle)| other.roots(domain) == bundle.roots)
+    }
+}
+
+/// Whether two roots are of one key: whoever has it names identities under both.
+#[must_use]
+pub fn same_key(one: &CertificateDer<'_>, other: &CertificateDer<'_>) -> bool {
+    match (webpki::anchor_from_trusted_cert(one), webpki::anchor_from_trusted_cert(other)) {
+        (Ok(one), Ok(other)) => one.subject_public_key_info == other.subject_public_key_info,
+        _ => false,
     }
 }
 

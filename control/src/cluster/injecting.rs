@@ -11,9 +11,9 @@ use arc_swap::ArcSwap;
 use isthmus_inject::Values;
 use isthmus_kubernetes::namespaces::Namespaces;
 use isthmus_runtime::{config, drain::Drain, listen};
-use prometheus::Registry;
 use tokio::task::JoinSet;
 
+use super::Shown;
 use crate::{
     authority::Authority,
     config::Config,
@@ -33,7 +33,7 @@ pub(super) fn start(
     file: &Path,
     namespaces: Namespaces,
     authority: &Authority,
-    registry: &Registry,
+    shown: Shown<'_>,
     (tasks, drain): (&mut JoinSet<()>, &Drain),
 ) -> Result<(), Error> {
     let read = read(file).map_err(|reason| Error::Injection { file: file.to_owned(), reason })?;
@@ -42,8 +42,10 @@ pub(super) fn start(
     let address = SocketAddr::new(config.common.address, webhook::PORT);
     let listener = listen::tcp(address).map_err(|source| Error::Listen { address, source })?;
     let certificate = authority.webhooks()?;
+    let shows = certificate.clone();
+    shown.certificates.add("webhook", move || shows.validity());
     tasks.spawn(certificate.clone().keep_fresh(drain.clone()));
-    let (metrics, serving) = (webhook::Metrics::new(registry)?, drain.clone());
+    let (metrics, serving) = (webhook::Metrics::new(shown.registry)?, drain.clone());
     tasks.spawn(async move { webhook::serve(listener, certificate, injector, metrics, serving).await });
     tasks.spawn(follow(file.to_owned(), values, drain.clone()));
     Ok(())

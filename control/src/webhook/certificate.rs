@@ -51,17 +51,19 @@ struct Shared {
 
 struct Current {
     certified: Arc<CertifiedKey>,
+    not_before: SystemTime,
+    not_after: SystemTime,
     half_life: Duration,
 }
 
 impl Current {
     fn issue(ca: &Ca, names: &[&str], life: Duration) -> Result<Self, CertificateError> {
-        let ServerLeaf { chain, key, not_after, .. } = ca.server_leaf(names, life)?;
+        let ServerLeaf { chain, key, not_before, not_after } = ca.server_leaf(names, life)?;
         let key = aws_lc_rs::sign::any_ecdsa_type(&PrivateKeyDer::Pkcs8(key))?;
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match()?;
         let left = not_after.duration_since(SystemTime::now()).unwrap_or_default();
-        Ok(Self { certified: Arc::new(certified), half_life: left / 2 })
+        Ok(Self { certified: Arc::new(certified), not_before, not_after, half_life: left / 2 })
     }
 }
 
@@ -107,6 +109,13 @@ impl Certificate {
     #[must_use]
     pub fn renewals(&self) -> watch::Receiver<u64> {
         self.0.renewals.subscribe()
+    }
+
+    /// From when and until when what handshakes get now is valid.
+    #[must_use]
+    pub fn validity(&self) -> (SystemTime, SystemTime) {
+        let current = self.0.current.load();
+        (current.not_before, current.not_after)
     }
 
     /// What handshakes get now, leaf first.

@@ -155,7 +155,8 @@ impl Ground {
     }
 }
 
-async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+/// The body of an answer.
+pub async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: control\r\nconnection: close\r\n\r\n");

@@ -44,7 +44,10 @@ impl Member {
     /// Anyone may relay: what counts is whose signature a statement carries.
     fn delta(&self, from: &str, statement: &SignedStatement) {
         match self.view.hear(statement) {
-            Heard::Applied => self.sessions.relay(from, statement),
+            Heard::Applied => {
+                self.sessions.relay(from, statement);
+                self.heed_roots(statement);
+            }
             Heard::Stale => {}
             Heard::Forged => {
                 tracing::warn!(

@@ -40,8 +40,10 @@ impl Ca {
         let mut params = CertificateParams::default();
         let now = OffsetDateTime::now_utc();
         params.not_before = now - leaf::BACKDATED;
+        let issuing = self.issuing();
         // A leaf's longest life is a server's too, and bounds a sum that could overflow.
-        params.not_after = now + ttl.min(self.0.settings.leaf_ttl).max(Duration::from_secs(1));
+        let not_after = now + ttl.min(self.0.settings.leaf_ttl).max(leaf::SHORTEST);
+        params.not_after = not_after.min(issuing.not_after.into());
         params.serial_number = Some(leaf::serial()?);
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, first.chars().take(MAX_COMMON_NAME).collect::<String>());
@@ -56,8 +58,8 @@ impl Ca {
         params.subject_alt_names = dns_names.iter().map(name).collect::<Result<_, _>>()?;
         params.use_authority_key_identifier_extension = true;
         let (not_before, not_after) = (params.not_before.into(), params.not_after.into());
-        let certificate = params.signed_by(&key, &self.0.issuer)?;
+        let certificate = params.signed_by(&key, &issuing.issuer)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        Ok(ServerLeaf { chain: vec![certificate.der().clone()], key, not_before, not_after })
+        Ok(ServerLeaf { chain: issuing.chain(certificate.der()), key, not_before, not_after })
     }
 }

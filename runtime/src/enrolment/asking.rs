@@ -114,6 +114,17 @@ impl Asker {
         Ok(())
     }
 
+    /// A pod's roots change under it when the authority of its cluster does: control writes them there first.
+    pub(super) fn look_at_roots(&self, identity: &Identity) {
+        if let Enrolling::Pod(pod) = &self.enrolling
+            && let Ok(now) = pod.read()
+        {
+            let (mut roots, domain) = (TrustRoots::clone(&identity.trust()), &self.enrolment.trust_domain);
+            now.trust_roots().roots(domain).iter().for_each(|root| roots.add(domain, root.clone()));
+            identity.set_trust(roots);
+        }
+    }
+
     fn learn_roots(&self, roots: &mut TrustRoots, issued: &Issued) {
         for root in &issued.answer.roots {
             roots.add(&self.enrolment.trust_domain, CertificateDer::from(root.clone()));

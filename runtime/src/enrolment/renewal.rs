@@ -25,7 +25,7 @@ pub(super) async fn keep_fresh(asker: Asker, identity: Identity, drain: Drain) {
 
 async fn forever(asker: &Asker, identity: &Identity) {
     loop {
-        wait_until(due(&identity.leaf(), SystemTime::now(), fastrand::f64())).await;
+        wait_until(due(&identity.leaf(), SystemTime::now(), fastrand::f64()), || asker.look_at_roots(identity)).await;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut warned = false;
         while let Err(reason) = renew(asker, identity).await {
@@ -39,6 +39,7 @@ async fn forever(asker: &Asker, identity: &Identity) {
                 );
             }
             tokio::time::sleep(backoff.next()).await;
+            asker.look_at_roots(identity);
         }
         if warned {
             tracing::info!("the leaf is renewed again");
@@ -63,10 +64,11 @@ fn due(leaf: &Leaf, now: SystemTime, dice: f64) -> SystemTime {
     now + left.mul_f64(0.5 * (0.9 + 0.2 * dice)).max(AT_LEAST)
 }
 
-async fn wait_until(time: SystemTime) {
+async fn wait_until(time: SystemTime, look: impl Fn()) {
     while let Ok(left) = time.duration_since(SystemTime::now())
         && !left.is_zero()
     {
         tokio::time::sleep(left.min(LOOK)).await;
+        look();
     }
 }

@@ -64,6 +64,19 @@ pub enum PeerRefused {
         /// Seconds since.
         seconds: u64,
     },
+    /// What signed it is over.
+    #[error(
+        "what signed the certificate of {id} expired {seconds} s ago: does {domain} need a new certificate authority, or \
+         is a clock wrong?"
+    )]
+    AuthorityExpired {
+        /// Whose.
+        id: SpiffeId,
+        /// The domain of that name.
+        domain: TrustDomain,
+        /// Seconds since.
+        seconds: u64,
+    },
     /// The chain is right but not for this use, or malformed.
     #[error("certificate of {id} is not usable: {reason}")]
     Unusable {

@@ -1,6 +1,9 @@
 //! The check of a peer's chain: the roots of its own trust domain, and no others.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use isthmus_core::name::SpiffeId;
 use rustls::{
@@ -10,12 +13,14 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Accept, ClientAuth, PeerRefused};
-use crate::{identity::Identity, trust::TrustRoots};
+use crate::{certificate, identity::Identity, trust::TrustRoots};
 
-/// id-kp-serverAuth, id-kp-clientAuth (RFC 5280, 4.2.1.12): demanded, not only honoured when there.
+/// id-kp-serverAuth, id-kp-clientAuth (RFC 5280, 4.2.1.12). Of a leaf they are demanded; what signs leaves seldom names any,
+/// and is held to what it names.
 const SERVER_AUTH: &[u8] = &[43, 6, 1, 5, 5, 7, 3, 1];
 const CLIENT_AUTH: &[u8] = &[43, 6, 1, 5, 5, 7, 3, 2];
 
@@ -93,30 +98,53 @@ pub(super) fn verify(
     now: UnixTime,
     side: Side,
 ) -> Result<SpiffeId, PeerRefused> {
-    let certificate =
+    let entity =
         EndEntityCert::try_from(leaf).map_err(|error| PeerRefused::NotACertificate { reason: error.to_string() })?;
-    let id = claimed(&certificate)?;
+    let id = claimed(&entity)?;
     let domain = id.trust_domain().clone();
     let anchors = roots.anchors(&domain);
     if anchors.is_empty() {
         return Err(PeerRefused::UnknownDomain { id, domain });
     }
-    let usage = KeyUsage::required(match side {
+    let usage = KeyUsage::required_if_present(match side {
         Side::Server => SERVER_AUTH,
         Side::Client => CLIENT_AUTH,
     });
-    let verified = certificate.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, anchors, rest, now, usage, None, None);
+    let in_force = |path: &VerifiedPath<'_>| match roots.end(&domain, path.anchor()) {
+        Some(not_after) if now > not_after => Err(webpki::Error::CertExpired { time: now, not_after }),
+        _ => Ok(()),
+    };
+    let algorithms = webpki::ALL_VERIFICATION_ALGS;
+    let verified = entity.verify_for_usage(algorithms, anchors, rest, now, usage, None, Some(&in_force));
     match verified {
-        Ok(_) => Ok(id),
-        Err(error) => Err(explain(id, anchors.len(), error)),
+        Ok(_) if is_meant_for(leaf, side) => Ok(id),
+        Ok(_) => Err(PeerRefused::Unusable { id, reason: format!("it is not meant for a {side:?} of TLS") }),
+        Err(error) => Err(explain(id, leaf, anchors.len(), error)),
     }
 }
 
-fn explain(id: SpiffeId, roots: usize, error: webpki::Error) -> PeerRefused {
+/// Whether a certificate names this side of TLS among its uses.
+fn is_meant_for(leaf: &CertificateDer<'_>, side: Side) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return false };
+    let uses = parsed.extended_key_usage().ok().flatten().map(|uses| match side {
+        Side::Server => uses.value.server_auth,
+        Side::Client => uses.value.client_auth,
+    });
+    uses == Some(true)
+}
+
+fn explain(id: SpiffeId, leaf: &CertificateDer<'_>, roots: usize, error: webpki::Error) -> PeerRefused {
     let domain = id.trust_domain().clone();
     match error {
         webpki::Error::CertExpired { time, not_after } => {
-            PeerRefused::Expired { id, seconds: time.as_secs().saturating_sub(not_after.as_secs()) }
+            let seconds = time.as_secs().saturating_sub(not_after.as_secs());
+            let is_over = certificate::validity(leaf)
+                .is_ok_and(|(_, end)| end <= UNIX_EPOCH + Duration::from_secs(time.as_secs()));
+            if is_over {
+                PeerRefused::Expired { id, seconds }
+            } else {
+                PeerRefused::AuthorityExpired { id, domain, seconds }
+            }
         }
         webpki::Error::CertNotValidYet { time, not_before } => {
             PeerRefused::NotYet { id, seconds: not_before.as_secs().saturating_sub(time.as_secs()) }
