@@ -12,10 +12,12 @@
 //! | [`ground`] | pure: the cluster the mesh stands on, or is to stand on |
 //! | [`clock`] | pure: whose clock is wrong |
 //! | [`parts`] | pure: what is installed |
-//! | [`trust`] | pure: roots, bundles, certificates |
+//! | [`trust`] | pure: roots, bundles, until when they are believed |
+//! | [`certificates`] | pure: leaves that are not renewed, and which authority signs |
 //! | [`pods`] | pure: sidecars that are missing or old, and whether the webhook answers |
 //! | [`mesh`] | pure: what member and control say |
 
+mod certificates;
 mod clock;
 mod finding;
 mod gather;
@@ -52,6 +54,7 @@ pub async fn run(reach: &Reach, output: Output) -> Result<()> {
         Some(installed) => {
             findings.extend(parts::verdicts(installed));
             findings.extend(trust::verdicts(installed, clock::now()));
+            findings.extend(certificates::verdicts(&installed.certificates, clock::now()));
             findings.extend(pods::verdicts(installed));
             findings.extend(mesh::verdicts(&installed.mesh, &pods::names(&installed.pods)));
         }

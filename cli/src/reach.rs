@@ -13,6 +13,8 @@ use isthmus_scenarios::{
     state::StateDir,
 };
 
+use serde_json::Value;
+
 use crate::args::{ContextArgs, Member, Place, StateDirArg};
 use kubernetes::Kubernetes;
 
@@ -137,6 +139,17 @@ impl Reach {
             (None, None) => plan.clusters.first().context("the mesh has no clusters")?,
         };
         Ok(mesh::member(cluster))
+    }
+
+    /// The admin endpoint of a pod, of the mesh's own or of one with a sidecar.
+    ///
+    /// # Errors
+    /// When the mesh that is meant has no pods, or there is no way to this one.
+    pub async fn pod(&self, pod: &Value) -> Result<SocketAddr> {
+        match self {
+            Self::Machine(_) => bail!("a mesh on this machine has no pods"),
+            Self::Kubernetes(kubernetes) => kubernetes.pod(pod).await,
+        }
     }
 
     /// Where other clusters reach the one that is meant, when its own configuration does not say.

@@ -13,6 +13,7 @@ use isthmus_scenarios::admin;
 use serde_json::{Value, json};
 
 use super::{
+    certificates::{Certificates, SIDECARS, Told},
     clock::{self, Clock},
     finding::Finding,
     ground::{self, Ground},
@@ -63,6 +64,8 @@ pub struct Installed {
     pub tried: Tried,
     /// What it says of itself.
     pub mesh: Mesh,
+    /// What it lives by.
+    pub certificates: Certificates,
 }
 
 /// One who asks, and remembers what could not be asked.
@@ -203,17 +206,40 @@ async fn installed(
     let maps = maps.unwrap_or_default();
     let tried =
         if webhooks.iter().any(|one| ours(&one)) { tried(asking.objects, &namespaces).await } else { Tried::Not };
+    let pods = asking.list("v1", "Pod", None, "").await.unwrap_or_default();
+    let mesh = mesh(reach, asking, &seen).await;
     Installed {
+        certificates: certificates(reach, asking, &seen, &pods).await,
         roots: maps.into_iter().filter(|map| text(map, "/metadata/name") == roots::NAME).collect(),
-        pods: asking.list("v1", "Pod", None, "").await.unwrap_or_default(),
+        pods,
         services: ground.services.clone().unwrap_or_default(),
-        mesh: mesh(reach, asking, &seen).await,
+        mesh,
         map,
         seen,
         namespaces,
         webhooks,
         tried,
     }
+}
+
+/// Of the mesh's own pods, and of some with a sidecar.
+async fn certificates(reach: &Reach, asking: &mut Asking<'_>, seen: &Seen, pods: &[Value]) -> Certificates {
+    let runs = |pod: &&Value| text(pod, "/status/phase") == "Running";
+    let with: Vec<_> = pods.iter().filter(runs).filter(|pod| pods::sidecar(pod).is_some()).collect();
+    let mut told = vec![];
+    for pod in seen.pods.iter().filter(runs).chain(with.iter().copied().take(SIDECARS)) {
+        let name = format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
+        let rows = match reach.pod(pod).await {
+            Ok(admin) => admin::read(admin, "/certificates").await.ok(),
+            Err(_) => None,
+        };
+        told.push(Told { pod: name, rows });
+    }
+    let authority = match rollout::serves("isthmus-control", seen) {
+        true => ask("Control", reach.control(&Place::default()).await, "/api/authority", asking).await,
+        false => None,
+    };
+    Certificates { told, sidecars: with.len(), authority }
 }
 
 /// Has the API server make a pod as it would be made, without making it.

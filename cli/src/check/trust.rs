@@ -61,13 +61,21 @@ fn everywhere(roots: &str, maps: &[Value], namespaces: &[Value]) -> Finding {
 
 fn lifetimes(roots: &str, now: i64) -> Vec<Finding> {
     let mut all = vec![];
-    for pem in Pem::iter_from_buffer(roots.as_bytes()) {
+    for (index, pem) in Pem::iter_from_buffer(roots.as_bytes()).enumerate() {
         let Ok(pem) = pem else {
             all.push(Finding::error("Certificate authority", "one of its roots is no PEM"));
             continue;
         };
         all.push(match pem.parse_x509() {
-            Ok(root) => lifetime(&root.subject().to_string(), root.validity().not_after.timestamp(), now),
+            // The first one signs; the others signed before, or will.
+            Ok(root) if index > 0 => Finding::ok(
+                "Certificate authority",
+                format!("{} is believed too: it signed before, or signs soon", root.subject()),
+            ),
+            Ok(root) => {
+                let (begins, ends) = (root.validity().not_before.timestamp(), root.validity().not_after.timestamp());
+                lifetime(&root.subject().to_string(), (begins, ends), now)
+            }
             Err(error) => {
                 Finding::error("Certificate authority", format!("one of its roots is no certificate: {error}"))
             }
@@ -76,14 +84,16 @@ fn lifetimes(roots: &str, now: i64) -> Vec<Finding> {
     all
 }
 
-fn lifetime(subject: &str, ends: i64, now: i64) -> Finding {
+fn lifetime(subject: &str, (begins, ends): (i64, i64), now: i64) -> Finding {
     const WHAT: &str = "Certificate authority";
     const REMEDY: &str =
-        "bring another one: Secret cacerts in isthmus-system, or delete Secret isthmus-ca and restart control";
+        "bring another one: Secret cacerts in isthmus-system, in Istio's layout, is announced and then signs";
     let left = ends - now;
+    // Of one that lives for weeks, as intermediates may, the last third is soon.
+    let soon = SOON.min((ends - begins) / 3);
     match left {
         ..=0 => Finding::error(WHAT, format!("{subject} ended {} days ago", -left / DAY)).remedy(REMEDY),
-        1..SOON => Finding::warning(WHAT, format!("{subject} ends in {} days", left / DAY)).remedy(REMEDY),
+        _ if left < soon => Finding::warning(WHAT, format!("{subject} ends in {} days", left / DAY)).remedy(REMEDY),
         _ => Finding::ok(WHAT, format!("{subject} lasts {} days more", left / DAY)),
     }
 }
@@ -132,9 +142,10 @@ mod tests {
 
     #[test]
     fn a_root_is_told_before_it_ends() {
-        assert_eq!(lifetime("r", 400 * DAY, 0).severity, Severity::Ok);
-        assert_eq!(lifetime("r", 29 * DAY, 0).why, "r ends in 29 days");
-        assert_eq!(lifetime("r", 0, 2 * DAY).severity, Severity::Error);
+        assert_eq!(lifetime("r", (0, 400 * DAY), 0).severity, Severity::Ok);
+        assert_eq!(lifetime("r", (-300 * DAY, 29 * DAY), 0).why, "r ends in 29 days");
+        assert_eq!(lifetime("r", (-10 * DAY, 29 * DAY), 0).severity, Severity::Ok, "it lives for weeks");
+        assert_eq!(lifetime("r", (-DAY, 0), 2 * DAY).severity, Severity::Error);
         assert_eq!(
             lifetimes("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0)[0].severity,
             Severity::Error

@@ -13,6 +13,8 @@ use isthmus_kubernetes::{
 };
 use isthmus_scenarios::{admin, plan::roles::ADMIN_PORT};
 
+use serde_json::Value;
+
 use super::{Control, Origin};
 use crate::{args::ContextArgs, table::field};
 
@@ -79,6 +81,11 @@ impl Kubernetes {
     pub async fn member(&self) -> Result<SocketAddr> {
         let client = self.only().await?;
         self.role(&client, "federation").await
+    }
+
+    pub async fn pod(&self, pod: &Value) -> Result<SocketAddr> {
+        let pod: Pod = serde_json::from_value(pod.clone())?;
+        self.way(&self.only().await?, &pod, ADMIN_PORT).await
     }
 
     pub async fn exposed(&self) -> Result<Vec<String>> {
