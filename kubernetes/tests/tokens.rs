@@ -4,6 +4,7 @@
 
 use std::{io::Write as _, process::Stdio};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use isthmus_kubernetes::{
     Access, Client,
     review::{AUDIENCE, ReviewError, Reviewed, review},
@@ -67,9 +68,19 @@ async fn an_api_server_tells_whose_a_token_is_and_each_that_proves_nothing_has_i
 
     let refused = async |token: &str| review(&client, token, AUDIENCE).await.unwrap_err();
     let (rest, signature) = good.rsplit_once('.').unwrap();
-    let forged = format!("{rest}.{}", signature.chars().rev().collect::<String>());
-    assert!(matches!(refused(&forged).await, ReviewError::Forged(_)));
-    assert!(matches!(refused("hello").await, ReviewError::Forged(_)));
+    // Another signature; another account under the same one; none at all, which says so itself; no token.
+    let (header, claims) = rest.split_once('.').unwrap();
+    let claimed = String::from_utf8(URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    let other = URL_SAFE_NO_PAD.encode(claimed.replace("reviews", "default"));
+    let unsigned = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+    for forged in [
+        format!("{rest}.{}", signature.chars().rev().collect::<String>()),
+        format!("{header}.{other}.{signature}"),
+        format!("{unsigned}.{claims}."),
+        "hello".to_owned(),
+    ] {
+        assert!(matches!(refused(&forged).await, ReviewError::Forged(_)), "{forged}");
+    }
     assert!(matches!(refused(&token(of_pod)).await, ReviewError::Audience { .. }));
     assert!(matches!(refused(&token(&format!("--audience {AUDIENCE}"))).await, ReviewError::Unbound { .. }));
     kubectl("-n isthmus-test-tokens delete pod reviews-1 --wait", "");
