@@ -88,7 +88,6 @@ impl Authority {
     }
 
     /// Tells when the certificate that signs ends.
-    #[must_use]
     pub fn ends(&self) -> impl Fn() -> (SystemTime, SystemTime) + Send + Sync + use<> {
         let ca = self.0.clone();
         move || ca.validity()
