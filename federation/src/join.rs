@@ -220,7 +220,7 @@ pub async fn redeem(member: &Arc<Member>, text: &str) -> Result<(), Refusal> {
         return Err(Refusal::new("the token has expired", NEW_TOKEN));
     }
     let response = ask(member, &token).await?;
-    let members = response.members.iter().map(|record| Blob(record.encode_to_vec())).collect();
+    let members = response.members.iter().map(|record| Blob(believed(record, &token).encode_to_vec())).collect();
     let deeds = told_deeds(&response).map_err(|error| {
         let error = format!("{} speaks of the mesh in words that this build does not know: {error}", token.issuer);
         Refusal::new(error, "run the mesh's own release here, then join again with the same token")
@@ -229,6 +229,18 @@ pub async fn redeem(member: &Arc<Member>, text: &str) -> Result<(), Refusal> {
     let failed =
         |error: crate::error::Error| Refusal::new(format!("joined, but cannot begin: {error}"), "see the member's log");
     member.become_member(itself).await.map_err(failed)
+}
+
+/// A join entry as a joiner believes it. The issuer may have replaced its authority since it joined; what it signs with now the
+/// token tells, whose roots it just answered under.
+fn believed(record: &MemberRecord, token: &Token) -> MemberRecord {
+    let mut record = record.clone();
+    if record.cluster == token.issuer {
+        let fresh = token.roots.iter().map(|root| &root.0).filter(|root| !record.roots.contains(root));
+        let fresh: Vec<_> = fresh.cloned().collect();
+        record.roots.extend(fresh);
+    }
+    record
 }
 
 async fn ask(member: &Member, token: &Token) -> Result<JoinResponse, Refusal> {
@@ -275,4 +287,31 @@ async fn ask(member: &Member, token: &Token) -> Result<JoinResponse, Refusal> {
 fn from_status(status: &tonic::Status) -> Refusal {
     let (error, remedy) = status.message().rsplit_once("; ").unwrap_or((status.message(), ""));
     Refusal::new(error, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_joiner_believes_the_issuer_by_what_its_token_says_beside_what_it_entered_with() {
+        let token = Token {
+            mesh: "mesh.test".into(),
+            cluster: "west".into(),
+            issuer: "east".into(),
+            id: String::new(),
+            secret: Blob(vec![]),
+            addresses: vec![],
+            trust_domain: "east.mesh.test".into(),
+            roots: vec![Blob(b"now".to_vec()), Blob(b"then".to_vec())],
+            expires: 0,
+        };
+        let record = |cluster: &str| MemberRecord {
+            cluster: cluster.into(),
+            roots: vec![b"then".to_vec()],
+            ..MemberRecord::default()
+        };
+        assert_eq!(believed(&record("east"), &token).roots, [b"then".to_vec(), b"now".to_vec()]);
+        assert_eq!(believed(&record("south"), &token), record("south"));
+    }
 }
