@@ -1,7 +1,7 @@
 //! The door for new streams: open, and shut some time after the gateway said that it drains.
 //!
 //! Who was told goes elsewhere by itself. Who has nowhere to go yet, because all its tunnels led here, comes on until it has:
-//! so the door is shut when nobody came for a while, or when [`HANDOVER`](crate::tunnel::HANDOVER) is over.
+//! so the door is shut when nobody came for a while, or when [`HANDOVER`] is over.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},

@@ -66,7 +66,8 @@ def replicas(mesh):
         lease = cluster.get("lease", "-n", SYSTEM, "isthmus-control")
         return lease["spec"].get("holderIdentity", "").rpartition("_")[0]
     def drained():
-        return [row["what"] for row in mesh.isthmus.rows(cluster, "failover", "verbs") if row["verb"] == "drain"]
+        verbs = mesh.isthmus.rows(cluster, "failover", "verbs")["verbs"]
+        return [row["what"] for row in verbs if row["what"].startswith("drain")]
     load, spoke = mesh.load(cluster, "details"), holder()
     mesh.isthmus(cluster, "cluster", "drain", mesh.third.name, "--over", "1s", "--reason", "a story")
     cluster.kubectl("-n", SYSTEM, "delete", "pod", spoke, "--grace-period=0", "--force", "--wait=false")
