@@ -4,7 +4,7 @@ from stories import beginning, capture, changes, forgery, least, nonsense, tresp
 
 STORIES = [
     beginning.install, beginning.join, beginning.bookinfo, beginning.exported, beginning.trace,
-    capture.captured, changes.failover, changes.rolling, changes.components, changes.replicas, changes.faults,
+    capture.captured, changes.failover, changes.rolling, changes.components, changes.faults, changes.replicas,
     nonsense.wrong, nonsense.flooded, nonsense.wide, forgery.forged, trespass.strangers,
     least.least, upgrades.upgrade,
 ]

@@ -95,8 +95,9 @@ def faults(mesh):
     for what in [["kubelet", "kill"], ["containerd", "kill"], ["kube-apiserver", "stop"]]:
         run([mesh.fault, serving, "n1", *what])
     for _ in range(10):
-        if (server(), standing(serving)) != (serving, "alive"):
-            raise Failed(f"{serving} without its API server is {standing(serving)}, and {server()} serves")
+        serves, stands = server(), standing(serving)
+        if (serves, stands) != (serving, "alive"):
+            raise Failed(f"{serving} without its API server is {stands}, and {serves} serves")
     run([mesh.fault, serving, "n1", "kube-apiserver", "start"])
     run([mesh.fault, serving, "cut"])
     eventually("it is left", lambda: standing(serving) == "dead" and server() not in (serving, mesh.first.name))
