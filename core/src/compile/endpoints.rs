@@ -71,16 +71,27 @@ fn selected(inputs: &Inputs<'_>, name: &ServiceName, draft: &Draft) -> Vec<Endpo
     let selected =
         |labels: &BTreeMap<String, String>| draft.selector.iter().all(|(key, value)| labels.get(key) == Some(value));
     let of_namespace = inputs.workloads.iter().filter(|one| one.identity.namespace() == name.namespace());
-    let mut local: Vec<_> = of_namespace.filter(|one| selected(&one.labels)).map(|one| endpoint(one, draft)).collect();
+    let mut local: Vec<_> = of_namespace.filter(|one| selected(&one.labels)).map(|one| of_draft(one, draft)).collect();
     local.sort_by(|a, b| a.id.cmp(&b.id));
     local
 }
 
-fn endpoint(workload: &Workload, draft: &Draft) -> Endpoint {
+fn of_draft(workload: &Workload, draft: &Draft) -> Endpoint {
     let number = |target: &TargetPort| match target {
         TargetPort::Number(number) => Some(*number),
         TargetPort::Name(name) => workload.ports.get(name).copied(),
     };
+    let state = if draft.publishes_not_ready && workload.state == EndpointState::Unready {
+        EndpointState::Ready
+    } else {
+        workload.state
+    };
+    let targets = draft.targets.iter().filter_map(|(port, target)| Some((*port, number(target)?))).collect();
+    endpoint(workload, state, targets)
+}
+
+/// A workload as an endpoint, with this state and the application's port of each of the service's.
+pub(super) fn endpoint(workload: &Workload, state: EndpointState, targets: BTreeMap<u16, u16>) -> Endpoint {
     Endpoint {
         id: workload.id.clone(),
         address: workload.address,
@@ -88,12 +99,8 @@ fn endpoint(workload: &Workload, draft: &Draft) -> Endpoint {
         labels: workload.labels.clone(),
         identity: workload.identity.clone(),
         weight: workload.weight,
-        state: if draft.publishes_not_ready && workload.state == EndpointState::Unready {
-            EndpointState::Ready
-        } else {
-            workload.state
-        },
-        targets: draft.targets.iter().filter_map(|(port, target)| Some((*port, number(target)?))).collect(),
+        state,
+        targets,
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Inputs, Workload};
+use super::{Inputs, Workload, endpoints::endpoint};
 use crate::{
     model::{Endpoint, EndpointState},
     name::ServiceName,
@@ -74,19 +74,6 @@ fn state(own: EndpointState, written: &Conditions, publishes_not_ready: bool) ->
         _ if written.ready == Some(false) && !publishes_not_ready => EndpointState::Unready,
         EndpointState::Unknown => EndpointState::Unknown,
         EndpointState::Ready | EndpointState::Unready => EndpointState::Ready,
-    }
-}
-
-fn endpoint(workload: &Workload, state: EndpointState, targets: BTreeMap<u16, u16>) -> Endpoint {
-    Endpoint {
-        id: workload.id.clone(),
-        address: workload.address,
-        locality: workload.locality.clone(),
-        labels: workload.labels.clone(),
-        identity: workload.identity.clone(),
-        weight: workload.weight,
-        state,
-        targets,
     }
 }
 
