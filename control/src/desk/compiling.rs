@@ -10,8 +10,7 @@ use crate::{
 
 impl Desk {
     fn may_hand_out(&self) -> bool {
-        let in_a_pod = self.sources.as_ref().is_some_and(|sources| sources.facts.is_some());
-        self.is_known_after(if in_a_pod { PATIENCE } else { GRACE })
+        self.is_known_after(if self.replicated { PATIENCE } else { GRACE })
     }
 
     /// Whether the own objects are known, and the other clusters, and what another replica decided, are or were waited for so

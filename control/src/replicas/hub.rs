@@ -38,6 +38,10 @@ impl Hub {
     /// One of the own clients said something, or this replica spoke for the cluster.
     pub fn hear(&self, message: &Message) {
         let mut held = self.held.lock();
+        // Nothing is kept of these, and nobody follows a control that is alone.
+        if matches!(message, Message::Report { .. } | Message::OwnLease(_)) && self.told.receiver_count() == 0 {
+            return;
+        }
         let what = match message {
             Message::Opened { stream, role, name, identity } => {
                 held.clients.opened(*stream, *role, name, identity.clone());

@@ -46,6 +46,15 @@ impl Ground {
         self.tell.send(Told::All(kind, arrived)).await.unwrap();
     }
 
+    /// Each kind is listed, one policy among them; the revision that follows.
+    async fn listed(&mut self) -> u64 {
+        for kind in Kind::ALL {
+            let objects = if kind == Kind::FailoverPolicy { vec![policy(1, json!({}))] } else { vec![] };
+            self.all(kind, objects).await;
+        }
+        self.sources().await.revision
+    }
+
     async fn one(&self, kind: Kind, object: Value) {
         self.tell.send(Told::One(kind, Box::new(arrived(kind, object)))).await.unwrap();
     }
@@ -102,11 +111,7 @@ async fn nothing_is_told_before_each_kind_was_listed_and_a_new_run_begins_with_w
 async fn a_status_that_was_written_comes_back_as_no_change() {
     let folder = tempfile::tempdir().unwrap();
     let mut ground = Ground::start(folder.path());
-    for kind in Kind::ALL {
-        let objects = if kind == Kind::FailoverPolicy { vec![policy(1, json!({}))] } else { vec![] };
-        ground.all(kind, objects).await;
-    }
-    let revision = ground.sources().await.revision;
+    let revision = ground.listed().await;
     ground.compiled.send_replace(Some(Arc::new(Compiled { revision, ..Compiled::default() })));
     ground.said.wait_for(|said| !said.is_empty()).await.unwrap();
     let written: Vec<_> = ground.said.borrow_and_update()[0]
@@ -127,11 +132,7 @@ async fn a_status_that_was_written_comes_back_as_no_change() {
 async fn a_verdict_waits_for_what_was_told_last() {
     let folder = tempfile::tempdir().unwrap();
     let mut ground = Ground::start(folder.path());
-    for kind in Kind::ALL {
-        let objects = if kind == Kind::FailoverPolicy { vec![policy(1, json!({}))] } else { vec![] };
-        ground.all(kind, objects).await;
-    }
-    let revision = ground.sources().await.revision;
+    let revision = ground.listed().await;
     let fault = |reason: &str| Fault {
         file: "FailoverPolicy/shop/near".into(),
         line: 0,
