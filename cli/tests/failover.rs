@@ -204,15 +204,21 @@ fn send(status: u16, count: usize) {
     }
 }
 
+/// Whether this is in us-west's history.
+fn us_west_tells(yard: &Yard, what: &str, of: &str) -> Result<(), String> {
+    let history = json(yard, &["failover", "history"]);
+    let is = |event: &Value| event["importer"] == "us-west" && event["what"] == what && event["of"] == of;
+    if history["events"].as_array().unwrap().iter().any(is) { Ok(()) } else { Err(history.to_string()) }
+}
+
 fn a_drill_stops_when_requests_fail(yard: &Yard) {
     send(200, 40);
-    let mut drill = yard.start(&["failover", "drill", "eu-west", "--for", "1h"]);
-    drill.until("Ctrl-C ends it at once");
+    let drill = yard.start(&["failover", "drill", "eu-west", "--for", "1h"]);
+    // What fails before us-west has heard of the drill is no doing of it.
+    wait("us-west has heard of the drill", || us_west_tells(yard, "began", "drill of eu-west"));
     wait("the drill is given up", || {
         send(500, 10);
-        let history = json(yard, &["failover", "history"]);
-        let given_up = |event: &Value| event["what"] == "given up" && event["importer"] == "us-west";
-        if history["events"].as_array().unwrap().iter().any(given_up) { Ok(()) } else { Err(history.to_string()) }
+        us_west_tells(yard, "given up", "drill of eu-west")
     });
     let (well, said) = drill.end();
     assert!(!well, "{said}");
