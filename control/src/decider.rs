@@ -25,6 +25,8 @@ use crate::{
 pub const STALE_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// A gateway that reported nothing in so long is not asked any more, milliseconds.
 const REPORT_COUNTS: u64 = 5_000;
+/// Why nothing of a cluster can be reached that others cannot dial.
+const NO_WAY: &str = "it names no gateway and has dialled none of ours: nothing there can be reached";
 
 /// How a lease came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,7 +266,7 @@ impl Decider {
             lease_by: lease.and_then(|lease| lease.way).map(|way| way.word().to_owned()).unwrap_or_default(),
             paths,
             why: match observed {
-                _ if cluster.gateways.is_empty() => "it names no gateway: nothing there can be reached".into(),
+                _ if cluster.gateways.is_empty() && !observed.is_some_and(Observed::has_tunnel) => NO_WAY.into(),
                 Some(observed) => observed.judge.decision().why.to_owned(),
                 None => String::new(),
             },
@@ -295,6 +297,10 @@ impl Observed {
 
     fn since_seconds(&self, now: u64) -> u64 {
         Duration::from_millis(now).saturating_sub(self.judge.decision().since).as_secs()
+    }
+
+    fn has_tunnel(&self) -> bool {
+        self.paths.values().any(|(_, path)| path.tunnels > 0)
     }
 
     /// The best of the paths that own gateways reported lately; `None`: no gateway reports, which says nothing of the

@@ -101,7 +101,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn make(self, header: &Header, first: &[u8]) -> Result<Opened, NoStream> {
-        let stream = self.tunnel.stream();
+        let stream = self.tunnel.opens();
         // The remote gateway tries endpoints no longer than somebody waits for its answer.
         let waits = u32::try_from(self.limit.as_millis()).unwrap_or(u32::MAX);
         let deadline_ms = if header.deadline_ms == 0 { waits } else { header.deadline_ms.min(waits) };

@@ -176,9 +176,12 @@ async fn join(links: Links, joined: Part) {
 /// opaque TCP are all one stream each.
 fn count_rest(context: &Context) {
     let mut left = BTreeMap::<(&str, String), usize>::new();
-    for tunnel in context.links.tunnels().iter().filter(|tunnel| tunnel.streams() > 0) {
-        *left.entry((tunnel.label.direction(), tunnel.label.cluster.to_string())).or_default() += tunnel.streams();
+    for tunnel in context.links.tunnels() {
+        for (direction, streams) in [("out", tunnel.opened()), ("in", tunnel.taken())] {
+            *left.entry((direction, tunnel.label.cluster.to_string())).or_default() += streams;
+        }
     }
+    left.retain(|_, streams| *streams > 0);
     for ((direction, cluster), streams) in &left {
         let closed = context.metrics.closed_at_drain.with_label_values(&[*direction, cluster.as_str()]);
         closed.inc_by(u64::try_from(*streams).unwrap_or(u64::MAX));
