@@ -7,8 +7,11 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::listed::{Interface, Item, Listed, NoList, Port, Range, Selection};
-use crate::annotation::{Annotations, Key};
+pub use self::listed::{Id, Interface, Item, Listed, NoList, Port, Range, Selection};
+use crate::{
+    annotation::{Annotations, Key},
+    words::PROXY_USER,
+};
 
 /// How connections come to the sidecar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +48,10 @@ pub struct Traffic {
     pub exclude_outbound_ranges: Listed<Range>,
     /// Interfaces whose traffic is left alone.
     pub exclude_interfaces: Listed<Interface>,
+    /// Users whose own connections do not go by the sidecar.
+    pub exclude_outbound_users: Listed<Id>,
+    /// The same of groups.
+    pub exclude_outbound_groups: Listed<Id>,
 }
 
 const MODE: Key = Key::sidecar("interceptionMode");
@@ -55,6 +62,9 @@ const EXCLUDE_OUTBOUND: Key = Key::traffic("excludeOutboundPorts");
 const INCLUDE_RANGES: Key = Key::traffic("includeOutboundIPRanges");
 const EXCLUDE_RANGES: Key = Key::traffic("excludeOutboundIPRanges");
 const EXCLUDE_INTERFACES: Key = Key::traffic("excludeInterfaces");
+/// Istio knows users for its own sidecar alone.
+const EXCLUDE_USERS: Key = Key::own("excludeOutboundUsers");
+const EXCLUDE_GROUPS: Key = Key::own("excludeOutboundGroups");
 
 impl Traffic {
     /// What a pod's annotations say; where they do not, these values.
@@ -71,6 +81,8 @@ impl Traffic {
             include_outbound_ranges: or(annotations, INCLUDE_RANGES, &values.include_outbound_ranges),
             exclude_outbound_ranges: or(annotations, EXCLUDE_RANGES, &values.exclude_outbound_ranges),
             exclude_interfaces: or(annotations, EXCLUDE_INTERFACES, &values.exclude_interfaces),
+            exclude_outbound_users: or(annotations, EXCLUDE_USERS, &values.exclude_outbound_users),
+            exclude_outbound_groups: or(annotations, EXCLUDE_GROUPS, &values.exclude_outbound_groups),
         }
     }
 
@@ -87,9 +99,16 @@ impl Traffic {
             ("include-outbound-ip-ranges", self.include_outbound_ranges.said()),
             ("exclude-outbound-ip-ranges", self.exclude_outbound_ranges.said()),
             ("exclude-interfaces", self.exclude_interfaces.said()),
+            ("exclude-users", beside_the_sidecar(&self.exclude_outbound_users)),
+            ("exclude-groups", beside_the_sidecar(&self.exclude_outbound_groups)),
         ];
         said.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))).collect()
     }
+}
+
+/// The sidecar's own are always left alone: a list that is said takes the place of the default, which is they.
+fn beside_the_sidecar(listed: &Listed<Id>) -> Option<String> {
+    listed.said().map(|said| format!("{PROXY_USER},{said}"))
 }
 
 impl FromStr for Interception {

@@ -16,7 +16,7 @@ fn pod(annotations: &[(&str, &str)]) -> Value {
 }
 
 /// Annotation, value, and words of the answer.
-const WRONG: [(&str, &str, &str); 17] = [
+const WRONG: [(&str, &str, &str); 18] = [
     ("traffic.sidecar.istio.io/excludeInboundPorts", "80,x", "\"x\" is none; write numbers from 1 to 65535"),
     ("traffic.sidecar.istio.io/excludeOutboundPorts", "0", "\"0\" is none"),
     ("traffic.sidecar.istio.io/includeOutboundPorts", "65536", "\"65536\" is none"),
@@ -33,6 +33,7 @@ const WRONG: [(&str, &str, &str); 17] = [
     ("sidecar.istio.io/rewriteAppHTTPProbers", "maybe", "is neither true nor false"),
     ("proxy.istio.io/config", "[", "is no object of YAML"),
     ("proxy.istio.io/config", "concurrency: many", "has no number of threads as concurrency"),
+    ("isthmus.dev/excludeOutboundUsers", "root", "\"root\" is none; write their numbers"),
     ("isthmus.dev/concurrency", "0", "is no number of threads; write such as 2"),
 ];
 

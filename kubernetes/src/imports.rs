@@ -1,5 +1,6 @@
 //! ServiceImports (KEP-1645): what the clusters of the mesh offer, as objects that people and programs look at. Written by the
-//! leader alone, in namespaces that there are, once a change; what is offered no more is deleted.
+//! leader alone, in namespaces that there are, once a change; what is offered no more is deleted, and all of them go with the
+//! mesh, also where their kind stays.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{leader::Candidacy, vault::MANAGER};
+use crate::{leader::Candidacy, owner, vault::MANAGER};
 
 /// Ours carry it.
 const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", MANAGER);
@@ -50,7 +51,7 @@ impl Import {
         object
     }
 
-    fn written(&self) -> Value {
+    fn written(&self, owner: Option<&Value>) -> Value {
         let ports = self.ports.iter().map(|(name, port, protocol)| {
             let mut written = json!({ "port": port, "protocol": "TCP" });
             if let Some(fields) = written.as_object_mut() {
@@ -59,7 +60,8 @@ impl Import {
             }
             written
         });
-        let metadata = json!({ "name": self.name, "namespace": self.namespace, "labels": { OURS.0: OURS.1 } });
+        let (labels, owners) = (json!({ OURS.0: OURS.1 }), Vec::from_iter(owner));
+        let metadata = json!({ "name": self.name, "namespace": self.namespace, "labels": labels, "ownerReferences": owners });
         let spec = json!({ "type": "ClusterSetIP", "ips": [self.ip], "ports": Vec::from_iter(ports) });
         self.object(json!({ "metadata": metadata, "spec": spec }))
     }
@@ -126,19 +128,18 @@ async fn round(client: &Client, wanted: &[Import], written: &mut BTreeMap<Key, I
             deleted => drop(deleted?),
         }
     }
-    for import in wanted {
-        let key = (import.namespace.clone(), import.name.clone());
-        if written.get(&key) == Some(import) {
-            continue;
-        }
+    let key = |import: &Import| (import.namespace.clone(), import.name.clone());
+    let due: Vec<_> = wanted.iter().filter(|import| written.get(&key(import)) != Some(import)).collect();
+    let owner = if due.is_empty() { None } else { owner::reference(client).await? };
+    for import in due {
         let (api, apply) = (of(&import.namespace), PatchParams::apply(MANAGER).force());
-        match api.patch(&import.name, &apply, &Patch::Apply(import.written())).await {
+        match api.patch(&import.name, &apply, &Patch::Apply(import.written(owner.as_ref()))).await {
             // The namespace is not there: nobody here could use it.
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
             applied => drop(applied?),
         }
         api.patch_status(&import.name, &apply, &Patch::Apply(import.status())).await?;
-        written.insert(key, import.clone());
+        written.insert(key(import), import.clone());
     }
     Ok(())
 }
@@ -156,7 +157,8 @@ mod tests {
             ip: "242.7.0.16".into(),
             clusters: ["east".to_owned(), "west".to_owned()].into(),
         };
-        let written = import.written();
+        let owner = json!({ "kind": "ClusterRole", "name": "isthmus-control", "uid": "5c" });
+        let written = import.written(Some(&owner));
         assert_eq!(
             written["spec"]["ports"][0],
             json!({ "name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http" })
@@ -167,6 +169,8 @@ mod tests {
             (&json!("ClusterSetIP"), &json!(["242.7.0.16"]))
         );
         assert_eq!(written["metadata"]["labels"][OURS.0], OURS.1);
+        assert_eq!(written["metadata"]["ownerReferences"], json!([owner]), "it goes with the mesh");
+        assert_eq!(import.written(None)["metadata"]["ownerReferences"], json!([]));
         assert_eq!(import.status()["status"]["clusters"], json!([{ "cluster": "east" }, { "cluster": "west" }]));
         assert!(import.status().get("spec").is_none(), "each of two writes owns its part");
     }

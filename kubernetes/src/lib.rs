@@ -27,6 +27,7 @@
 //! | [`imports`] | ServiceImports, by the leader |
 //! | [`vault`] | files that every replica must have the same, in a Secret |
 //! | [`roots`] | whom pods believe, in every namespace |
+//! | `owner` | whom what is written there belongs to |
 //! | [`objects`], [`mod@reference`] | for commands: objects of any kind as documents |
 //! | [`user`], [`forward`] | for commands: a context as kubectl finds it, a port of a pod on this machine |
 
@@ -44,6 +45,7 @@ pub mod leader;
 pub mod namespaces;
 pub mod node;
 pub mod objects;
+mod owner;
 pub mod pod;
 pub mod reference;
 pub mod review;

@@ -5,10 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use isthmus_runtime::{backoff::Backoff, drain::Drain};
-use k8s_openapi::api::{
-    core::v1::{ConfigMap, Namespace},
-    rbac::v1::ClusterRole,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -17,10 +14,8 @@ use serde_json::{Value, json};
 
 use tokio::sync::watch;
 
-use crate::vault::MANAGER;
+use crate::{owner, vault::MANAGER};
 
-/// Whose they are.
-const OWNER: &str = "isthmus-control";
 /// The ConfigMap.
 pub const NAME: &str = "isthmus-roots";
 /// Its entry, PEM.
@@ -66,7 +61,7 @@ async fn round(client: &Client, roots: &str, written: &mut BTreeMap<String, u32>
     if due.is_empty() {
         return Ok(());
     }
-    let owner = owner(client).await?;
+    let owner = owner::reference(client).await?;
     let mut failed = None;
     for name in due {
         match write(client, &name, roots, owner.as_ref()).await {
@@ -75,15 +70,6 @@ async fn round(client: &Client, roots: &str, written: &mut BTreeMap<String, u32>
         }
     }
     failed.map_or(Ok(()), Err)
-}
-
-/// A reference to the owner; none where another hand installed the mesh.
-async fn owner(client: &Client) -> Result<Option<Value>, kube::Error> {
-    let found = Api::<ClusterRole>::all(client.clone()).get_metadata_opt(OWNER).await?;
-    let uid = found.and_then(|role| role.metadata.uid);
-    Ok(uid.map(
-        |uid| json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": OWNER, "uid": uid }),
-    ))
 }
 
 async fn write(client: &Client, namespace: &str, roots: &str, owner: Option<&Value>) -> Result<(), kube::Error> {

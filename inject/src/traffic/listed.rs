@@ -1,4 +1,4 @@
-//! Lists in annotations: ports, address ranges, interfaces.
+//! Lists in annotations: ports, address ranges, interfaces, users.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, num::NonZeroU16, str::FromStr};
 
@@ -34,6 +34,14 @@ pub type Port = NonZeroU16;
 impl Item for Port {
     const LIST: &'static str = "list of ports";
     const EXAMPLE: &'static str = "numbers from 1 to 65535 with commas between, such as 80,443";
+}
+
+/// A user or a group.
+pub type Id = u32;
+
+impl Item for Id {
+    const LIST: &'static str = "list of users or groups";
+    const EXAMPLE: &'static str = "their numbers with commas between, such as 1000,2000";
 }
 
 /// Addresses that begin alike.
