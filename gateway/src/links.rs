@@ -165,17 +165,18 @@ impl Links {
     }
 
     /// The tunnel for a new stream: usable and none of those it was `tried` on; one whose gateway does not drain, that is not
-    /// doubted, of a gateway that was not tried, with the fewest streams; ties at random.
+    /// doubted, of a gateway that was not tried, with the fewest streams; ties at random. And whether there is another one.
     #[must_use]
-    pub fn pick(&self, cluster: &ClusterName, tried: &[Arc<Tunnel>], now: Instant) -> Option<Arc<Tunnel>> {
+    pub fn pick(&self, cluster: &ClusterName, tried: &[Arc<Tunnel>], now: Instant) -> Option<(Arc<Tunnel>, bool)> {
         let peers = self.0.peers.lock();
-        let fresh = |tunnel: &Tunnel| !tried.iter().any(|one| std::ptr::eq(&**one, tunnel));
-        let usable = peers.get(cluster)?.usable(now).filter(|tunnel| fresh(tunnel));
-        let key = |tunnel: &&Arc<Tunnel>| {
+        let fresh = |tunnel: &&Arc<Tunnel>| !tried.iter().any(|one| Arc::ptr_eq(one, tunnel));
+        let usable: Vec<_> = peers.get(cluster)?.usable(now).filter(fresh).collect();
+        let key = |tunnel: &&&Arc<Tunnel>| {
             let same = tried.iter().any(|one| one.peer == tunnel.peer);
             (tunnel.is_draining(), tunnel.is_doubted(), same, tunnel.streams(), fastrand::u32(..))
         };
-        usable.min_by_key(key).cloned()
+        let best = usable.iter().min_by_key(key)?;
+        Some((Arc::clone(best), usable.len() > 1))
     }
 
     /// Judges every path by what is known at `now` and tells whoever listens what changed.

@@ -70,11 +70,10 @@ impl From<Refuse> for NoStream {
 pub async fn open(context: &Context, cluster: &ClusterName, header: Header, first: &[u8]) -> Result<Opened, Refuse> {
     let (began, mut tried, mut last) = (Instant::now(), Vec::new(), None);
     while tried.len() < MOST_TUNNELS
-        && let Some(tunnel) = context.links.pick(cluster, &tried, Instant::now())
+        && let Some((tunnel, has_other)) = context.links.pick(cluster, &tried, Instant::now())
     {
         tried.push(tunnel.clone());
         let limit = ANSWER_LEAST.max(tunnel.rtt() * ANSWER_TRIPS).saturating_sub(began.elapsed());
-        let has_other = context.links.pick(cluster, &tried, Instant::now()).is_some();
         let attempt = Attempt { context, tunnel, limit, has_other };
         match attempt.make(&header, first).await {
             Ok(opened) => return Ok(opened),
