@@ -61,7 +61,8 @@ impl Import {
             written
         });
         let (labels, owners) = (json!({ OURS.0: OURS.1 }), Vec::from_iter(owner));
-        let metadata = json!({ "name": self.name, "namespace": self.namespace, "labels": labels, "ownerReferences": owners });
+        let metadata =
+            json!({ "name": self.name, "namespace": self.namespace, "labels": labels, "ownerReferences": owners });
         let spec = json!({ "type": "ClusterSetIP", "ips": [self.ip], "ports": Vec::from_iter(ports) });
         self.object(json!({ "metadata": metadata, "spec": spec }))
     }
