@@ -161,8 +161,8 @@ fn istio(configuration: &Value) -> Option<Finding> {
         let name = text(configuration, "/metadata/name");
         let why = format!("MutatingWebhookConfiguration {name} is Istio's, and injects pods by the same labels");
         Finding::warning("Istio", why).remedy(format!(
-            "where Istio runs, set injection.istioLabels=false in the Helm chart; where it is gone: `kubectl delete \
-             mutatingwebhookconfiguration {name}`"
+            "where Istio runs, set injection.istioLabels=false (--set of `install`, `upgrade` or Helm); where it is gone: \
+             `kubectl delete mutatingwebhookconfiguration {name}`"
         ))
     })
 }
@@ -175,13 +175,13 @@ fn definitions(definitions: &[Value]) -> Vec<Finding> {
     for name in ["serviceexports.multicluster.x-k8s.io", "serviceimports.multicluster.x-k8s.io"] {
         all.extend(find(name).filter(|one| !ours(one)).map(|_| {
             Finding::note(format!("CRD {name}"), "another implementation of MCS brought it")
-                .remedy("set crds.mcs=false in the Helm chart where that one stays")
+                .remedy("set crds.mcs=false at the installation where that one stays")
         }));
     }
     if find("virtualservices.networking.istio.io").is_none() {
         all.push(
             Finding::note("CRDs of Istio", "there are none, so routes cannot be written")
-                .remedy("set istioCRDs.enabled=true in the Helm chart where routes are wanted"),
+                .remedy("set istioCRDs.enabled=true at the installation, or the next upgrade, where routes are wanted"),
         );
     }
     all

@@ -11,6 +11,14 @@ const FILES: [&str; 3] = [
     include_str!("../../../deploy/kustomize/base/isthmus.yaml"),
 ];
 
+/// Istio's kinds, which the chart brings where it is told to.
+const ISTIO: [&str; 2] = [
+    include_str!("../../../deploy/helm/isthmus/files/crds/istio/networking.istio.io_destinationrules.yaml"),
+    include_str!("../../../deploy/helm/isthmus/files/crds/istio/networking.istio.io_virtualservices.yaml"),
+];
+/// What brings a kind.
+pub const DEFINITION: &str = "CustomResourceDefinition";
+
 /// An object that is to be applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
@@ -32,8 +40,22 @@ impl Object {
 /// # Errors
 /// None of a program that passed its tests.
 pub fn objects() -> Result<Vec<Object>> {
+    let mut objects = read(&FILES)?;
+    objects.sort_by_key(|object| turn(&object.reference.kind.kind));
+    Ok(objects)
+}
+
+/// Istio's definitions.
+///
+/// # Errors
+/// None of a program that passed its tests.
+pub fn of_istio() -> Result<Vec<Object>> {
+    read(&ISTIO)
+}
+
+fn read(texts: &[&str]) -> Result<Vec<Object>> {
     let mut objects = vec![];
-    for text in FILES {
+    for text in texts {
         let options = serde_saphyr::options! { strict_booleans: true };
         let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)?;
         for document in documents {
@@ -41,7 +63,6 @@ pub fn objects() -> Result<Vec<Object>> {
             objects.push(Object { reference, document });
         }
     }
-    objects.sort_by_key(|object| turn(&object.reference.kind.kind));
     Ok(objects)
 }
 
@@ -49,7 +70,7 @@ pub fn objects() -> Result<Vec<Object>> {
 fn turn(kind: &str) -> u8 {
     match kind {
         "Namespace" => 0,
-        "CustomResourceDefinition" => 1,
+        DEFINITION => 1,
         "Deployment" | "StatefulSet" => 3,
         "ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding" => 4,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 5,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    base::Object,
+    base::{DEFINITION, Object},
     progress::Progress,
     release::{self, Installed, MANAGER},
 };
@@ -93,7 +93,7 @@ impl Cluster {
             } else {
                 self.objects.apply(reference, document, dry).await?
             };
-            if !dry && reference.kind.kind == "CustomResourceDefinition" {
+            if !dry && reference.kind.kind == DEFINITION {
                 self.established(reference).await?;
             }
             progress.step(word(change), reference);

@@ -1,5 +1,7 @@
 //! Pure: the objects of one installation, made of the base, the names and the settings.
 
+mod optional;
+
 use anyhow::{Context, Result, bail};
 use aws_lc_rs::digest;
 use isthmus_inject::Values;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     base::{self, Object},
     release::{ANNOTATION, MANAGER, Release},
-    settings::{Setting, addresses},
+    settings::{Setting, addresses, names_of},
 };
 use crate::rollout::text;
 
@@ -70,6 +72,9 @@ fn set(objects: &mut Vec<Object>, setting: &Setting) -> Result<()> {
             let class = if value == "-" { "" } else { value };
             put(claim(objects)?, &["spec", "storageClassName"], json!(class))
         }
+        "crds.mcs" | "istioCRDs.enabled" | "injection.enabled" | "injection.istioLabels" | "validation.enabled" => {
+            switch(objects, &setting.key, value == "true")
+        }
         "gateway.addresses" => told(objects, value),
         "gateway.exposure" => exposure(objects, value),
         "control.replicas" => replicas(objects, "isthmus-control", value),
@@ -78,15 +83,23 @@ fn set(objects: &mut Vec<Object>, setting: &Setting) -> Result<()> {
             in_files(objects, "imagePullPolicy: IfNotPresent", &format!("imagePullPolicy: {value}"))?;
             each_container(objects, |container| put(container, &["imagePullPolicy"], json!(value)))
         }
-        "injection.failurePolicy" => {
-            let webhooks = one(objects, "MutatingWebhookConfiguration", "isthmus-injection")?;
-            for webhook in items(&mut webhooks.document, "/webhooks") {
-                put(webhook, &["failurePolicy"], json!(value))?;
-            }
-            Ok(())
-        }
+        "injection.excludedNamespaces" => optional::excluded(objects, value),
+        "injection.failurePolicy" => optional::fails(objects, value),
         "log" => in_files(objects, "log: \"info\"", &format!("log: \"{value}\"")),
         other => bail!("the setting {other} has no place in the base"),
+    }
+}
+
+/// What is there, or not.
+fn switch(objects: &mut Vec<Object>, key: &str, is_on: bool) -> Result<()> {
+    match (key, is_on) {
+        ("istioCRDs.enabled", true) => optional::with_istio(objects),
+        ("crds.mcs", false) => optional::without_mcs(objects),
+        ("injection.enabled", false) => optional::without_injection(objects),
+        ("validation.enabled", false) => optional::without_validation(objects),
+        ("injection.istioLabels", false) => optional::without_istio_labels(objects),
+        // As in the base.
+        _ => Ok(()),
     }
 }
 

@@ -11,12 +11,21 @@ enum Values {
     Number,
     Text,
     Addresses,
+    Names,
 }
 
+/// Yes or no.
+const SWITCH: Values = Values::OneOf(&["true", "false"]);
+
 /// Each setting, what it may be, and what that means.
-const KNOWN: [(&str, Values, &str); 10] = [
+const KNOWN: [(&str, Values, &str); 16] = [
     ("cluster.region", Values::Text, "the region, where nodes do not tell pods theirs"),
     ("control.replicas", Values::Number, "how many replicas of control; one of them speaks for the cluster"),
+    (
+        "crds.mcs",
+        SWITCH,
+        "whether ServiceExport and ServiceImport are brought, and not by another implementation of MCS",
+    ),
     ("federation.persistence.size", Values::Text, "the size of the member's disk, such as 1Gi"),
     ("federation.persistence.storageClass", Values::Text, "its class; -: none, for volumes made by hand"),
     ("gateway.addresses", Values::Addresses, "what other clusters are told instead of a Service's address"),
@@ -27,12 +36,21 @@ const KNOWN: [(&str, Values, &str); 10] = [
     ),
     ("gateway.replicas", Values::Number, "how many gateways"),
     ("image.pullPolicy", Values::OneOf(&["Always", "IfNotPresent", "Never"]), "when images are pulled"),
+    ("injection.enabled", SWITCH, "whether pods get sidecars by a webhook"),
+    (
+        "injection.excludedNamespaces",
+        Values::Names,
+        "namespaces whose pods never get a sidecar, beside Kubernetes' own",
+    ),
     (
         "injection.failurePolicy",
         Values::OneOf(&["Fail", "Ignore"]),
         "what becomes of pods that want a sidecar while control is away",
     ),
+    ("injection.istioLabels", SWITCH, "whether Istio's labels ask for a sidecar of ours; false beside an Istio"),
+    ("istioCRDs.enabled", SWITCH, "whether Istio's VirtualService and DestinationRule are brought"),
     ("log", Values::Text, "the log filter of every role, such as info"),
+    ("validation.enabled", SWITCH, "whether objects are also looked at by a webhook when they are applied"),
 ];
 
 /// A setting that exists, and a value that it may have.
@@ -88,6 +106,8 @@ fn refusal(values: &Values, value: &str) -> Option<String> {
         Values::Number => Some("a number from 1 on".into()),
         Values::Addresses if addresses(value).is_some() => None,
         Values::Addresses => Some("one or more of host:port, with commas between them".into()),
+        Values::Names if names_of(value).into_iter().all(is_name) => None,
+        Values::Names => Some("one or more names of namespaces, with commas between them".into()),
         Values::Text if is_text(value) => None,
         Values::Text => Some("one word without quotes".into()),
     }
@@ -103,6 +123,17 @@ pub fn addresses(text: &str) -> Option<Vec<(String, u16)>> {
         is_host.then(|| (host.to_owned(), port))
     };
     text.split(',').map(one).collect()
+}
+
+/// As Kubernetes names namespaces (RFC 1123).
+fn is_name(text: &str) -> bool {
+    let fits = |one: char| one.is_ascii_lowercase() || one.is_ascii_digit() || one == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(fits) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// Names with commas between them.
+pub fn names_of(text: &str) -> Vec<&str> {
+    text.split(',').collect()
 }
 
 /// What is set: of two settings of one key the later one holds.
@@ -128,7 +159,15 @@ mod tests {
     fn what_cannot_be_set_is_told_with_what_can() {
         assert!(refused("gateway.replicas").contains("KEY=VALUE"));
         assert!(refused("gateway.replica=2").contains("there are cluster.region"));
-        for bad in ["gateway.replicas=0", "gateway.replicas=many", "gateway.exposure=Ingress", "log=", "log=a\"b"] {
+        for bad in [
+            "gateway.replicas=0",
+            "gateway.replicas=many",
+            "gateway.exposure=Ingress",
+            "log=",
+            "log=a\"b",
+            "crds.mcs=no",
+            "injection.excludedNamespaces=a,B",
+        ] {
             assert!(refused(bad).contains("cannot be"), "{bad}");
         }
         assert!(refused("gateway.exposure=Ingress").contains("DialOut"));

@@ -143,3 +143,56 @@ fn pods_are_replaced_when_what_they_read_changes_and_no_others() {
     assert_eq!(said(&[]), said(&["gateway.replicas=5"]));
     assert!(said(&[]).iter().zip(said(&["log=debug"])).all(|(before, after)| *before != after));
 }
+
+/// Names of webhooks, and every label that their selectors look at.
+fn asked(objects: &[Object]) -> (Vec<String>, Vec<String>) {
+    let webhooks = document(objects, "MutatingWebhookConfiguration", "isthmus-injection")["webhooks"].clone();
+    let all = webhooks.as_array().unwrap();
+    let name = |webhook: &Value| webhook["name"].as_str().unwrap().split('.').next().unwrap().to_owned();
+    let said = all.iter().flat_map(|webhook| {
+        let of = |selector: &str| webhook[selector]["matchExpressions"].as_array().unwrap().clone();
+        [of("namespaceSelector"), of("objectSelector")].concat()
+    });
+    (all.iter().map(name).collect(), said.map(|one| one["key"].as_str().unwrap().to_owned()).collect())
+}
+
+#[test]
+fn beside_an_istio_only_our_own_label_asks() {
+    let (webhooks, labels) = asked(&made(&["injection.istioLabels=false"]));
+    assert_eq!(webhooks, ["namespace", "both", "pod"]);
+    assert!(labels.iter().all(|label| ["isthmus.dev/inject", "kubernetes.io/metadata.name"].contains(&label.as_str())));
+    let (webhooks, _) = asked(&made(&["injection.istioLabels=true"]));
+    assert_eq!(webhooks.len(), 7);
+}
+
+#[test]
+fn excluded_namespaces_are_neither_asked_about_nor_injected() {
+    let objects = made(&["injection.excludedNamespaces=infra,tools"]);
+    let webhooks = document(&objects, "MutatingWebhookConfiguration", "isthmus-injection")["webhooks"].clone();
+    for webhook in webhooks.as_array().unwrap() {
+        let by_name = &webhook["namespaceSelector"]["matchExpressions"][0];
+        assert_eq!(by_name["operator"], "NotIn");
+        let names = by_name["values"].as_array().unwrap();
+        assert!(["kube-system", "infra", "tools"].iter().all(|name| names.contains(&json!(name))), "{by_name}");
+    }
+    let read = values(&document(&objects, "ConfigMap", "isthmus")).unwrap();
+    assert_eq!(Vec::from_iter(read.excluded_namespaces), ["infra", "tools"]);
+}
+
+#[test]
+fn kinds_and_webhooks_are_there_or_not_as_it_is_set() {
+    let there = |objects: &[Object], kind: &str, name: &str| objects.iter().any(|object| object.is(kind, name));
+    let (definition, route) = (base::DEFINITION, "virtualservices.networking.istio.io");
+    assert!(!there(&made(&[]), definition, route));
+    let objects = made(&["istioCRDs.enabled=true", "crds.mcs=false"]);
+    assert!(there(&objects, definition, route) && there(&objects, definition, "meshclusters.isthmus.dev"));
+    assert!(!there(&objects, definition, "serviceexports.multicluster.x-k8s.io"));
+    let kinds: Vec<_> = objects.iter().map(|object| object.reference.kind.kind == base::DEFINITION).collect();
+    let (first, last) = (kinds.iter().position(|is| *is).unwrap(), kinds.iter().rposition(|is| *is).unwrap());
+    assert!(kinds[first..=last].iter().all(|is| *is), "they come one after the other, before what needs them");
+    let file_of = |settings: &[&str]| file(&made(settings), "control.yaml");
+    assert!(file_of(&["injection.enabled=false"]).contains("injection: /etc"), "there is something to look at yet");
+    let off = ["injection.enabled=false", "injection.failurePolicy=Ignore", "validation.enabled=false"];
+    assert!(!file_of(&off).contains("injection:"));
+    assert!(made(&off).iter().all(|object| !object.reference.kind.kind.ends_with("WebhookConfiguration")));
+}
