@@ -49,7 +49,7 @@ def nodes(cluster):
 
 
 # A round gives each cluster, in their order, a form and where the others then reach its gateways by a transport. The third cluster is
-# set by `isthmus upgrade`, which offers no host ports.
+# set by `isthmus upgrade`, the others by Helm.
 ROUNDS = [
     [("LoadBalancerPerProtocol", balancers), ("HostPort", host_ports), ("NodePort", node_ports)],
     [(BEGINNING, balancer), ("DialOut", nowhere), (BEGINNING, balancer)],
