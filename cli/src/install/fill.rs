@@ -147,7 +147,12 @@ fn exposure(objects: &mut Vec<Object>, exposure: &str) -> Result<()> {
 }
 
 /// Ports of the nodes that gateways run on. One is free only once the gateway before has left it.
+/// No pod security but the widest allows them.
 fn host_ports(objects: &mut [Object]) -> Result<()> {
+    let namespace = &mut one(objects, "Namespace", SYSTEM_NAMESPACE)?.document;
+    for mode in ["enforce", "warn"] {
+        put(namespace, &["metadata", "labels", &format!("pod-security.kubernetes.io/{mode}")], json!("privileged"))?;
+    }
     let gateway = &mut one(objects, "Deployment", "isthmus-gateway")?.document;
     put(gateway, &["spec", "strategy", "rollingUpdate"], json!({ "maxSurge": 0, "maxUnavailable": 1 }))?;
     for container in items(gateway, "/spec/template/spec/containers") {

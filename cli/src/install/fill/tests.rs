@@ -157,6 +157,12 @@ fn ports_of_nodes_are_the_tunnels_alone_and_are_free_before_they_are_taken_again
     let rolled = gateway(&made(&["gateway.exposure=HostPort"]))["spec"]["strategy"]["rollingUpdate"].clone();
     assert_eq!(rolled, json!({ "maxSurge": 0, "maxUnavailable": 1 }));
     assert_eq!(ports(&gateway(&made(&[]))), []);
+    let allowed = |settings: &[&str]| {
+        let namespace = document(&made(settings), "Namespace", SYSTEM_NAMESPACE);
+        namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"].clone()
+    };
+    assert_eq!(allowed(&["gateway.exposure=HostPort"]), "privileged", "pod security forbids ports of nodes otherwise");
+    assert_eq!(allowed(&[]), "restricted");
 }
 
 /// Names of webhooks, and every label that their selectors look at.
