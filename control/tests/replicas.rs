@@ -122,7 +122,12 @@ impl Cluster {
             ClientAuth::Optional,
         );
         let feed = FeedServer::new(FeedService::new(handle.clone(), trust_domain, drain.clone()));
-        let replicas = ReplicasServer::new(Service::new(handle.clone(), spoken, control.clone(), drain.clone()));
+        let replicas = ReplicasServer::new(Service::new(
+            (handle.clone(), self.ca.clone()),
+            spoken,
+            control.clone(),
+            drain.clone(),
+        ));
         let routes = tonic::service::Routes::new(feed).add_service(replicas);
         tokio::spawn(grpc::serve(listener, tls, routes, drain.clone()));
         let (shown, replicas) = watch::channel(Some(all));
@@ -132,6 +137,7 @@ impl Cluster {
             identity,
             control,
             desk: handle.clone(),
+            ca: self.ca.clone(),
             replicas,
         };
         tokio::spawn(siblings.run(drain));

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod member;
+pub mod secrets;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use std::{
