@@ -181,6 +181,7 @@ impl<'a> Parts<'a> {
             cluster: config.common.cluster.clone(),
             region: config.common.locality.region.clone(),
             zones: config.zones.clone(),
+            nodes: std::collections::BTreeMap::new(),
             gateways: config.gateways.iter().filter_map(Address::literal).collect(),
             advertise: config.advertise_gateways.clone(),
             member: config.member.literal(),

@@ -153,6 +153,7 @@ impl Cluster {
             cluster: east(),
             region: "us-east".into(),
             zones: vec![],
+            nodes: Default::default(),
             gateways: vec![],
             advertise: Default::default(),
             member: None,
@@ -201,7 +202,7 @@ async fn a_client_of_one_replica_is_known_to_all_and_survives_its_replica() {
     let cluster = Cluster::new(44);
     let (first, second) = cluster.two().await;
     let subscribe = |replica: &Replica| {
-        let hello = feed::Hello { role: Role::Proxy, name: "cart-1".into() };
+        let hello = feed::Hello { role: Role::Proxy, name: "cart-1".into(), node: String::new() };
         let (trigger, drain) = Drain::pair();
         let cache = cluster.folder.path().join(format!("cache-{}", replica.address.ip()));
         (feed::subscribe(&cluster.identity("shop", "cart"), replica.address, hello, cache, drain), trigger)

@@ -238,7 +238,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     identified.ready();
     let gateway = Gateway::bind(&config, PORTS, identity.clone(), metrics, drain.clone())?;
     let _ = links.set(gateway.context.links.clone());
-    let hello = feed::Hello { role: feed::Role::Gateway, name: common.name.clone() };
+    let hello = feed::Hello { role: feed::Role::Gateway, name: common.name.clone(), node: String::new() };
     let cache = common.state_dir.join("feed");
     let (mut updates, reporter) = feed::subscribe(&identity, &config.control, hello, cache, drain.clone());
     let (table, joining) = (gateway.context.table.clone(), gateway.context.links.clone());

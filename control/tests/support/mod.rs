@@ -151,7 +151,7 @@ impl Ground {
 
     pub fn subscribe(&self, identity: &Identity, role: Role, name: &str) -> Client {
         let (trigger, drain) = Drain::pair();
-        let hello = feed::Hello { role, name: name.into() };
+        let hello = feed::Hello { role, name: name.into(), node: String::new() };
         let cache = self.path(&format!("cache-{name}"));
         let (updates, reporter) = feed::subscribe(identity, self.control(), hello, cache, drain);
         Client { updates, reporter, trigger, known: Default::default() }
