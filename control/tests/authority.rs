@@ -5,10 +5,7 @@
 
 mod support;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use isthmus_ca::{Ca, shared};
 use isthmus_control::{Config, authority::Authority, cluster::Cluster, keeping::Keeping, plugged::Watcher};
@@ -78,7 +75,7 @@ impl Scene {
         let (secrets, access) = Secrets::serve(&ground.path("kubeconfig")).await;
         let config = |number: usize| {
             let mut config = Config { config_dir: None, kubernetes: Some(access.clone()), ..ground.config() };
-            config.common.state_dir = PathBuf::from(ground.path(&format!("replica-{number}")));
+            config.common.state_dir = ground.path(&format!("replica-{number}"));
             config.federation_key = None;
             config
         };
