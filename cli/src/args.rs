@@ -1,6 +1,7 @@
 //! What may be typed.
 
 mod capture;
+mod context;
 mod failover;
 mod inject;
 mod install;
@@ -14,6 +15,7 @@ use isthmus_core::name::ClusterName;
 use isthmus_scenarios::state::StateDir;
 
 pub use capture::{Capture, With};
+pub use context::ContextArgs;
 pub use failover::{Act, Drain, Failover, Look, Place, Service};
 pub use inject::{Inject, Written};
 pub use install::{Install, Installation, Installing, Rollout, Uninstall};
@@ -32,24 +34,6 @@ pub struct Cli {
     pub contexts: ContextArgs,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Clusters of Kubernetes, reached as kubectl reaches them.
-#[derive(Debug, Default, Args)]
-pub struct ContextArgs {
-    /// A context of the kubeconfig: the command is about the mesh in that cluster; may be repeated to ask several.
-    #[arg(long, global = true, value_name = "CONTEXT")]
-    pub context: Vec<String>,
-    /// The kubeconfig [default: as kubectl's: KUBECONFIG, then ~/.kube/config]; alone, it means its current context.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-}
-
-impl ContextArgs {
-    /// Whether Kubernetes is meant.
-    pub fn is_given(&self) -> bool {
-        !self.context.is_empty() || self.kubeconfig.is_some()
-    }
 }
 
 #[derive(Debug, Default, Args)]
@@ -80,7 +64,7 @@ pub enum Command {
     Up(Up),
     /// End the mesh on this machine.
     Down,
-    /// How the mesh on this machine is.
+    /// How the mesh is, on this machine or in a cluster of Kubernetes.
     Status {
         #[command(flatten)]
         output: Output,

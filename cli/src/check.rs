@@ -15,6 +15,8 @@
 //! | [`trust`] | pure: roots, bundles, until when they are believed |
 //! | [`certificates`] | pure: leaves that are not renewed, and which authority signs |
 //! | [`pods`] | pure: sidecars that are missing or old, and whether the webhook answers |
+//! | [`stuck`] | pure: sidecars that do not come up |
+//! | [`ports`] | pure: ports that somebody else takes |
 //! | [`mesh`] | pure: what member and control say |
 
 mod certificates;
@@ -25,6 +27,8 @@ mod ground;
 mod mesh;
 mod parts;
 mod pods;
+mod ports;
+mod stuck;
 mod trust;
 
 use anyhow::{Result, bail};
@@ -35,6 +39,7 @@ use crate::{
     reach::Reach,
 };
 use finding::{Finding, Severity};
+pub use pods::sidecar;
 
 /// Looks the cluster over.
 ///
@@ -44,6 +49,7 @@ pub async fn run(reach: &Reach, output: Output) -> Result<()> {
     let facts = gather::facts(reach).await?;
     let mut findings = facts.failed.clone();
     findings.extend(ground::verdicts(&facts.ground));
+    findings.extend(facts.ground.pods.iter().flat_map(|pods| ports::verdicts(pods)));
     findings.extend(clock::verdicts(&facts.clock));
     match &facts.installed {
         None if !facts.is_known => {}
@@ -56,6 +62,7 @@ pub async fn run(reach: &Reach, output: Output) -> Result<()> {
             findings.extend(trust::verdicts(installed, clock::now()));
             findings.extend(certificates::verdicts(&installed.certificates, clock::now()));
             findings.extend(pods::verdicts(installed));
+            findings.extend(stuck::verdicts(&installed.pods));
             findings.extend(mesh::verdicts(&installed.mesh, &pods::names(&installed.pods)));
         }
     }

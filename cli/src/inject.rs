@@ -1,4 +1,4 @@
-//! `isthmus inject`: adds sidecars to the workloads of a file, without a cluster. The objects go to standard output, for
+//! `isthmus inject`: adds sidecars to the workloads of a file, by the values of a cluster or of a file. The objects go to standard output, for
 //! `kubectl apply -f -`; what was not injected, and why, to standard error.
 
 use std::{
@@ -14,17 +14,19 @@ use isthmus_inject::{
 use serde_json::Value;
 
 use crate::{
-    args::{Inject, Written},
-    install::fill,
+    args::{ContextArgs, Inject, Written},
+    install::{cluster::Cluster, fill, release},
     out,
+    reach::Reach,
 };
 
 /// # Errors
 /// When a file cannot be read, or a workload cannot be injected: then nothing is printed, so that nothing is applied.
-pub fn run(command: &Inject) -> Result<()> {
-    let name = command.values.display();
-    let text = std::fs::read_to_string(&command.values).with_context(|| format!("cannot read {name}"))?;
-    let values = values(&text).with_context(|| format!("the values in {name} cannot be used"))?;
+pub async fn run(contexts: ContextArgs, command: &Inject) -> Result<()> {
+    let values = match &command.values {
+        Some(file) => of_file(file)?,
+        None => of_cluster(&Reach::cluster(contexts)).await?,
+    };
     let (file, text) = read(&command.file)?;
     let mut documents = manifest::documents(&text).with_context(|| file.clone())?;
     let notes = match manifest::inject_all(&mut documents, Some(&command.namespace), &values) {
@@ -37,6 +39,20 @@ pub fn run(command: &Inject) -> Result<()> {
     notes.iter().flat_map(said).for_each(|line| tell(&format!("{file}: {line}")));
     out::raw(&written(&documents, command.output)?);
     Ok(())
+}
+
+fn of_file(file: &Path) -> Result<Values> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    values(&text).with_context(|| format!("the values in {name} cannot be used"))
+}
+
+/// As the webhook of a cluster has them.
+async fn of_cluster(reach: &Reach) -> Result<Values> {
+    const OTHERWISE: &str = "there are no values to inject by; name a cluster with --context, or a file with --values";
+    let found = Cluster::of(reach).await.context(OTHERWISE)?.objects.find(&release::map()).await.context(OTHERWISE)?;
+    let map = found.context("the mesh is not installed there, so there are no values; name a file with --values")?;
+    fill::values(&map).map_err(Error::msg).context("the values in ConfigMap isthmus-system/isthmus cannot be used")
 }
 
 /// Of a cluster's ConfigMap, which also has the names that `mesh.yaml` leaves open; or of a `mesh.yaml` that has them.

@@ -15,6 +15,7 @@
 //! | [`tracing_request`] | `trace` |
 //! | [`reach`] | a mesh on this machine, or on Kubernetes: each is asked the same |
 //! | [`membership`] | `bootstrap`, `token create`, `join` |
+//! | [`overview`] | `status` of a cluster of Kubernetes |
 //! | [`check`] | `check`: what is wrong with a cluster |
 //! | [`install`] | `install`, `upgrade` |
 //! | [`uninstall`] | `uninstall` |
@@ -38,6 +39,7 @@ mod link;
 mod listing;
 mod membership;
 mod out;
+mod overview;
 mod picture;
 mod reach;
 mod roles;
@@ -75,10 +77,12 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let (state, contexts) = (cli.state_dir, cli.contexts);
+    contexts.suit(&cli.command)?;
     match cli.command {
         Command::Role(role) => roles::run(role),
         Command::Up(up) => up::run(&state.resolve()?, &up),
         Command::Down => block_on(running::down(&state.resolve()?)),
+        Command::Status { output } if contexts.is_given() => block_on(overview::run(&Reach::cluster(contexts), output)),
         Command::Status { output } => block_on(running::status(&state.resolve()?, output)),
         Command::Cluster(command) => block_on(running::cluster(&Reach::of(contexts, state)?, command)),
         Command::Service(command) => block_on(failover::service(&Reach::of(contexts, state)?, command)),
@@ -91,7 +95,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Check(output) => block_on(check::run(&Reach::cluster(contexts), output)),
         Command::Analyze { directory, output } => analyze::run(&directory, output),
         Command::Capture(args) => capture::run(&args),
-        Command::Inject(command) => inject::run(&command),
+        Command::Inject(command) => block_on(inject::run(contexts, &command)),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
             Ok(())

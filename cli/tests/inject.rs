@@ -76,3 +76,19 @@ fn a_clusters_own_config_map_is_taken_whole_and_a_part_of_it_that_leaves_names_o
     let err = text(&ran.stderr);
     assert!(!ran.status.success() && err.contains("kubectl get configmap isthmus -n isthmus-system -o yaml"), "{err}");
 }
+
+#[test]
+fn without_values_a_cluster_is_asked_and_both_together_are_refused() {
+    let run = |arguments: &[&str]| {
+        let ran = Command::new(env!("CARGO_BIN_EXE_isthmus")).args(arguments).output().unwrap();
+        assert!(!ran.status.success() && ran.stdout.is_empty(), "{ran:?}");
+        text(&ran.stderr)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (nowhere, mesh) = (folder.path().join("kubeconfig"), folder.path().join("mesh.yaml"));
+    let (nowhere, mesh) = (nowhere.to_str().unwrap(), mesh.to_str().unwrap());
+    let said = run(&["inject", "-f", "-", "--kubeconfig", nowhere]);
+    assert!(said.contains("--context") && said.contains("--values") && said.contains(nowhere), "{said}");
+    let said = run(&["inject", "-f", "-", "--values", mesh, "--context", "us-east"]);
+    assert!(said.contains("cannot be used with"), "{said}");
+}

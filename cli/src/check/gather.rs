@@ -146,6 +146,7 @@ async fn ground(asking: &mut Asking<'_>) -> Ground {
         classes: asking.list("storage.k8s.io/v1", "StorageClass", None, "").await,
         volumes: asking.list("v1", "PersistentVolume", None, "").await,
         services: asking.list("v1", "Service", None, "").await,
+        pods: asking.list("v1", "Pod", None, "").await,
         webhooks: asking.list("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", None, "").await,
         definitions: asking.list("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, "").await,
         ..Ground::default()
@@ -206,7 +207,7 @@ async fn installed(
     let maps = maps.unwrap_or_default();
     let tried =
         if webhooks.iter().any(|one| ours(&one)) { tried(asking.objects, &namespaces).await } else { Tried::Not };
-    let pods = asking.list("v1", "Pod", None, "").await.unwrap_or_default();
+    let pods = ground.pods.clone().unwrap_or_default();
     let mesh = mesh(reach, asking, &seen).await;
     Installed {
         certificates: certificates(reach, asking, &seen, &pods).await,

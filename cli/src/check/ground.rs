@@ -35,6 +35,8 @@ pub struct Ground {
     pub volumes: Option<Vec<Value>>,
     /// Services of all namespaces.
     pub services: Option<Vec<Value>>,
+    /// Pods of all namespaces.
+    pub pods: Option<Vec<Value>>,
     /// Mutating webhooks' configurations.
     pub webhooks: Option<Vec<Value>>,
     /// CustomResourceDefinitions.

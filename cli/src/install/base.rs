@@ -1,6 +1,11 @@
 //! What the Helm chart renders, as it is in `deploy/kustomize/base`: part of the program, so that nothing else is needed to
 //! install.
 
+#[cfg(test)]
+mod asked;
+#[cfg(test)]
+mod standards;
+
 use anyhow::{Context, Result};
 use isthmus_kubernetes::reference::Reference;
 use serde_json::Value;
