@@ -17,7 +17,7 @@ use isthmus_control::{
     desk::{Desk, Disk, Outputs},
     feed::Service as FeedService,
     handle::{Handle, Message, SpeakerView, Wish},
-    heard::World,
+    heard::{Member, World},
     metrics::Metrics,
     replicas::{
         service::Service,
@@ -25,7 +25,11 @@ use isthmus_control::{
     },
     sources::Sources,
 };
-use isthmus_core::{compile, failover::verb::Deed, statement::Content};
+use isthmus_core::{
+    compile,
+    failover::verb::Deed,
+    statement::{Card, Content},
+};
 use isthmus_runtime::{
     disk::Keeper,
     drain::{Drain, DrainTrigger},
@@ -80,8 +84,15 @@ impl Cluster {
         IpAddr::from([127, self.net, host, 1])
     }
 
-    /// A replica with this host and, from the first one on, its port; `all` are those that it knows of.
+    /// As [`Self::begun`], of a cluster that is alone.
     async fn replica(&self, host: u8, port: u16, all: Replicas) -> Replica {
+        let replica = self.begun(host, port, all).await;
+        replica.desk.tell(Message::World(Arc::new(World::default()))).await;
+        replica
+    }
+
+    /// A replica with this host and, from the first one on, its port; `all` are those that it knows of. Its member is not there.
+    async fn begun(&self, host: u8, port: u16, all: Replicas) -> Replica {
         let (trigger, drain) = Drain::pair();
         let disk = |name: &str| {
             let file = self.folder.path().join(format!("{host}-{}", trigger_number())).join(name);
@@ -141,7 +152,6 @@ impl Cluster {
             replicas,
         };
         tokio::spawn(siblings.run(drain));
-        handle.tell(Message::World(Arc::new(World::default()))).await;
         let in_force = [("f".to_owned(), Arc::new(compiler::parse("f", SERVICE).unwrap()))].into();
         handle.tell(Message::Sources(Sources { known: true, revision: 1, in_force, ..Sources::default() })).await;
         Replica { desk: handle, contents: said, trigger, address, _shown: shown }
@@ -254,6 +264,31 @@ async fn what_operators_do_outlives_the_replica_that_was_told() {
     let name = second.desk.look().await.unwrap().verbs[0].name.clone();
     within(second.desk.take_back(name)).await.unwrap();
     until("what is taken back is taken back everywhere", || async { !third.says_a_verb() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_whose_member_is_away_has_the_other_clusters_of_another_one() {
+    let cluster = Cluster::new(190);
+    let first = cluster.replica(1, 0, Replicas::new()).await;
+    let west = Member {
+        trust_domain: "west.mesh.test".parse().unwrap(),
+        roots: vec![],
+        key: vec![1],
+        addresses: vec![],
+        operator: false,
+    };
+    let card = Content::Card(Card { region: "us-west".into(), ..Card::default() });
+    let world = World {
+        members: [("west".parse().unwrap(), west)].into(),
+        operators: vec![],
+        contents: [("west".parse().unwrap(), [(card.key(), Arc::new(card))].into())].into(),
+    };
+    first.desk.tell(Message::World(Arc::new(world))).await;
+    let all = [1, 2].map(|host| (format!("control-{host}"), cluster.at(host))).into();
+    let second = cluster.begun(2, first.address.port(), all).await;
+    until("it speaks to its clients", || async { second.contents.borrow().is_some() }).await;
+    let known = second.desk.look().await.unwrap().clusters;
+    assert!(known.iter().any(|row| row.name == "west" && row.region == "us-west"), "{known:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
