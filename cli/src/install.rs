@@ -79,27 +79,34 @@ pub async fn upgrade(reach: &Reach, rollout: &Rollout) -> Result<()> {
 /// When it is not, and shall not be; when the cluster has another name already.
 pub async fn before_join(reach: &Reach, member: &Member, names: (&str, &str), installing: Installing) -> Result<()> {
     if member.member.is_some() || !matches!(reach, Reach::Kubernetes(_)) {
-        anyhow::ensure!(!installing.install, "--install is for clusters of Kubernetes; name one with --context");
+        anyhow::ensure!(
+            !installing.is_meant(),
+            "--image, --set and --no-install are for clusters of Kubernetes; name one with --context"
+        );
         return Ok(());
     }
     let cluster = Cluster::of(reach).await?;
     let (name, mesh) = names;
-    match (cluster.installed().await?, installing.install) {
-        (Installed::Nothing, false) => bail!(
-            "the mesh is not installed there; join with --install, or before that `isthmus install --cluster {name} --mesh \
-             {mesh}`, or by Helm: `helm install isthmus deploy/helm/isthmus -n isthmus-system --create-namespace --set \
-             cluster.name={name} --set mesh.domain={mesh}`"
+    match cluster.installed().await? {
+        Installed::Nothing if installing.no_install => bail!(
+            "the mesh is not installed there; join without --no-install, or before that `isthmus install --cluster {name} \
+             --mesh {mesh}`, or by Helm: `helm install isthmus deploy/helm/isthmus -n isthmus-system --create-namespace \
+             --set cluster.name={name} --set mesh.domain={mesh}`"
         ),
-        (Installed::Nothing, true) => {
+        Installed::Nothing => {
             let rollout = installing.rollout();
             let release = Release::new(name, mesh, rollout.image.clone(), &rollout.set);
             roll(&cluster, &release, &rollout).await?;
             addressed(reach).await
         }
-        (Installed::Ours(there), _) if (there.cluster.as_str(), there.mesh.as_str()) != names => bail!(
+        Installed::Ours(there) if (there.cluster.as_str(), there.mesh.as_str()) != names => bail!(
             "the token is for {name} of mesh {mesh}, and this is {} of {}; name the context of {name}",
             there.cluster,
             there.mesh
+        ),
+        _ if installing.image.is_some() || !installing.set.is_empty() => bail!(
+            "the mesh is installed there already; join without --image and --set, and change it with `isthmus upgrade`, or by \
+             Helm where Helm installed it"
         ),
         _ => Ok(()),
     }

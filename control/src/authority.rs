@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use isthmus_ca::{Ca, CaError, Plugged, Reviewer, Settings, plugged::Entries};
+use isthmus_ca::{Ca, CaError, Plugged, Reviewer, Settings};
 use isthmus_runtime::{drain::Drain, enrolment::system_identity, identity::Identity};
 use isthmus_wire::identity::certificate_authority_server::CertificateAuthorityServer;
 use parking_lot::Mutex;
@@ -15,20 +15,27 @@ use crate::{
     config::Config,
     error::Error,
     handle::{Handle, Message},
-    plugged::{Source, Standing, Watcher},
+    keeping::{Keeping, Places},
+    plugged::{Standing, Watcher},
     webhook,
 };
-
-/// Where an authority may be brought along, and what was there.
-pub type Brought = (Source, Option<Entries>);
 
 /// The certificate authority of the cluster.
 pub struct Authority(Ca);
 
-/// What signs: a root of the cluster's own, or what somebody brought along.
-fn open(config: &Config, plugged: Option<Plugged>) -> Result<Ca, CaError> {
-    let settings = Settings { leaf_ttl: config.leaf_ttl(), ..Settings::default() };
+/// What signs: what did before, else what somebody brings along, else a root of the cluster's own.
+fn open(config: &Config, brought: Option<Plugged>) -> Result<Ca, CaError> {
+    let replicated = config.kubernetes.is_some();
+    let settings = Settings { leaf_ttl: config.leaf_ttl(), replicated, ..Settings::default() };
     let (dir, mesh, cluster) = (config.ca_dir(), &config.common.mesh, &config.common.cluster);
+    let plugged = match (Plugged::kept(&dir, &cluster.trust_domain(mesh), SystemTime::now()), brought) {
+        (Ok(Some(kept)), _) => Some(kept),
+        // What is brought along only now is announced first.
+        (Ok(None), brought) => brought.filter(|_| !Ca::is_in(&dir)),
+        // What signed can sign no more.
+        (Err(_), Some(brought)) => Some(brought),
+        (Err(error), None) => return Err(error),
+    };
     match plugged {
         Some(plugged) => Ca::open_plugged(&dir, mesh, cluster, plugged, settings),
         None => Ca::open_or_create(&dir, mesh, cluster, settings),
@@ -36,12 +43,12 @@ fn open(config: &Config, plugged: Option<Plugged>) -> Result<Ca, CaError> {
 }
 
 impl Authority {
-    /// Opens it, or makes it with a root of its own where nobody brought one along.
+    /// Opens it, or makes it, with a root of its own where nobody brings one along.
     ///
     /// # Errors
     /// [`Error::Ca`].
-    pub fn open(config: &Config, plugged: Option<Plugged>) -> Result<Self, Error> {
-        open(config, plugged).map(Self).map_err(|source| Error::Ca { dir: config.ca_dir(), source })
+    pub fn open(config: &Config, brought: Option<Plugged>) -> Result<Self, Error> {
+        open(config, brought).map(Self).map_err(|source| Error::Ca { dir: config.ca_dir(), source })
     }
 
     /// Control's own identity, renewed until the drain closes.
@@ -65,11 +72,12 @@ impl Authority {
         pem(&self.0.roots())
     }
 
-    /// Tells the desk of each change of the roots, and whoever has them as PEM; looks for another authority to sign with, and
-    /// shows how that stands.
+    /// Tells the desk of each change of the roots, and whoever has them as PEM; looks at what replicas share and for another
+    /// authority to sign with, and shows how that stands.
     pub fn follow(
         &self,
-        brought: Option<Brought>,
+        config: &Config,
+        places: Places,
         desk: Handle,
         (tasks, drain): (&mut JoinSet<()>, &Drain),
     ) -> (watch::Receiver<String>, Option<Arc<Mutex<Standing>>>) {
@@ -78,12 +86,10 @@ impl Authority {
         tasks.spawn(async move {
             let _ = ending.unless(telling).await;
         });
-        let standing = brought.map(|(source, seen)| {
-            let watcher = Watcher::new(source, self.0.clone(), seen);
-            let standing = watcher.standing();
-            tasks.spawn(watcher.run(drain.clone()));
-            standing
-        });
+        let Places { source, vault, events } = places;
+        let watcher = source.map(|source| Watcher::new(source, self.0.clone(), config.announced(), events));
+        let standing = watcher.as_ref().map(Watcher::standing);
+        tasks.spawn(Keeping::new(self.0.clone(), vault, watcher).run(drain.clone()));
         (texts, standing)
     }
 
@@ -91,6 +97,12 @@ impl Authority {
     pub fn ends(&self) -> impl Fn() -> (SystemTime, SystemTime) + Send + Sync + use<> {
         let ca = self.0.clone();
         move || ca.validity()
+    }
+
+    /// It as replicas tell each other of it.
+    #[must_use]
+    pub fn ca(&self) -> Ca {
+        self.0.clone()
     }
 
     /// The certificate of the webhooks.

@@ -6,9 +6,11 @@ mod refusals;
 
 use std::{path::Path, sync::Arc};
 
-use isthmus_ca::{Account, NotReviewed, Plugged, Reviewer, plugged::Entries};
+use isthmus_ca::{Account, NotReviewed, Plugged, Reviewer, plugged::Entries, shared};
+use isthmus_core::name::TrustDomain;
 use isthmus_kubernetes::{
     Access, Client, bundle,
+    events::{self, Event},
     namespaces::Namespaces,
     review::{self, AUDIENCE, ReviewError},
     roots,
@@ -16,21 +18,24 @@ use isthmus_kubernetes::{
 };
 use isthmus_runtime::{certificate::Certificates, drain::Drain, key};
 use prometheus::Registry;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use crate::{
     authority::Authority,
     config::Config,
     error::Error,
-    plugged::{self, Source},
+    plugged::{self, Source, the_four},
 };
 
 /// The CA's Secret.
 const CA: &str = "isthmus-ca";
-/// Its entries where the CA is the cluster's own.
-const OWN: (&[&str], &[&str]) = (&["authority.json", "pass-roots.json"], &["anchors.json"]);
-/// Its entries beside Secret `cacerts`; a root of the time before is remembered.
-const BESIDE: (&[&str], &[&str]) = (&["pass-roots.json"], &["authority.json", "anchors.json"]);
+/// Its entries.
+const FILES: (&[&str], &[&str]) = (&[shared::PASSES], &[shared::ANCHORS, shared::OWN, shared::SIGNING]);
+/// One of them signs; where there is none yet, Secret `cacerts` does.
+const SIGN: &[&str] = &[shared::OWN, shared::SIGNING];
 /// The federation key's; the member mounts it.
 const KEY: (&str, &[&str]) = ("isthmus-federation-key", &["key.der"]);
 
@@ -38,8 +43,7 @@ const KEY: (&str, &[&str]) = ("isthmus-federation-key", &["key.der"]);
 pub struct Cluster {
     client: Client,
     namespace: String,
-    ca: Vault,
-    plugged: Option<Entries>,
+    brought: Option<Entries>,
 }
 
 /// Where a process shows how it is.
@@ -57,41 +61,61 @@ impl Cluster {
     /// # Errors
     /// [`Error::Kubernetes`], [`Error::Vault`].
     pub async fn open(access: &Access, config: &Config, drain: &Drain) -> Result<Self, Error> {
-        let client = access.client().await?;
-        let namespace = access.namespace.clone();
-        let plugged = vault::wait_for(&client, &namespace, plugged::SECRET, drain).await?;
-        let source = Source::Secret(client.clone(), namespace.clone());
-        if let Some(entries) = &plugged {
-            tracing::info!(place = source.place(), "the certificate authority is the one that was brought along");
-            read(&source, entries, config)?;
-        }
-        let (files, maybe) = if plugged.is_some() { BESIDE } else { OWN };
-        let ca = Vault::new(&client, &namespace, CA, files).with(maybe);
-        let make = || make_ca(&source, plugged.as_ref(), config).map_err(|error| innermost(&error));
-        ca.open(&config.ca_dir(), make, drain).await?;
+        let cluster = Self { client: access.client().await?, namespace: access.namespace.clone(), brought: None };
+        let brought = cluster.look(config, drain).await?;
+        let ca = if brought.is_some() { cluster.vault() } else { cluster.vault().with_one_of(SIGN) };
+        let cluster = Self { brought, ..cluster };
+        let make = || cluster.brought(config).and_then(|brought| Authority::open(config, brought).map(drop));
+        ca.open(&config.ca_dir(), || make().map_err(|error| innermost(&error)), drain).await?;
         let file = config.federation_key();
-        let key = Vault::new(&client, &access.namespace, KEY.0, KEY.1);
+        let key = Vault::new(&cluster.client, &cluster.namespace, KEY.0, KEY.1);
         let dir = file.parent().unwrap_or_else(|| Path::new("."));
         key.open(dir, || key::federation_key(&file).map(drop).map_err(|error| error.to_string()), drain).await?;
-        Ok(Self { client, namespace, ca, plugged })
+        Ok(cluster)
     }
 
-    /// What was brought along to sign with.
+    /// What somebody brings along to sign with, where it is any good. What is not is told by who looks at it again, but nothing
+    /// begins with it.
+    async fn look(&self, config: &Config, drain: &Drain) -> Result<Option<Entries>, Error> {
+        let find = |name| vault::wait_for(&self.client, &self.namespace, name, drain);
+        let Some(held) = find(plugged::SECRET).await? else { return Ok(None) };
+        let entries = the_four(held.entries);
+        match plugged::read(&self.source(), &entries, &domain(config)) {
+            Ok(_) => Ok(Some(entries)),
+            Err(error) => match find(CA).await? {
+                Some(held) if SIGN.iter().any(|file| held.entries.contains_key(*file)) => Ok(None),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// The Secret that replicas share.
+    #[must_use]
+    pub fn vault(&self) -> Vault {
+        Vault::new(&self.client, &self.namespace, CA, FILES.0).with(FILES.1).merging(shared::merged)
+    }
+
+    /// What was brought along to sign with when this began.
     ///
     /// # Errors
     /// [`Error::Plugged`].
-    pub fn plugged(&self, config: &Config) -> Result<Option<Plugged>, Error> {
-        self.plugged.as_ref().map(|entries| read(&self.source(), entries, config)).transpose()
+    pub fn brought(&self, config: &Config) -> Result<Option<Plugged>, Error> {
+        let read = |entries| plugged::read(&self.source(), entries, &domain(config));
+        Ok(self.brought.as_ref().map(read).transpose()?)
     }
 
-    fn source(&self) -> Source {
+    /// Where that may be.
+    #[must_use]
+    pub fn source(&self) -> Source {
         Source::Secret(self.client.clone(), self.namespace.clone())
     }
 
-    /// Where that is, and what it was.
+    /// Writes Events until the drain, as this replica.
     #[must_use]
-    pub fn seen(&self) -> (Source, Option<Entries>) {
-        (self.source(), self.plugged.clone())
+    pub fn events(&self, config: &Config, (tasks, drain): (&mut JoinSet<()>, &Drain)) -> mpsc::Sender<Event> {
+        let (tell, told) = mpsc::channel(events::QUEUE);
+        tasks.spawn(events::run(self.client.clone(), config.common.name.clone(), told, drain.clone()));
+        tell
     }
 
     /// Who says whom a token is of.
@@ -112,7 +136,7 @@ impl Cluster {
         roots: watch::Receiver<String>,
         (tasks, drain): (&mut JoinSet<()>, &Drain),
     ) -> Result<(), Error> {
-        let Self { client, ca, .. } = self;
+        let Self { client, .. } = self;
         let namespaces = Namespaces::follow(&client, tasks, drain);
         if let Some(file) = &config.injection {
             let refused = refusals::tell(&client, &config.common.name, tasks, drain);
@@ -120,8 +144,6 @@ impl Cluster {
         }
         tasks.spawn(roots::keep(client.clone(), namespaces, roots.clone(), drain.clone()));
         tasks.spawn(bundle::keep(client, roots, drain.clone()));
-        let (dir, drain) = (config.ca_dir(), drain.clone());
-        tasks.spawn(async move { ca.follow(&dir, &drain).await });
         Ok(())
     }
 }
@@ -134,13 +156,8 @@ fn innermost(error: &Error) -> String {
     }
 }
 
-fn read(source: &Source, entries: &Entries, config: &Config) -> Result<Plugged, Error> {
-    Ok(plugged::read(source, entries, &config.common.cluster.trust_domain(&config.common.mesh))?)
-}
-
-fn make_ca(source: &Source, plugged: Option<&Entries>, config: &Config) -> Result<(), Error> {
-    let plugged = plugged.map(|entries| read(source, entries, config)).transpose()?;
-    Authority::open(config, plugged).map(drop)
+fn domain(config: &Config) -> TrustDomain {
+    config.common.cluster.trust_domain(&config.common.mesh)
 }
 
 /// Asks the API server whose a token is.

@@ -57,12 +57,16 @@ pub struct Ca {
     pub cacerts: Option<PathBuf>,
     /// Life of a leaf, seconds.
     pub leaf_ttl_seconds: u64,
+    /// How long others hear of an authority that is brought along before it signs, seconds.
+    pub announce_seconds: u64,
 }
 
 impl Default for Ca {
-    /// A day (issue of identities): short enough that a stolen leaf ages, long enough that a CA may rest overnight.
+    /// A day (issue of identities): short enough that a stolen leaf ages, long enough that a CA may rest overnight. Five minutes:
+    /// the roots of a pod are a mounted ConfigMap, which the kubelet renews within two minutes, and proxies and other clusters
+    /// hear within seconds.
     fn default() -> Self {
-        Self { dir: None, cacerts: None, leaf_ttl_seconds: 24 * 3600 }
+        Self { dir: None, cacerts: None, leaf_ttl_seconds: 24 * 3600, announce_seconds: 300 }
     }
 }
 
@@ -99,6 +103,12 @@ impl Config {
     #[must_use]
     pub fn federation_key(&self) -> PathBuf {
         self.federation_key.clone().unwrap_or_else(|| self.common.state_dir.join("federation/key.der"))
+    }
+
+    /// How long an authority is announced.
+    #[must_use]
+    pub fn announced(&self) -> Duration {
+        Duration::from_secs(self.ca.announce_seconds)
     }
 
     /// Life of a leaf.

@@ -81,6 +81,8 @@ struct Session {
     stream: u64,
     name: String,
     role: Role,
+    /// That it is on.
+    node: String,
     have: BTreeMap<String, u64>,
     run: String,
     nonce: u64,
@@ -107,6 +109,7 @@ impl Session {
             stream,
             name: hello.name,
             role,
+            node: hello.node,
             have: hello.have.into_iter().collect(),
             run: hello.run,
             nonce: 0,
@@ -155,8 +158,7 @@ impl Session {
             self.have.values_mut().for_each(|version| *version = 0);
             self.run = snapshot.run.to_string();
         }
-        let role = self.role;
-        let delta = snapshot.delta(&self.have, |key| is_for(role, key));
+        let delta = snapshot.delta(&self.have, |key| is_for(self.role, &self.node, key));
         if delta.is_empty() && self.greeted {
             return Ok(());
         }
@@ -251,11 +253,13 @@ impl Session {
     }
 }
 
-/// Leases are sent by gateways, and how a service fails over is the proxies' business.
-fn is_for(role: Role, key: &str) -> bool {
-    match role {
-        Role::Proxy => key != "lease",
-        Role::Gateway => !key.starts_with("failover/"),
+/// Leases are sent by gateways, and how a service fails over is the proxies' business. Who is on a node has to know of that one.
+fn is_for(role: Role, node: &str, key: &str) -> bool {
+    match (role, key.strip_prefix("node/")) {
+        (Role::Proxy, Some(name)) => name == node,
+        (Role::Proxy, None) => key != "lease",
+        (Role::Gateway, Some(_)) => false,
+        (Role::Gateway, None) => !key.starts_with("failover/"),
     }
 }
 
@@ -279,5 +283,18 @@ fn role_of(hello: &Hello, identity: &SpiffeId) -> Result<Role, Status> {
         }
         WireRole::Gateway => Err(Status::permission_denied(format!("{identity} is not a gateway's identity"))),
         WireRole::Unspecified => Err(Status::invalid_argument("a hello must name the caller's role")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_on_a_node_hears_of_that_one_and_who_is_on_none_of_none() {
+        assert!(is_for(Role::Proxy, "n1", "node/n1") && !is_for(Role::Proxy, "n1", "node/n2"));
+        assert!(!is_for(Role::Proxy, "", "node/n1") && !is_for(Role::Gateway, "n1", "node/n1"));
+        assert!(is_for(Role::Proxy, "", "failover/shop/cart") && !is_for(Role::Gateway, "", "failover/shop/cart"));
+        assert!(!is_for(Role::Proxy, "", "lease") && is_for(Role::Gateway, "", "lease"));
     }
 }

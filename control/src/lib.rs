@@ -29,7 +29,7 @@
 //! | [`compiler`] | all inputs to `isthmus_core::compile` and back |
 //! | [`desk`], [`handle`], [`table`] | the owner of it all; how to talk to it; versions and deltas |
 //! | [`feed`], [`clients`] | the server on 15012; who is on it, and what each refused |
-//! | [`authority`], [`plugged`] | the certificate authority beside it; the one that somebody brings along |
+//! | [`authority`], [`plugged`], [`keeping`] | the certificate authority beside it; the one that somebody brings along; the same in all replicas |
 //! | [`cluster`] | on Kubernetes: key material as Secrets, roots in every namespace, whose a token is |
 //! | [`names`] | the cluster's DNS |
 //! | [`webhook`] | the server on 15017: pods get their sidecar, wrong objects their reason |
@@ -49,6 +49,7 @@ pub mod failover;
 pub mod feed;
 pub mod handle;
 pub mod heard;
+pub mod keeping;
 pub mod listener;
 pub mod metrics;
 pub mod names;

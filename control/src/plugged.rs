@@ -12,21 +12,23 @@ use isthmus_ca::{
     plugged::{CERTIFICATE, CHAIN, Entries, KEY, ROOT},
 };
 use isthmus_core::name::TrustDomain;
-use isthmus_kubernetes::{Client, vault};
-use isthmus_runtime::{disk, drain::Drain};
+use isthmus_kubernetes::{
+    Client,
+    events::{About, Event},
+    vault,
+};
+use isthmus_runtime::disk;
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::time::{Duration, Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
-use crate::{config::Config, error::Error};
+use crate::config::Config;
 
 /// The Secret, as Istio names it.
 pub const SECRET: &str = "cacerts";
-/// How often it is looked at.
-const LOOK: Duration = Duration::from_secs(10);
-/// So long others hear of an authority before it signs: the roots of a pod are a mounted ConfigMap, which the kubelet renews
-/// within two minutes, and proxies and other clusters hear within seconds.
-pub const ANNOUNCED: Duration = Duration::from_secs(300);
 
 /// Where one may be.
 #[derive(Clone)]
@@ -48,10 +50,14 @@ impl Source {
     }
 
     /// What is there now; `None`: nothing.
-    async fn look(&self) -> Result<Option<Entries>, String> {
+    ///
+    /// # Errors
+    /// Why nobody can say.
+    pub async fn look(&self) -> Result<Option<Found>, String> {
         let dir = match self {
             Self::Secret(client, namespace) => {
-                return vault::find(client, namespace, SECRET).await.map_err(|error| error.to_string());
+                let found = vault::find(client, namespace, SECRET).await.map_err(|error| error.to_string())?;
+                return Ok(found.map(|held| Found { entries: the_four(held.entries), uid: held.uid }));
             }
             Self::Directory(dir) => dir,
         };
@@ -61,8 +67,37 @@ impl Source {
                 entries.insert(name.to_owned(), bytes);
             }
         }
-        Ok((!entries.is_empty()).then_some(entries))
+        Ok((!entries.is_empty()).then_some(Found { entries, uid: String::new() }))
     }
+
+    /// What befell it, for who looks at it; `uid`: of the Secret. A directory has no place for that.
+    fn event(&self, uid: &str, note: &str) -> Option<Event> {
+        let Self::Secret(_, namespace) = self else { return None };
+        let about = About {
+            api_version: "v1".into(),
+            kind: "Secret".into(),
+            namespace: namespace.clone(),
+            name: SECRET.into(),
+            uid: uid.to_owned(),
+        };
+        let note = format!("{note} (what signed before signs on)");
+        Some(Event { about, reason: "AuthorityRefused", action: "Sign", note })
+    }
+}
+
+/// What a source has.
+pub struct Found {
+    /// The four.
+    pub entries: Entries,
+    /// Of the Secret, its UID.
+    pub uid: String,
+}
+
+/// A Secret of Istio's holds more than that.
+#[must_use]
+pub fn the_four(mut entries: Entries) -> Entries {
+    entries.retain(|name, _| [CERTIFICATE, KEY, ROOT, CHAIN].contains(&name.as_str()));
+    entries
 }
 
 /// How it stands, for people.
@@ -89,24 +124,38 @@ enum Step {
     /// It signs already.
     Signs,
     Announce,
-    Sign,
+}
+
+/// What is to sign.
+struct Next {
+    plugged: Plugged,
+    /// When everybody had the time to hear of it; `None`: the other replicas have not heard of it yet.
+    at: Option<Instant>,
 }
 
 /// One who looks.
 pub struct Watcher {
     source: Source,
     ca: Ca,
+    /// So long others hear of an authority before it signs.
+    announced: Duration,
     seen: Option<Entries>,
-    next: Option<(Plugged, Instant)>,
+    /// Whether that was so just now.
+    is_fresh: bool,
+    next: Option<Next>,
     standing: Arc<Mutex<Standing>>,
+    events: Option<mpsc::Sender<Event>>,
+    uid: String,
 }
 
 impl Watcher {
-    /// `seen`: what signs, where it was brought along.
+    /// Looks at a source for a CA that begins, and tells `events` what it refuses.
     #[must_use]
-    pub fn new(source: Source, ca: Ca, seen: Option<Entries>) -> Self {
+    pub fn new(source: Source, ca: Ca, announced: Duration, events: Option<mpsc::Sender<Event>>) -> Self {
+        let seen = ca.brought();
         let standing = Standing { place: source.place(), signs: seen.is_some(), ..Standing::default() };
-        Self { source, ca, seen, next: None, standing: Arc::new(Mutex::new(standing)) }
+        let standing = Arc::new(Mutex::new(standing));
+        Self { source, ca, announced, seen, is_fresh: false, next: None, standing, events, uid: String::new() }
     }
 
     /// How it stands, now and later.
@@ -115,53 +164,58 @@ impl Watcher {
         Arc::clone(&self.standing)
     }
 
-    /// Looks until the drain.
-    pub async fn run(mut self, drain: Drain) {
-        while drain.unless(tokio::time::sleep(LOOK)).await.is_some() {
-            match self.source.look().await {
-                Ok(found) => self.heed(found, Instant::now()),
-                Err(reason) => tracing::debug!(reason, place = self.source.place(), "it cannot be looked at now"),
+    /// Looks once.
+    pub async fn look(&mut self) {
+        match self.source.look().await {
+            Ok(found) => {
+                if let Some(found) = &found {
+                    self.uid.clone_from(&found.uid);
+                }
+                self.heed(found.map(|found| found.entries));
             }
-            if let Err(error) = self.ca.forget_retired(SystemTime::now()) {
-                tracing::warn!(%error, "what signed once is believed longer than it has to be");
+            Err(reason) => {
+                self.is_fresh = false;
+                tracing::debug!(reason, place = self.source.place(), "it cannot be looked at now");
             }
         }
     }
 
-    fn heed(&mut self, found: Option<Entries>, now: Instant) {
-        let step = self.step(found, now);
-        let mut standing = self.standing.lock();
-        let (signs, announced, refused) = match step {
+    fn heed(&mut self, found: Option<Entries>) {
+        self.is_fresh = true;
+        let place = self.source.place();
+        let (signs, announced, refused) = match self.step(found) {
             Step::Nothing => return,
-            Step::Refuse(reason) => {
-                tracing::error!(reason, "the new certificate authority is refused; the one before signs on");
-                (false, false, Some(reason))
-            }
+            Step::Refuse(reason) => (false, false, Some(reason)),
             Step::Gone => {
-                let reason = format!("{} is gone; what it held signs on until control restarts", self.source.place());
-                tracing::warn!(reason, "put it back");
+                let reason = format!("{place} is gone; put it back, or another one");
                 (false, false, Some(reason))
             }
             Step::Signs => (true, false, None),
-            Step::Announce => {
-                tracing::info!(
-                    place = self.source.place(),
-                    seconds = ANNOUNCED.as_secs(),
-                    "a new certificate authority is announced, and then signs"
-                );
-                (false, true, None)
-            }
-            Step::Sign => {
-                tracing::info!(place = self.source.place(), "the new certificate authority signs");
-                (true, false, None)
-            }
+            Step::Announce => (false, true, None),
         };
-        *standing = Standing { signs, announced, refused, ..standing.clone() };
+        self.stands(Standing { place, signs, announced, refused });
     }
 
-    fn step(&mut self, found: Option<Entries>, now: Instant) -> Step {
-        if found == self.seen {
-            return self.due(now).unwrap_or(Step::Nothing);
+    /// Said where it is new.
+    fn stands(&self, now: Standing) {
+        let before = std::mem::replace(&mut *self.standing.lock(), now.clone());
+        let Standing { place, signs, announced, refused } = now;
+        if let Some(reason) = refused.filter(|reason| before.refused.as_ref() != Some(reason)) {
+            tracing::error!(reason, "this certificate authority is refused; what signed before signs on");
+            if let (Some(events), Some(event)) = (&self.events, self.source.event(&self.uid, &reason)) {
+                let _ = events.try_send(event);
+            }
+        } else if announced && !before.announced {
+            let seconds = self.announced.as_secs();
+            tracing::info!(place, seconds, "a new certificate authority is announced, and then signs");
+        } else if signs && !before.signs {
+            tracing::info!(place, "the certificate authority signs");
+        }
+    }
+
+    fn step(&mut self, found: Option<Entries>) -> Step {
+        if found == self.seen && !self.was_succeeded() {
+            return Step::Nothing;
         }
         self.seen.clone_from(&found);
         self.next = None;
@@ -173,7 +227,7 @@ impl Watcher {
         };
         match self.ca.announce(&plugged) {
             Ok(()) => {
-                self.next = Some((plugged, now + ANNOUNCED));
+                self.next = Some(Next { plugged, at: None });
                 Step::Announce
             }
             Err(error) => {
@@ -184,28 +238,48 @@ impl Watcher {
         }
     }
 
-    fn due(&mut self, now: Instant) -> Option<Step> {
-        let (plugged, _) = self.next.take_if(|(_, at)| *at <= now)?;
-        Some(match self.ca.sign_with(plugged) {
-            Ok(()) => Step::Sign,
-            Err(error) => {
-                self.seen = None;
-                Step::Refuse(error.to_string())
-            }
-        })
+    /// Whether what was seen signed, and another replica saw something else since.
+    fn was_succeeded(&self) -> bool {
+        self.standing.lock().signs && self.ca.brought() != self.seen
+    }
+
+    /// What is to sign now.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Option<&Plugged> {
+        let is_due = |next: &&Next| next.at.is_some_and(|at| at <= now) && !self.ca.signs_with(&next.plugged);
+        self.next.as_ref().filter(|_| self.is_fresh).filter(is_due).map(|next| &next.plugged)
+    }
+
+    /// What this replica knows is where all replicas look: what is announced there is heard of from now on. Who wrote there
+    /// last may have made it sign.
+    pub fn shared(&mut self, now: Instant) {
+        let Some(next) = &mut self.next else { return };
+        if self.ca.signs_with(&next.plugged) {
+            self.next = None;
+            self.stands(Standing { place: self.source.place(), signs: true, ..Standing::default() });
+        } else if let Err(error) = self.ca.announce(&next.plugged) {
+            tracing::warn!(%error, "what is announced is not believed");
+        } else {
+            next.at.get_or_insert(now + self.announced);
+        }
     }
 }
 
-/// The one of a directory, where it will be looked for again, and what was there.
+/// What a directory has when control begins, where it is any good. What is not is told by who looks at it again; but where
+/// nothing signs yet, nothing begins with it.
 ///
 /// # Errors
 /// [`PluggedError`].
-pub async fn open(dir: &Path, config: &Config) -> Result<(Plugged, Source, Entries), Error> {
-    let source = Source::Directory(dir.to_owned());
+pub async fn begin(dir: &Path, config: &Config) -> Result<Option<Plugged>, PluggedError> {
+    let (source, domain) = (Source::Directory(dir.to_owned()), config.common.cluster.trust_domain(&config.common.mesh));
     // What cannot be read is missing, and named so.
-    let entries = source.look().await.ok().flatten().unwrap_or_default();
-    let plugged = read(&source, &entries, &config.common.cluster.trust_domain(&config.common.mesh))?;
-    Ok((plugged, source, entries))
+    let entries = source.look().await.ok().flatten().map(|found| found.entries).unwrap_or_default();
+    let signs = Ca::is_in(&config.ca_dir())
+        || Plugged::kept(&config.ca_dir(), &domain, SystemTime::now()).is_ok_and(|kept| kept.is_some());
+    match read(&source, &entries, &domain) {
+        Err(_) if signs => Ok(None),
+        outcome => outcome.map(Some),
+    }
 }
 
 /// Reads and tries what a source has.
@@ -218,7 +292,7 @@ pub fn read(source: &Source, entries: &Entries, domain: &TrustDomain) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use isthmus_ca::Settings;
+    use isthmus_ca::{Settings, shared::SIGNING};
 
     use super::*;
 
@@ -239,33 +313,49 @@ mod tests {
         let (mesh, cluster) = ("mesh.test".parse().unwrap(), "east".parse().unwrap());
         let ca = Ca::open_or_create(state.path(), &mesh, &cluster, Settings::default()).unwrap();
         let source = Source::Directory(dir.path().to_owned());
-        let mut watcher = Watcher::new(source.clone(), ca.clone(), None);
+        let announced = Duration::from_secs(300);
+        let mut watcher = Watcher::new(source.clone(), ca.clone(), announced, None);
         let (standing, now) = (watcher.standing(), Instant::now());
         let stands = || standing.lock().clone();
         let own = ca.roots();
-        watcher.heed(source.look().await.unwrap(), now);
+        watcher.look().await;
         assert_eq!((ca.roots(), stands().refused), (own.clone(), None), "there is none");
 
         authority(dir.path());
         std::fs::write(dir.path().join(KEY), "cut").unwrap();
-        watcher.heed(source.look().await.unwrap(), now);
+        watcher.look().await;
         let reason = stands().refused.unwrap();
         assert!(reason.contains("entry ca-key.pem") && reason.contains(&source.place()), "{reason}");
         assert_eq!(ca.roots(), own);
 
         authority(dir.path());
-        watcher.heed(source.look().await.unwrap(), now);
+        watcher.look().await;
         assert!(stands().announced && ca.roots().len() == 2 && ca.roots()[0] == own[0]);
-        watcher.heed(source.look().await.unwrap(), now + ANNOUNCED / 2);
-        assert!(!stands().signs);
-        watcher.heed(source.look().await.unwrap(), now + ANNOUNCED);
+        assert!(watcher.due(now + announced * 2).is_none(), "other replicas have not heard of it");
+        watcher.shared(now);
+        assert!(watcher.due(now + announced / 2).is_none());
+        let file = ca.succession(watcher.due(now + announced).unwrap()).unwrap();
+        ca.take(&[(SIGNING.to_owned(), file)].into(), SystemTime::now()).unwrap();
+        watcher.shared(now + announced);
         assert!(stands().signs && ca.roots().len() == 2 && ca.roots()[1] == own[0]);
+        assert!(watcher.due(now + announced * 2).is_none(), "it signs already");
 
         for name in [CERTIFICATE, KEY, ROOT, CHAIN] {
             std::fs::remove_file(dir.path().join(name)).unwrap();
         }
-        watcher.heed(source.look().await.unwrap(), now + ANNOUNCED);
+        let before = ca.roots();
+        watcher.look().await;
         assert!(stands().refused.unwrap().contains("is gone"));
-        assert_eq!(ca.roots()[1], own[0]);
+        assert_eq!(ca.roots(), before);
+        // A control that begins then goes on with it, and says the same.
+        let ca = Ca::open_plugged(state.path(), &mesh, &cluster, kept(&state, &ca), Settings::default()).unwrap();
+        let mut watcher = Watcher::new(source, ca.clone(), announced, None);
+        watcher.look().await;
+        assert!(watcher.standing().lock().refused.as_ref().unwrap().contains("is gone"));
+        assert_eq!(ca.roots(), before);
+    }
+
+    fn kept(state: &tempfile::TempDir, ca: &Ca) -> Plugged {
+        Plugged::kept(state.path(), ca.trust_domain(), SystemTime::now()).unwrap().unwrap()
     }
 }

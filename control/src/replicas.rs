@@ -10,6 +10,9 @@
 //! for who spoke for it last, and one that is lost stands for [`crate::registry::LOST_AFTER`]. When a replica dies its clients are
 //! lost to the others until they come to one of them.
 //!
+//! What each believes leaves of the cluster by goes the same way, beside the Secret that all share ([`crate::keeping`]): a replica
+//! whom the API server does not answer hears of a new authority all the same, and so do its clients.
+//!
 //! A replica that begins without any memory waits for another one's before it tells its clients anything, as it waits for the member.
 
 mod follower;

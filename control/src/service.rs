@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use isthmus_ca::Ca;
 use isthmus_core::statement::{Content, Lease};
 use isthmus_kubernetes::{calls, leader::Candidacy};
 use isthmus_runtime::{
@@ -27,7 +28,7 @@ use tokio::{
 use crate::{
     address::Address,
     api,
-    authority::{Authority, Brought},
+    authority::Authority,
     cluster::{Cluster, Shown},
     compiler::{Compiled, Setting},
     config::{Config, Source},
@@ -36,6 +37,7 @@ use crate::{
     feed,
     handle::Handle,
     heard::Heard,
+    keeping,
     listener::{self, Listener},
     metrics::Metrics,
     names, plugged,
@@ -80,7 +82,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
         }
         Source::Files(_) => None,
     };
-    let (authority, brought) = open_authority(&config, cluster.as_ref()).await?;
+    let (authority, source) = open_authority(&config, cluster.as_ref()).await?;
     let identity = authority.identity(&config, &drain)?;
     let certificates = admin.certificates();
     certificates.add_leaf(&identity);
@@ -88,8 +90,13 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     let parts = Parts::new(&config, &authority, identity.clone(), metrics, readiness.clone(), drain.clone());
     let (desk, deeds) = parts.start(&mut tasks).await?;
     let ca = authority.service(cluster.as_ref().map(Cluster::reviewer));
-    serve(&config, (ca, deeds), &identity, desk.clone(), (&mut tasks, &drain))?;
-    let (roots, standing) = authority.follow(brought, desk.clone(), (&mut tasks, &drain));
+    serve(&config, (ca, deeds), &identity, (desk.clone(), authority.ca()), (&mut tasks, &drain))?;
+    let places = keeping::Places {
+        source,
+        vault: cluster.as_ref().map(Cluster::vault),
+        events: cluster.as_ref().map(|cluster| cluster.events(&config, (&mut tasks, &drain))),
+    };
+    let (roots, standing) = authority.follow(&config, places, desk.clone(), (&mut tasks, &drain));
     if let Some(cluster) = cluster {
         let shown = Shown { registry: &registry, certificates: &certificates };
         cluster.start(&config, &authority, shown, roots, (&mut tasks, &drain))?;
@@ -105,16 +112,16 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
 }
 
 /// What signs here, and where another one may come from.
-async fn open_authority(config: &Config, cluster: Option<&Cluster>) -> Result<(Authority, Option<Brought>), Error> {
-    let (plugged, brought) = match (cluster, &config.ca.cacerts) {
-        (Some(cluster), _) => (cluster.plugged(config)?, Some(cluster.seen())),
-        (None, Some(dir)) => {
-            let (plugged, source, entries) = plugged::open(dir, config).await?;
-            (Some(plugged), Some((source, Some(entries))))
-        }
+async fn open_authority(
+    config: &Config,
+    cluster: Option<&Cluster>,
+) -> Result<(Authority, Option<plugged::Source>), Error> {
+    let (brought, source) = match (cluster, &config.ca.cacerts) {
+        (Some(cluster), _) => (cluster.brought(config)?, Some(cluster.source())),
+        (None, Some(dir)) => (plugged::begin(dir, config).await?, Some(plugged::Source::Directory(dir.clone()))),
         (None, None) => (None, None),
     };
-    Ok((Authority::open(config, plugged)?, brought))
+    Ok((Authority::open(config, brought)?, source))
 }
 
 /// Tasks have so long to write what they hold: the servers serve on until everything closes.
@@ -132,7 +139,7 @@ fn serve(
     config: &Config,
     (ca, deeds): (CertificateAuthorityServer<isthmus_ca::service::Service>, Spoken),
     identity: &Identity,
-    desk: Handle,
+    (desk, believed): (Handle, Ca),
     (tasks, drain): (&mut JoinSet<()>, &Drain),
 ) -> Result<(), Error> {
     let address = std::net::SocketAddr::new(config.common.address, FEED_PORT);
@@ -142,7 +149,8 @@ fn serve(
     let tls = tls::server_config(identity, accept, &[grpc::ALPN], ClientAuth::Optional);
     let control = system_identity(&trust_domain, "control")?;
     let feed = FeedServer::new(feed::Service::new(desk.clone(), trust_domain, drain.clone()));
-    let replicas = ReplicasServer::new(replicas::service::Service::new(desk, deeds, control, drain.clone()));
+    let replicas =
+        ReplicasServer::new(replicas::service::Service::new((desk, believed), deeds, control, drain.clone()));
     let routes = tonic::service::Routes::new(feed).add_service(ca).add_service(replicas);
     tasks.spawn(grpc::serve(listener, tls, routes, drain.clone()));
     Ok(())
@@ -151,6 +159,7 @@ fn serve(
 /// All that is not the server.
 struct Parts<'a> {
     config: &'a Config,
+    ca: Ca,
     setting: Setting,
     identity: Identity,
     metrics: Metrics,
@@ -172,13 +181,14 @@ impl<'a> Parts<'a> {
             cluster: config.common.cluster.clone(),
             region: config.common.locality.region.clone(),
             zones: config.zones.clone(),
+            nodes: std::collections::BTreeMap::new(),
             gateways: config.gateways.iter().filter_map(Address::literal).collect(),
             advertise: config.advertise_gateways.clone(),
             member: config.member.literal(),
             roots: authority.roots(),
         };
         let setting = Setting { core, dns_for: config.dns_for };
-        Self { config, setting, identity, metrics, readiness, drain }
+        Self { config, ca: authority.ca(), setting, identity, metrics, readiness, drain }
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
@@ -259,6 +269,7 @@ impl<'a> Parts<'a> {
             identity: self.identity.clone(),
             control: system_identity(&trust_domain, "control")?,
             desk,
+            ca: self.ca.clone(),
             replicas,
         })
     }

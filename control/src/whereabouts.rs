@@ -42,6 +42,7 @@ pub fn settle(configured: &Setting, resolved: &Resolved, facts: Option<&Facts>) 
         gateways: first([&resolved.gateways, &configured.gateways, &shown.gateways]),
         advertise: advertise.clone(),
         zones: zones.clone(),
+        nodes: shown.nodes.clone(),
         ..configured.clone()
     }
 }
@@ -131,6 +132,7 @@ mod tests {
             cluster: "us-east".parse().unwrap(),
             region: "us-east".into(),
             zones: vec![],
+            nodes: Default::default(),
             gateways: vec![],
             advertise: Gateways::default(),
             member: None,
@@ -148,11 +150,12 @@ mod tests {
             gateways: vec![at("10.0.0.1:15444")],
             advertise: Gateways::both(vec!["lb.example:15443".into()]),
             zones: vec!["east-a".into()],
+            nodes: [("n1".to_owned(), Default::default())].into(),
             ..Facts::default()
         };
         let settled = settle(&configured(), &Resolved::default(), Some(&facts));
         assert_eq!((settled.gateways, settled.advertise), (facts.gateways.clone(), facts.advertise.clone()));
-        assert_eq!(settled.zones, facts.zones);
+        assert_eq!((settled.zones, settled.nodes), (facts.zones.clone(), facts.nodes.clone()));
         let edge = Gateways { udp: vec!["edge:443".into()], tcp: vec![] };
         let said = Setting { advertise: edge, gateways: vec![at("10.9.9.9:1")], ..configured() };
         let settled = settle(&said, &Resolved::default(), Some(&facts));

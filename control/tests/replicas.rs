@@ -122,7 +122,12 @@ impl Cluster {
             ClientAuth::Optional,
         );
         let feed = FeedServer::new(FeedService::new(handle.clone(), trust_domain, drain.clone()));
-        let replicas = ReplicasServer::new(Service::new(handle.clone(), spoken, control.clone(), drain.clone()));
+        let replicas = ReplicasServer::new(Service::new(
+            (handle.clone(), self.ca.clone()),
+            spoken,
+            control.clone(),
+            drain.clone(),
+        ));
         let routes = tonic::service::Routes::new(feed).add_service(replicas);
         tokio::spawn(grpc::serve(listener, tls, routes, drain.clone()));
         let (shown, replicas) = watch::channel(Some(all));
@@ -132,6 +137,7 @@ impl Cluster {
             identity,
             control,
             desk: handle.clone(),
+            ca: self.ca.clone(),
             replicas,
         };
         tokio::spawn(siblings.run(drain));
@@ -147,6 +153,7 @@ impl Cluster {
             cluster: east(),
             region: "us-east".into(),
             zones: vec![],
+            nodes: Default::default(),
             gateways: vec![],
             advertise: Default::default(),
             member: None,
@@ -195,7 +202,7 @@ async fn a_client_of_one_replica_is_known_to_all_and_survives_its_replica() {
     let cluster = Cluster::new(44);
     let (first, second) = cluster.two().await;
     let subscribe = |replica: &Replica| {
-        let hello = feed::Hello { role: Role::Proxy, name: "cart-1".into() };
+        let hello = feed::Hello { role: Role::Proxy, name: "cart-1".into(), node: String::new() };
         let (trigger, drain) = Drain::pair();
         let cache = cluster.folder.path().join(format!("cache-{}", replica.address.ip()));
         (feed::subscribe(&cluster.identity("shop", "cart"), replica.address, hello, cache, drain), trigger)

@@ -19,7 +19,7 @@ use std::{
 
 pub use self::{finding::Finding, orders::Ordered};
 use crate::{
-    model::{EndpointState, Mesh, RemoteCluster, Resource, Standing, Trust},
+    model::{EndpointState, Mesh, Node, RemoteCluster, Resource, Standing, Trust},
     name::{ClusterName, EndpointId, Locality, MeshDomain, ServiceName, SpiffeId, TrustDomain},
     plan,
     resource::Object,
@@ -40,6 +40,8 @@ pub struct Setting {
     pub region: String,
     /// Its zones.
     pub zones: Vec<String>,
+    /// Where its nodes are, by name; a region that they do not tell is the cluster's.
+    pub nodes: BTreeMap<String, Locality>,
     /// Its gateways as its sidecars reach them (15444).
     pub gateways: Vec<SocketAddr>,
     /// Its gateways as other clusters reach them (15443).
@@ -136,6 +138,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     let rules = own::import_rules(inputs);
     let mut resources = vec![Resource::Mesh(mesh(inputs.setting)), Resource::Trust(trust(inputs))];
     resources.extend(inputs.others.iter().map(|(name, other)| Resource::Cluster(remote(name, other))));
+    resources.extend(nodes(inputs.setting).map(Resource::Node));
     let mut contents = own::standing_contents(inputs, rules.clone());
     let policies = orders::Policies::of(inputs, &mut findings);
     contents.extend(policies.own().map(|policy| Content::FailoverPolicy(Box::new(policy))));
@@ -186,6 +189,16 @@ fn imported(inputs: &Inputs<'_>, rules: &ImportRules) -> BTreeSet<ServiceName> {
         .iter()
         .flat_map(|(name, other)| other.contents.iter().filter_map(move |content| taken(name, content)))
         .collect()
+}
+
+/// Nodes of which anything is known.
+fn nodes(setting: &Setting) -> impl Iterator<Item = Node> + '_ {
+    let region = |told: &String| if told.is_empty() { setting.region.clone() } else { told.clone() };
+    let node = move |(name, told): (&String, &Locality)| Node {
+        name: name.clone(),
+        locality: Locality { region: region(&told.region), zone: told.zone.clone() },
+    };
+    setting.nodes.iter().map(node).filter(|node| node.locality != Locality::default())
 }
 
 fn mesh(setting: &Setting) -> Mesh {

@@ -33,6 +33,8 @@ pub enum Resource {
     Endpoints(Endpoints),
     /// What was decided of a service: which clusters get how much of its requests.
     Failover(Failover),
+    /// Where a node of the own cluster is, for the sidecars on it.
+    Node(Node),
     /// The own cluster's lease, signed, for gateways to send on tunnels. `SignedStatement` bytes, base64. One.
     Lease {
         /// `isthmus.federation.v1.SignedStatement`, base64.
@@ -42,7 +44,7 @@ pub enum Resource {
 
 impl Resource {
     /// Its key in the feed: `mesh`, `trust`, `cluster/<name>`, `service/<ns>/<name>`, `endpoints/<ns>/<name>`,
-    /// `failover/<ns>/<name>`, `lease`.
+    /// `failover/<ns>/<name>`, `node/<name>`, `lease`.
     #[must_use]
     pub fn key(&self) -> String {
         match self {
@@ -52,9 +54,20 @@ impl Resource {
             Self::Service(service) => format!("service/{}", service.name),
             Self::Endpoints(endpoints) => format!("endpoints/{}", endpoints.service),
             Self::Failover(failover) => format!("failover/{}", failover.service),
+            Self::Node(node) => format!("node/{}", node.name),
             Self::Lease { .. } => "lease".into(),
         }
     }
+}
+
+/// A node of the own cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub locality: Locality,
 }
 
 /// Settings of the own cluster.

@@ -56,6 +56,7 @@ impl Cluster {
             cluster,
             region: name.into(),
             zones: vec![],
+            nodes: BTreeMap::new(),
             gateways: vec![],
             advertise: Gateways::both(vec![format!("{name}:15443")]),
             member: None,
@@ -114,6 +115,26 @@ fn service(compiled: &Compiled) -> &Service {
 fn remote_usable(compiled: &Compiled) -> u32 {
     let Some(Resource::Endpoints(endpoints)) = compiled.resources.get("endpoints/bookinfo/details") else { return 0 };
     endpoints.remote.values().flatten().map(|group| group.usable).sum()
+}
+
+#[test]
+fn a_node_is_where_it_says_and_else_in_the_region_of_its_cluster() {
+    let mut east = Cluster::new("east", &[], &[]);
+    let at = |region: &str, zone: &str| Locality { region: region.into(), zone: zone.into() };
+    let nodes = [("n1", at("", "east-a")), ("n2", at("elsewhere", "east-b")), ("n3", at("", ""))];
+    east.setting.nodes = nodes.map(|(name, locality)| (name.to_owned(), locality)).into();
+    let told = |east: &Cluster| -> Vec<_> {
+        let compiled = east.compile();
+        let node = |resource: &Resource| match resource {
+            Resource::Node(node) => Some((node.name.clone(), node.locality.clone())),
+            _ => None,
+        };
+        compiled.resources.values().filter_map(node).collect()
+    };
+    let expected = [("n1", at("east", "east-a")), ("n2", at("elsewhere", "east-b")), ("n3", at("east", ""))];
+    assert_eq!(told(&east), expected.map(|(name, locality)| (name.to_owned(), locality)));
+    east.setting.region = String::new();
+    assert_eq!(told(&east).len(), 2, "of the third nothing is known");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Who votes: 1, 3 or 5 of the members, everyone else learns (DESIGN.md decision 14). Who votes goes on voting, unless it
-//! is out of the mesh, or was silent so long that a learner who can be reached is the better voter. A decision, without
-//! Raft or clock: the leader asks for the next step until there is none.
+//! is out of the mesh, or was silent so long that a learner who can be reached is the better voter. Two members that only dial
+//! out never hear each other: where there are several of them they learn, because whoever leads has to reach everyone. A
+//! decision, without Raft or clock: the leader asks for the next step until there is none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +33,8 @@ pub struct Contact {
     pub reachable: bool,
     /// For how long it has not.
     pub silent: Duration,
+    /// Whether it says where it can be dialled.
+    pub named: bool,
 }
 
 impl Contact {
@@ -74,11 +77,19 @@ pub fn next(
 
 /// Who is to vote from now on; `voters` as they are while fewer than are wanted can be reached.
 fn vote(voters: &BTreeSet<u64>, members: &[(u64, Contact)]) -> BTreeSet<u64> {
+    let members = &eligible(members)[..];
     let voting = |lost: bool| members.iter().filter(move |(id, at)| voters.contains(id) && at.is_lost() == lost);
     let coming = members.iter().filter(|(id, at)| !voters.contains(id) && at.reachable);
     let wanted = count(members.len());
     let next: BTreeSet<u64> = voting(false).chain(coming).chain(voting(true)).map(|(id, _)| *id).take(wanted).collect();
     if next.len() < wanted { voters.clone() } else { next }
+}
+
+/// Members of which each reaches each other.
+fn eligible(members: &[(u64, Contact)]) -> Vec<(u64, Contact)> {
+    let named: Vec<_> = members.iter().copied().filter(|(_, at)| at.named).collect();
+    let only_dial_out = members.len() - named.len();
+    if only_dial_out < 2 || named.is_empty() { members.to_vec() } else { named }
 }
 
 #[cfg(test)]
@@ -88,7 +99,7 @@ mod tests {
     use super::*;
 
     fn member(id: u64, reachable: bool, silent_s: u64) -> (u64, Contact) {
-        (id, Contact { reachable, silent: Duration::from_secs(silent_s) })
+        (id, Contact { reachable, silent: Duration::from_secs(silent_s), named: true })
     }
 
     fn here(id: u64) -> (u64, Contact) {
@@ -114,6 +125,15 @@ mod tests {
     #[test]
     fn who_is_out_of_the_mesh_votes_no_more() {
         assert_eq!(vote(&BTreeSet::from([1, 2, 3]), &[here(1), here(3), here(4)]), BTreeSet::from([1, 3, 4]));
+    }
+
+    #[test]
+    fn who_only_dials_out_votes_where_it_is_the_only_one_of_its_kind() {
+        let hidden = |id| (id, Contact { named: false, ..here(id).1 });
+        assert_eq!(vote(&BTreeSet::from([1]), &[here(1), here(2), hidden(3)]), BTreeSet::from([1, 2, 3]));
+        let members = [here(1), hidden(2), hidden(3), here(4)];
+        assert_eq!(vote(&BTreeSet::from([1, 2, 3]), &members), BTreeSet::from([1]), "of two that are named one votes");
+        assert_eq!(vote(&BTreeSet::from([2]), &[hidden(2), hidden(3)]), BTreeSet::from([2]), "nobody else is there");
     }
 
     proptest! {

@@ -56,10 +56,10 @@ impl Context {
         self.door.is_shut()
     }
 
-    /// A stream of a tunnel broke; where the peer's drain closed it, that is counted here, where somebody still asks.
-    pub fn broke(&self, tunnel: &Tunnel, error: &std::io::Error) {
+    /// A stream of a tunnel broke, one `in` or `out`; where the peer's drain closed it, that is counted here, where somebody still asks.
+    pub fn broke(&self, direction: &str, tunnel: &Tunnel, error: &std::io::Error) {
         if tunnel.was_drained() {
-            let labels = [tunnel.label.direction(), tunnel.label.cluster.as_str()];
+            let labels = [direction, tunnel.label.cluster.as_str()];
             self.metrics.closed_at_drain.with_label_values(&labels).inc();
         }
         tracing::debug!(tunnel = tunnel.label.id, %error, "a stream broke");

@@ -1,4 +1,7 @@
 //! All tunnels there are, and how each path stands because of them.
+//!
+//! A stream to another cluster goes by a tunnel that this side dialled. Where there is none, because the cluster names no
+//! gateway or nobody ever got through to it, it goes by one that the cluster dialled.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -43,16 +46,23 @@ pub struct Detail {
 pub struct Told {
     /// How the path to it stands.
     pub view: View,
-    /// How each tunnel of it is that this gateway dialled, by its id: what leads over one shares its fate.
+    /// How each tunnel is that streams to it go by, by its id: what leads over one shares its fate.
     pub tunnels: BTreeMap<String, Seen>,
 }
 
 /// All of it, by cluster.
 pub type Views = Arc<BTreeMap<ClusterName, Told>>;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Peer {
-    path: Path,
+    /// Whether the table has it.
+    known: bool,
+    /// Whether it says where its gateways are.
+    named: bool,
+    /// Whether a tunnel was ever dialled to where it says: from then on streams go by those alone.
+    reached: bool,
+    /// `None`: there was no way to it yet that could be judged.
+    path: Option<Path>,
     tunnels: Vec<Arc<Tunnel>>,
 }
 
@@ -63,7 +73,6 @@ pub struct Links(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     peers: Mutex<BTreeMap<ClusterName, Peer>>,
-    incoming: Mutex<Vec<Arc<Tunnel>>>,
     views: watch::Sender<Views>,
     /// How many tunnels of each cluster were taken in all.
     taken: watch::Sender<BTreeMap<ClusterName, u64>>,
@@ -74,7 +83,6 @@ impl Default for Links {
     fn default() -> Self {
         Self(Arc::new(Inner {
             peers: Mutex::default(),
-            incoming: Mutex::default(),
             views: watch::Sender::new(Views::default()),
             taken: watch::Sender::default(),
             nudge: Notify::new(),
@@ -83,34 +91,32 @@ impl Default for Links {
 }
 
 impl Links {
-    /// The clusters there are; of the others the paths are forgotten. Nothing is judged of one before it says where its
-    /// gateways are: that nobody could dial it yet is no evidence against it.
+    /// The clusters there are; of the others the paths are forgotten, and their tunnels are the caller's to close. Nothing is
+    /// judged of one before it says where its gateways are or a tunnel with it is up: that nobody could dial it yet is no
+    /// evidence against it.
     pub fn expect<'a>(&self, clusters: impl IntoIterator<Item = &'a RemoteCluster>, now: Instant) {
         let mut peers = self.0.peers.lock();
-        let mut gone = std::mem::take(&mut *peers);
+        let mut before = std::mem::take(&mut *peers);
         for cluster in clusters {
-            let fresh =
-                || (!cluster.gateways.udp.is_empty()).then(|| Peer { path: Path::new(now), tunnels: Vec::new() });
-            if let Some(peer) = gone.remove(&cluster.name).or_else(fresh) {
-                peers.insert(cluster.name.clone(), peer);
-            }
+            let mut peer = before.remove(&cluster.name).unwrap_or_default();
+            peer.expect(!cluster.gateways.udp.is_empty(), now);
+            peers.insert(cluster.name.clone(), peer);
         }
+        let gone = before.into_iter().filter(|(_, peer)| !peer.tunnels.is_empty());
+        peers.extend(gone.map(|(name, peer)| (name, Peer { tunnels: peer.tunnels, ..Peer::default() })));
         drop(peers);
         self.judge(now);
     }
 
     /// A tunnel is up.
     pub fn up(&self, tunnel: Arc<Tunnel>) {
-        if tunnel.label.dialled {
-            if let Some(peer) = self.0.peers.lock().get_mut(&tunnel.label.cluster) {
-                peer.tunnels.push(tunnel);
-            }
-        } else {
-            let cluster = tunnel.label.cluster.clone();
-            self.0.incoming.lock().push(tunnel);
+        let now = Instant::now();
+        let (cluster, dialled) = (tunnel.label.cluster.clone(), tunnel.label.dialled);
+        self.0.peers.lock().entry(cluster.clone()).or_default().up(tunnel, now);
+        if !dialled {
             self.0.taken.send_modify(|taken| *taken.entry(cluster).or_default() += 1);
         }
-        self.judge(Instant::now());
+        self.judge(now);
     }
 
     /// Ends when a cluster's gateway dials a tunnel from now on: then it can be dialled too.
@@ -121,25 +127,30 @@ impl Links {
         let _ = taken.wait_for(|taken| taken.get(cluster).copied() != before).await;
     }
 
-    /// Whether there are tunnels both ways with every cluster that names gateways.
+    /// Whether there are tunnels both ways with every cluster that names gateways, and one with each of the others.
     #[must_use]
     pub fn are_whole(&self) -> bool {
         let peers = self.0.peers.lock();
-        let incoming = self.0.incoming.lock();
-        let comes = |cluster: &ClusterName| incoming.iter().any(|tunnel| tunnel.label.cluster == *cluster);
-        peers.iter().all(|(cluster, peer)| !peer.tunnels.is_empty() && comes(cluster))
+        peers.values().filter(|peer| peer.known).all(|peer| {
+            let has = |dialled: bool| peer.tunnels.iter().any(|tunnel| tunnel.label.dialled == dialled);
+            has(false) && (has(true) || !peer.named)
+        })
+    }
+
+    /// Whether streams go by this tunnel as far as is known, so that it has to be known how it is.
+    #[must_use]
+    pub fn carries(&self, tunnel: &Tunnel) -> bool {
+        self.0.peers.lock().get(&tunnel.label.cluster).is_some_and(|peer| peer.carries(tunnel))
     }
 
     /// A tunnel is gone.
     pub fn down(&self, tunnel: &Arc<Tunnel>) {
-        let other = |one: &Arc<Tunnel>| !Arc::ptr_eq(one, tunnel);
-        if tunnel.label.dialled {
-            if let Some(peer) = self.0.peers.lock().get_mut(&tunnel.label.cluster) {
-                peer.tunnels.retain(other);
-            }
-        } else {
-            self.0.incoming.lock().retain(other);
+        let mut peers = self.0.peers.lock();
+        if let Some(peer) = peers.get_mut(&tunnel.label.cluster) {
+            peer.tunnels.retain(|one| !Arc::ptr_eq(one, tunnel));
         }
+        peers.retain(|_, peer| peer.known || !peer.tunnels.is_empty());
+        drop(peers);
         self.judge(Instant::now());
     }
 
@@ -154,17 +165,18 @@ impl Links {
     }
 
     /// The tunnel for a new stream: usable and none of those it was `tried` on; one whose gateway does not drain, that is not
-    /// doubted, of a gateway that was not tried, with the fewest streams; ties at random.
+    /// doubted, of a gateway that was not tried, with the fewest streams; ties at random. And whether there is another one.
     #[must_use]
-    pub fn pick(&self, cluster: &ClusterName, tried: &[Arc<Tunnel>], now: Instant) -> Option<Arc<Tunnel>> {
+    pub fn pick(&self, cluster: &ClusterName, tried: &[Arc<Tunnel>], now: Instant) -> Option<(Arc<Tunnel>, bool)> {
         let peers = self.0.peers.lock();
-        let fresh = |tunnel: &Tunnel| !tried.iter().any(|one| std::ptr::eq(&**one, tunnel));
-        let usable = peers.get(cluster)?.usable(now).into_iter().filter(|tunnel| fresh(tunnel));
-        let key = |tunnel: &&Arc<Tunnel>| {
+        let fresh = |tunnel: &&Arc<Tunnel>| !tried.iter().any(|one| Arc::ptr_eq(one, tunnel));
+        let usable: Vec<_> = peers.get(cluster)?.usable(now).filter(fresh).collect();
+        let key = |tunnel: &&&Arc<Tunnel>| {
             let same = tried.iter().any(|one| one.peer == tunnel.peer);
             (tunnel.is_draining(), tunnel.is_doubted(), same, tunnel.streams(), fastrand::u32(..))
         };
-        usable.min_by_key(key).cloned()
+        let best = usable.iter().min_by_key(key)?;
+        Some((Arc::clone(best), usable.len() > 1))
     }
 
     /// Judges every path by what is known at `now` and tells whoever listens what changed.
@@ -172,11 +184,9 @@ impl Links {
         let mut peers = self.0.peers.lock();
         let mut views = BTreeMap::new();
         for (name, peer) in peers.iter_mut() {
-            peer.tunnels.iter().for_each(|tunnel| tunnel.listen(now));
-            let seen: Vec<_> = peer.seen(now).into_iter().map(|(_, seen)| seen).collect();
-            peer.path.judge(seen, now);
-            if peer.path.is_settled() {
-                views.insert(name.clone(), peer.told(now));
+            peer.judge(now);
+            if let Some(told) = peer.told(now) {
+                views.insert(name.clone(), told);
             }
         }
         // Told under the lock, so that an older judgement never overtakes a newer one.
@@ -199,16 +209,13 @@ impl Links {
     #[must_use]
     pub fn details(&self, now: Instant) -> BTreeMap<ClusterName, Detail> {
         let peers = self.0.peers.lock();
-        let settled = peers.iter().filter(|(_, peer)| peer.path.is_settled());
-        settled.map(|(name, peer)| (name.clone(), peer.detail(now))).collect()
+        peers.iter().filter_map(|(name, peer)| Some((name.clone(), peer.detail(now)?))).collect()
     }
 
-    /// Every tunnel, dialled ones first.
+    /// Every tunnel, those of a cluster together, dialled ones first.
     #[must_use]
     pub fn tunnels(&self) -> Vec<Arc<Tunnel>> {
-        let mut all: Vec<_> = self.0.peers.lock().values().flat_map(|peer| peer.tunnels.clone()).collect();
-        all.extend(self.0.incoming.lock().iter().cloned());
-        all
+        self.0.peers.lock().values().flat_map(|peer| peer.tunnels.clone()).collect()
     }
 
     /// Every tunnel as people see it.
@@ -219,43 +226,87 @@ impl Links {
 }
 
 impl Peer {
-    /// How each tunnel is. One whose gateway drains is as good as before until another is up: what leads over it is not
-    /// sent away before there is somewhere to go.
+    fn expect(&mut self, named: bool, now: Instant) {
+        (self.known, self.named) = (true, named);
+        self.reached &= named;
+        if named || !self.tunnels.is_empty() {
+            self.path.get_or_insert_with(|| Path::new(now));
+        }
+    }
+
+    fn up(&mut self, tunnel: Arc<Tunnel>, now: Instant) {
+        self.reached |= self.named && tunnel.label.dialled;
+        let place = self.tunnels.partition_point(|one| one.label.dialled >= tunnel.label.dialled);
+        self.tunnels.insert(place, tunnel);
+        if self.known {
+            self.path.get_or_insert_with(|| Path::new(now));
+        }
+    }
+
+    fn carries(&self, tunnel: &Tunnel) -> bool {
+        tunnel.label.dialled || !self.reached
+    }
+
+    /// The tunnels that streams go by, with how each is. One whose gateway drains is as good as before until another is up:
+    /// what leads over it is not sent away before there is somewhere to go.
     fn seen(&self, now: Instant) -> Vec<(&Arc<Tunnel>, Seen)> {
-        let has_other = self.tunnels.iter().any(|tunnel| tunnel.seen(now) == Seen::Up);
+        let carriers = || self.tunnels.iter().filter(|tunnel| self.carries(tunnel));
+        let has_other = carriers().any(|tunnel| tunnel.seen(now) == Seen::Up);
         let of = |tunnel: &Tunnel| match tunnel.seen(now) {
             Seen::Draining if !has_other && tunnel.still_takes(now) => Seen::Up,
             seen => seen,
         };
-        self.tunnels.iter().map(|tunnel| (tunnel, of(tunnel))).collect()
+        carriers().map(|tunnel| (tunnel, of(tunnel))).collect()
     }
 
     /// Tunnels that take new streams.
-    fn usable(&self, now: Instant) -> Vec<&Arc<Tunnel>> {
-        self.seen(now).into_iter().filter(|(_, seen)| *seen == Seen::Up).map(|(tunnel, _)| tunnel).collect()
+    fn usable(&self, now: Instant) -> impl Iterator<Item = &Arc<Tunnel>> {
+        self.seen(now).into_iter().filter(|(_, seen)| *seen == Seen::Up).map(|(tunnel, _)| tunnel)
     }
 
-    fn told(&self, now: Instant) -> Told {
-        let tunnels = self.seen(now).into_iter().map(|(tunnel, seen)| (tunnel.label.id.clone(), seen)).collect();
-        Told { view: View { state: self.path.state(), rtt_us: self.rtt_us() }, tunnels }
+    fn judge(&mut self, now: Instant) {
+        self.tunnels.iter().for_each(|tunnel| tunnel.listen(now));
+        let seen: Vec<_> = self.seen(now).into_iter().map(|(_, seen)| seen).collect();
+        if let Some(path) = &mut self.path {
+            path.judge(seen, now);
+        }
     }
 
-    fn rtt_us(&self) -> u64 {
-        let best = self.tunnels.iter().map(|tunnel| tunnel.rtt().as_micros()).min().unwrap_or(0);
+    /// `None`: not yet. By a gateway that no tunnel of a cluster ever led to, whose gateways nobody can dial, no stream goes.
+    fn told(&self, now: Instant) -> Option<Told> {
+        let state = match &self.path {
+            Some(path) => path.is_settled().then(|| path.state())?,
+            None => self.known.then_some(State::Lost)?,
+        };
+        let tunnels = self.seen(now).into_iter().chain(self.left(now));
+        let tunnels = tunnels.map(|(tunnel, seen)| (tunnel.label.id.clone(), seen)).collect();
+        Some(Told { view: View { state, rtt_us: self.rtt_us(now) }, tunnels })
+    }
+
+    /// Tunnels that carried while there were no others: nothing new goes by them, and what is under way ends there.
+    fn left(&self, now: Instant) -> impl Iterator<Item = (&Arc<Tunnel>, Seen)> {
+        let left = self.tunnels.iter().filter(|tunnel| !self.carries(tunnel) && tunnel.opened() > 0);
+        left.map(move |tunnel| (tunnel, tunnel.seen(now).max(Seen::Draining)))
+    }
+
+    fn rtt_us(&self, now: Instant) -> u64 {
+        let best = self.seen(now).into_iter().map(|(tunnel, _)| tunnel.rtt().as_micros()).min().unwrap_or(0);
         u64::try_from(best).unwrap_or(u64::MAX)
     }
 
-    fn detail(&self, now: Instant) -> Detail {
-        let count = u64::try_from(self.tunnels.len()).unwrap_or(1).max(1);
-        let loss = self.tunnels.iter().map(|tunnel| u64::from(tunnel.loss_ppm())).sum::<u64>() / count;
-        let silent = self.tunnels.iter().map(|tunnel| tunnel.silent(now).as_millis()).min().unwrap_or(0);
-        let up = self.tunnels.iter().filter(|tunnel| tunnel.seen(now) != Seen::Suspect).count();
-        Detail {
-            view: View { state: self.path.state(), rtt_us: self.rtt_us() },
+    fn detail(&self, now: Instant) -> Option<Detail> {
+        let state = self.path.as_ref().filter(|path| path.is_settled())?.state();
+        let seen = self.seen(now);
+        let count = u64::try_from(seen.len()).unwrap_or(1).max(1);
+        let loss = seen.iter().map(|(tunnel, _)| u64::from(tunnel.loss_ppm())).sum::<u64>() / count;
+        let silent = seen.iter().map(|(tunnel, _)| tunnel.silent(now).as_millis()).min().unwrap_or(0);
+        let up = seen.iter().filter(|(_, seen)| *seen != Seen::Suspect).count();
+        Some(Detail {
+            view: View { state, rtt_us: self.rtt_us(now) },
             loss_ppm: u32::try_from(loss).unwrap_or(u32::MAX),
             silent_ms: u64::try_from(silent).unwrap_or(u64::MAX),
             tunnels: u32::try_from(up).unwrap_or(u32::MAX),
-        }
+        })
     }
 }
 
@@ -293,10 +344,12 @@ mod tests {
         let (links, start, later) = (Links::default(), Instant::now(), Duration::from_secs(60));
         links.expect([&west(&[])], start);
         links.judge(start + later);
-        assert!(links.details(start + later).is_empty() && links.views().borrow().is_empty());
+        assert!(links.details(start + later).is_empty(), "control hears nothing of it");
+        let told = |links: &Links| links.views().borrow().values().map(|told| told.view.state).collect::<Vec<_>>();
+        assert_eq!(told(&links), [State::Lost], "sidecars go by other gateways");
         let dialled = start + later;
         links.expect([&west(&["127.2.3.1:15443"])], dialled);
-        assert!(links.details(dialled).is_empty(), "not settled");
+        assert!(links.details(dialled).is_empty() && told(&links).is_empty(), "not settled");
         links.judge(dialled + Duration::from_secs(3));
         let state = |links: &Links| links.details(dialled).values().map(|detail| detail.view.state).next();
         assert_eq!(state(&links), Some(State::Lost));

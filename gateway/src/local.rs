@@ -139,7 +139,7 @@ async fn carry(context: &Context, mut tcp: TcpStream, opened: Opened) {
         return pipe::abort(tcp, send, receive);
     }
     if let Err(error) = pipe::run(tcp, send, receive, &tunnel.carried).await {
-        context.broke(&tunnel, &error);
+        context.broke("out", &tunnel, &error);
     }
 }
 

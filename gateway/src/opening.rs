@@ -70,11 +70,10 @@ impl From<Refuse> for NoStream {
 pub async fn open(context: &Context, cluster: &ClusterName, header: Header, first: &[u8]) -> Result<Opened, Refuse> {
     let (began, mut tried, mut last) = (Instant::now(), Vec::new(), None);
     while tried.len() < MOST_TUNNELS
-        && let Some(tunnel) = context.links.pick(cluster, &tried, Instant::now())
+        && let Some((tunnel, has_other)) = context.links.pick(cluster, &tried, Instant::now())
     {
         tried.push(tunnel.clone());
         let limit = ANSWER_LEAST.max(tunnel.rtt() * ANSWER_TRIPS).saturating_sub(began.elapsed());
-        let has_other = context.links.pick(cluster, &tried, Instant::now()).is_some();
         let attempt = Attempt { context, tunnel, limit, has_other };
         match attempt.make(&header, first).await {
             Ok(opened) => return Ok(opened),
@@ -101,7 +100,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn make(self, header: &Header, first: &[u8]) -> Result<Opened, NoStream> {
-        let stream = self.tunnel.stream();
+        let stream = self.tunnel.opens();
         // The remote gateway tries endpoints no longer than somebody waits for its answer.
         let waits = u32::try_from(self.limit.as_millis()).unwrap_or(u32::MAX);
         let deadline_ms = if header.deadline_ms == 0 { waits } else { header.deadline_ms.min(waits) };

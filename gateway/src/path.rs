@@ -148,8 +148,8 @@ impl Pulse {
     }
 }
 
-/// One tunnel, as its path sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One tunnel, as its path sees it; what is worse is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Seen {
     /// Answers in time.
     Up,

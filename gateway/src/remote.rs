@@ -35,12 +35,19 @@ const DIAL_LIMIT: Duration = Duration::from_millis(250);
 /// Endpoints that are tried for one stream.
 const MAX_TRIES: usize = 4;
 
+/// Takes every stream that the peer of a tunnel opens, until the tunnel is gone.
+pub async fn serve_all(context: &Context, tunnel: &Arc<Tunnel>) {
+    while let Ok(stream) = tunnel.connection.accept_bi().await {
+        tokio::spawn(serve(context.clone(), tunnel.clone(), stream));
+    }
+}
+
 /// Takes one stream from its header to its end.
-pub async fn serve(context: Context, tunnel: Arc<Tunnel>, (mut send, mut receive): (SendStream, RecvStream)) {
+async fn serve(context: Context, tunnel: Arc<Tunnel>, (mut send, mut receive): (SendStream, RecvStream)) {
     let cluster = tunnel.label.cluster.clone();
     let count = |outcome: &str| context.metrics.streams.with_label_values(&["in", cluster.as_str(), outcome]).inc();
     // It counts from here: a gateway that drains waits for it.
-    let _stream = tunnel.stream();
+    let _stream = tunnel.takes();
     let mut buffer = BytesMut::new();
     let first = framed::first(&mut receive, &mut buffer).await.map_err(|error| error.to_string());
     let header = first.and_then(|frame| frame::decode(Kind::Header, frame).map_err(|error| error.to_string()));
@@ -90,7 +97,7 @@ async fn carry(
     }
     // Here the tunnel's side is the client's: what comes off the tunnel is received, as everywhere.
     if let Err(error) = pipe::run(tcp, send, receive, &tunnel.carried).await {
-        context.broke(tunnel, &error);
+        context.broke("in", tunnel, &error);
     }
 }
 

@@ -176,9 +176,12 @@ async fn join(links: Links, joined: Part) {
 /// opaque TCP are all one stream each.
 fn count_rest(context: &Context) {
     let mut left = BTreeMap::<(&str, String), usize>::new();
-    for tunnel in context.links.tunnels().iter().filter(|tunnel| tunnel.streams() > 0) {
-        *left.entry((tunnel.label.direction(), tunnel.label.cluster.to_string())).or_default() += tunnel.streams();
+    for tunnel in context.links.tunnels() {
+        for (direction, streams) in [("out", tunnel.opened()), ("in", tunnel.taken())] {
+            *left.entry((direction, tunnel.label.cluster.to_string())).or_default() += streams;
+        }
     }
+    left.retain(|_, streams| *streams > 0);
     for ((direction, cluster), streams) in &left {
         let closed = context.metrics.closed_at_drain.with_label_values(&[*direction, cluster.as_str()]);
         closed.inc_by(u64::try_from(*streams).unwrap_or(u64::MAX));
@@ -235,7 +238,7 @@ pub async fn run(config: Config, drain: Drain) -> Result<(), Error> {
     identified.ready();
     let gateway = Gateway::bind(&config, PORTS, identity.clone(), metrics, drain.clone())?;
     let _ = links.set(gateway.context.links.clone());
-    let hello = feed::Hello { role: feed::Role::Gateway, name: common.name.clone() };
+    let hello = feed::Hello { role: feed::Role::Gateway, name: common.name.clone(), node: String::new() };
     let cache = common.state_dir.join("feed");
     let (mut updates, reporter) = feed::subscribe(&identity, &config.control, hello, cache, drain.clone());
     let (table, joining) = (gateway.context.table.clone(), gateway.context.links.clone());

@@ -90,7 +90,7 @@ impl Table {
                     }
                     continue;
                 }
-                Resource::Mesh(_) | Resource::Trust(_) | Resource::Failover(_) => continue,
+                Resource::Mesh(_) | Resource::Trust(_) | Resource::Failover(_) | Resource::Node(_) => continue,
             }
             changed = true;
         }

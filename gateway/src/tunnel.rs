@@ -5,8 +5,8 @@
 //! decision 18) becomes a second kind of connection here and a second reader of its ALPN in [`crate::edge`]; nothing
 //! else has to know.
 //!
-//! Each side dials [`PER_GATEWAY`] tunnels to each gateway of each remote cluster and opens its streams on those only;
-//! on tunnels that peers dialled it takes theirs.
+//! Each side dials [`PER_GATEWAY`] tunnels to each gateway of each remote cluster and opens its streams on those. Streams come
+//! on every tunnel, because a cluster that nobody can dial is reached by what it dialled itself.
 
 pub mod accept;
 pub mod control;
@@ -63,19 +63,19 @@ pub struct Label {
     pub cluster: ClusterName,
     /// The trust domain its peer proved.
     pub trust_domain: TrustDomain,
-    /// Whether this side dialled it, and so opens streams on it.
+    /// Whether this side dialled it.
     pub dialled: bool,
 }
 
 impl Label {
-    /// Which way its streams begin, for metrics and people.
+    /// Which way it was dialled, for metrics and people.
     #[must_use]
     pub fn direction(&self) -> &'static str {
         if self.dialled { "out" } else { "in" }
     }
 }
 
-/// Whether its peer drains.
+/// Whether it is left: its peer drains, or its address is not named any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Going {
     /// It does not.
@@ -97,7 +97,9 @@ pub struct Tunnel {
     pub connection: quinn::Connection,
     /// Bytes of its streams.
     pub carried: Carried,
-    streams: AtomicUsize,
+    /// Streams that this side opened, and that the peer did.
+    opened: AtomicUsize,
+    taken: AtomicUsize,
     /// The socket it was dialled from, where that is its own.
     pub endpoint: quinn::Endpoint,
     going: watch::Sender<Going>,
@@ -120,7 +122,10 @@ const NO_DOUBT: u64 = u64::MAX;
 
 /// A stream that counts as open on its tunnel.
 #[derive(Debug)]
-pub struct StreamGuard(Arc<Tunnel>);
+pub struct StreamGuard {
+    tunnel: Arc<Tunnel>,
+    count: fn(&Tunnel) -> &AtomicUsize,
+}
 
 impl Tunnel {
     /// A tunnel that came up at `now`.
@@ -136,7 +141,8 @@ impl Tunnel {
             peer,
             connection,
             carried: Carried::default(),
-            streams: AtomicUsize::new(0),
+            opened: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
             endpoint,
             going: watch::Sender::new(Going::No),
             doubted: AtomicU64::new(NO_DOUBT),
@@ -209,13 +215,29 @@ impl Tunnel {
     /// Streams open now.
     #[must_use]
     pub fn streams(&self) -> usize {
-        self.streams.load(Ordering::Relaxed)
+        self.opened() + self.taken()
     }
 
-    /// Counts a stream until the guard is dropped.
-    pub fn stream(self: &Arc<Self>) -> StreamGuard {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        StreamGuard(self.clone())
+    /// Those of them that this side opened.
+    #[must_use]
+    pub fn opened(&self) -> usize {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that the peer opened.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Counts a stream that this side opens, until the guard is dropped.
+    pub fn opens(self: &Arc<Self>) -> StreamGuard {
+        StreamGuard::of(self, |tunnel| &tunnel.opened)
+    }
+
+    /// Counts a stream that the peer opened, until the guard is dropped.
+    pub fn takes(self: &Arc<Self>) -> StreamGuard {
+        StreamGuard::of(self, |tunnel| &tunnel.taken)
     }
 
     /// Whether its peer said that it drains.
@@ -298,8 +320,15 @@ impl Tunnel {
     }
 }
 
+impl StreamGuard {
+    fn of(tunnel: &Arc<Tunnel>, count: fn(&Tunnel) -> &AtomicUsize) -> Self {
+        count(tunnel).fetch_add(1, Ordering::Relaxed);
+        Self { tunnel: tunnel.clone(), count }
+    }
+}
+
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        (self.count)(&self.tunnel).fetch_sub(1, Ordering::Relaxed);
     }
 }

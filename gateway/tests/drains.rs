@@ -38,7 +38,7 @@ async fn joined() -> Joined {
         gateway.learn([east.seen_at(at_east.tunnel)]);
     }
     at_east.learn([west.seen_at_all(&[cable.address, second.tunnel])]);
-    at_east.path("up", 4).await;
+    at_east.dialled(4).await;
     support::whole(&first).await;
     let notices = subscribe(&east, at_east.local).await;
     Joined { east, west, at_east, first, second, cable, notices }
@@ -159,7 +159,7 @@ async fn one_that_drains_alone_refuses_new_streams_only_after_it_said_so() {
     at_west.learn(reviews(Consumers::All, &[("reviews-1", echo().await)]));
     at_west.learn([east.seen_at(at_east.tunnel)]);
     at_east.learn([west.seen_at(at_west.tunnel)]);
-    at_east.path("up", 2).await;
+    at_east.dialled(2).await;
     let mut notices = subscribe(&east, at_east.local).await;
     let held = called_until(&east, at_east.local, &header("west"), "accepted").await;
     at_east.trigger.drain("a test");

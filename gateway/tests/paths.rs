@@ -39,7 +39,7 @@ async fn a_pulled_cable_is_suspect_long_before_its_idle_timeout_then_lost_and_ba
     at_west.learn(reviews(Consumers::All, &[("reviews-1", echo().await)]));
     at_west.learn([east.seen_at(at_east.tunnel)]);
     at_east.learn([west.seen_at(cable.address)]);
-    at_east.path("up", 2).await;
+    at_east.dialled(2).await;
     let mut notices = subscribe(&east, at_east.local).await;
     until(&mut notices, State::Up).await;
 
@@ -65,7 +65,7 @@ async fn a_stream_that_nobody_answers_is_given_up_with_its_own_word() {
     let cable = Cable::new(at_west.tunnel).await;
     at_west.learn([east.seen_at(at_east.tunnel)]);
     at_east.learn([west.seen_at(cable.address)]);
-    at_east.path("up", 2).await;
+    at_east.dialled(2).await;
     cable.pull(true);
     assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "timeout");
 }
@@ -101,7 +101,7 @@ async fn an_ejected_cluster_loses_its_tunnels_and_a_lease_crosses_to_control() {
     let mut at_west = west.gateway("gateway", NOWHERE, &[&east]);
     at_west.learn([east.seen_at(at_east.tunnel)]);
     at_east.learn([west.seen_at(at_west.tunnel)]);
-    at_east.path("up", 2).await;
+    at_east.dialled(2).await;
     at_east.learn([Resource::Lease { statement: "bGVhc2U=".into() }]);
     let heard = async {
         while let Some(report) = at_west.reports.recv().await {
@@ -159,7 +159,7 @@ async fn a_gateway_that_was_killed_and_is_back_is_known_at_once_by_its_resets() 
     let port = first.running.tunnel.port();
     first.running.learn([east.seen_at(at_east.tunnel)]);
     at_east.learn([west.seen_at(first.running.tunnel)]);
-    at_east.path("up", 2).await;
+    at_east.dialled(2).await;
     let old: Vec<_> = at_east.context.links.tunnels().iter().map(|tunnel| tunnel.connection.clone()).collect();
     first.kill();
     let second = Mortal::born(&west, &dir, port, &[&east]).await;
@@ -169,6 +169,6 @@ async fn a_gateway_that_was_killed_and_is_back_is_known_at_once_by_its_resets() 
         let why = tokio::time::timeout(LIMIT, connection.closed()).await.unwrap();
         assert!(matches!(why, quinn::ConnectionError::Reset), "{why} after {:?}", back.elapsed());
     }
-    at_east.path("up", 2).await;
+    at_east.dialled(2).await;
     second.kill();
 }

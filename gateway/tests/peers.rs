@@ -36,7 +36,7 @@ impl Ground {
         at_west.learn(reviews(Consumers::All, &[("reviews-1", echo().await)]));
         at_west.learn([east.seen_at(at_east.tunnel), north.seen_at(NOWHERE)]);
         at_east.learn([west.seen_at(at_west.tunnel)]);
-        at_east.path("up", 2).await;
+        at_east.dialled(2).await;
         Self { east, north, at_east, at_west, state: tempfile::tempdir().unwrap() }
     }
 

@@ -38,7 +38,7 @@ async fn garbage_on_any_port_is_turned_away_and_the_gateway_serves_on() {
     at_west.learn(reviews(Consumers::All, &[("reviews-1", echo().await)]));
     at_west.learn([east.seen_at(at_east.tunnel)]);
     at_east.learn([west.seen_at(at_west.tunnel)]);
-    at_east.path("up", 2).await;
+    at_east.dialled(2).await;
 
     let wrong_kind = frame::encode(Kind::Control, &Probe { sequence: 1 }).unwrap();
     let forged = {
@@ -126,7 +126,7 @@ async fn more_half_open_connections_than_there_are_places_turn_no_sidecar_and_no
     at_west.learn(reviews(Consumers::All, &[("reviews-1", echo().await)]));
     at_west.learn([east.seen_at(at_east.tunnel)]);
     at_east.learn([west.seen_at(at_west.tunnel)]);
-    at_east.path("up", 2).await;
+    at_east.dialled(2).await;
     let mut earlier = support::called_until(&east, at_east.local, &header("west"), "accepted").await;
 
     let (hello, cut) = (member_hello(), signed(&east, Kind::SignedHeader, header("west").encode_to_vec()));

@@ -20,7 +20,7 @@ async fn joined(consumers: Consumers, endpoints: &[(&str, SocketAddr)]) -> (Clus
     at_west.learn(reviews(consumers, endpoints));
     at_west.learn([east.seen_at(at_east.tunnel)]);
     at_east.learn([west.seen_at(at_west.tunnel)]);
-    at_east.path("up", 2).await;
+    at_east.dialled(2).await;
     (east, west, at_east, at_west)
 }
 

@@ -114,6 +114,7 @@ fn environment(settings: &Settings, values: &Values, probes: &Map<String, Value>
         field("POD_NAMESPACE", "metadata.namespace"),
         field("POD_UID", "metadata.uid"),
         field("POD_IP", "status.podIP"),
+        field("NODE_NAME", "spec.nodeName"),
         field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         plain("ISTHMUS_MESH", values.mesh.to_string()),
         plain("ISTHMUS_CLUSTER", values.cluster.to_string()),

@@ -33,6 +33,8 @@ pub struct Facts {
     pub advertise: Gateways,
     /// Zones of the own nodes.
     pub zones: Vec<String>,
+    /// Where each of them is.
+    pub nodes: BTreeMap<String, Locality>,
     /// Replicas of the own control, by the names of their pods.
     pub controls: BTreeMap<String, IpAddr>,
 }
@@ -81,6 +83,7 @@ impl Facts {
             gateways: gateways(seen, namespace),
             advertise: exposed::of(seen, namespace),
             zones: zones.into_iter().collect(),
+            nodes: seen.nodes().map(|(name, node)| (name.to_owned(), node.locality.clone())).collect(),
             controls: controls(seen, namespace),
         }
     }
@@ -166,6 +169,7 @@ mod tests {
         assert_eq!(zone(&facts, "a-1.shop").unwrap(), "east-b");
         assert_eq!(zone(&facts, "a-1.bank"), None);
         assert_eq!(facts.zones, ["east-a", "east-b"]);
+        assert_eq!(facts.nodes["n2"].zone, "east-b");
         assert_eq!(zone(&of(&[pod("n3")]), "a-1").unwrap(), "label");
     }
 

@@ -1,5 +1,8 @@
 //! Files that every replica of a role must have the same, kept in a Secret: the cluster's certificate authority, its
 //! federation key. Whoever comes first makes them; of two that come at once the API server takes one.
+//!
+//! A Secret is written only as somebody has just read it ([`Vault::put`]): who was slower than another one reads again, and
+//! nothing is overwritten that was not seen.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -17,8 +20,6 @@ use serde_json::json;
 
 /// Who owns what is written.
 pub const MANAGER: &str = "isthmus-control";
-/// How often files are looked at for changes.
-const LOOK: Duration = Duration::from_secs(30);
 
 /// Why there are no files.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,12 @@ pub enum VaultError {
     Drained,
 }
 
+/// Entries of a Secret.
+pub type Entries = BTreeMap<String, Vec<u8>>;
+
+/// Of a file that is here and in the Secret, by its name, the one that holds; `None`: the Secret's.
+pub type Merge = fn(&str, &[u8], &[u8]) -> Option<Vec<u8>>;
+
 /// A Secret, and the files of it.
 pub struct Vault {
     secrets: Api<Secret>,
@@ -81,33 +88,45 @@ pub struct Vault {
     name: String,
     files: &'static [&'static str],
     maybe: &'static [&'static str],
+    either: &'static [&'static str],
+    merge: Merge,
 }
 
-/// Entries of a Secret.
-pub type Entries = BTreeMap<String, Vec<u8>>;
+/// A Secret's entries, and of which version of it they are.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// The entries.
+    pub entries: Entries,
+    /// The Secret's UID.
+    pub uid: String,
+    version: Option<String>,
+}
+
+impl Held {
+    fn of(secret: Secret) -> Self {
+        let (uid, version) = (secret.uid().unwrap_or_default(), secret.resource_version());
+        let entries = secret.data.unwrap_or_default().into_iter().map(|(name, ByteString(bytes))| (name, bytes));
+        Self { entries: entries.collect(), uid, version }
+    }
+
+    fn has(&self, entries: &Entries) -> bool {
+        entries.iter().all(|(name, bytes)| self.entries.get(name) == Some(bytes))
+    }
+}
 
 /// A Secret of somebody else's, as it is; `None`: there is none.
 ///
 /// # Errors
 /// [`VaultError::Refused`].
-pub async fn find(client: &Client, namespace: &str, name: &str) -> Result<Option<Entries>, VaultError> {
-    let vault = Vault::new(client, namespace, name, &[]);
-    let found = vault.secrets.get_opt(name).await.map_err(|error| vault.refused("read", error))?;
-    let entries =
-        |secret: Secret| secret.data.unwrap_or_default().into_iter().map(|(name, ByteString(bytes))| (name, bytes));
-    Ok(found.map(|secret| entries(secret).collect()))
+pub async fn find(client: &Client, namespace: &str, name: &str) -> Result<Option<Held>, VaultError> {
+    Vault::new(client, namespace, name, &[]).look().await
 }
 
 /// As [`find`]; an API server that does not answer is asked again until the drain.
 ///
 /// # Errors
 /// [`VaultError`].
-pub async fn wait_for(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    drain: &Drain,
-) -> Result<Option<Entries>, VaultError> {
+pub async fn wait_for(client: &Client, namespace: &str, name: &str, drain: &Drain) -> Result<Option<Held>, VaultError> {
     insist(name, drain, || find(client, namespace, name)).await
 }
 
@@ -133,13 +152,70 @@ impl Vault {
     #[must_use]
     pub fn new(client: &Client, namespace: &str, name: &str, files: &'static [&'static str]) -> Self {
         let secrets = Api::namespaced(client.clone(), namespace);
-        Self { secrets, namespace: namespace.to_owned(), name: name.to_owned(), files, maybe: &[] }
+        Self {
+            secrets,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            files,
+            maybe: &[],
+            either: &[],
+            merge: |_, _, _| None,
+        }
     }
 
     /// With files that may be there or not.
     #[must_use]
     pub fn with(self, maybe: &'static [&'static str]) -> Self {
         Self { maybe, ..self }
+    }
+
+    /// Of which the Secret has to have one of these.
+    #[must_use]
+    pub fn with_one_of(self, either: &'static [&'static str]) -> Self {
+        Self { either, ..self }
+    }
+
+    /// With files of which not always the Secret's holds.
+    #[must_use]
+    pub fn merging(self, merge: Merge) -> Self {
+        Self { merge, ..self }
+    }
+
+    /// What the Secret holds; `None`: there is none.
+    ///
+    /// # Errors
+    /// [`VaultError::Refused`].
+    pub async fn look(&self) -> Result<Option<Held>, VaultError> {
+        let found = self.secrets.get_opt(&self.name).await.map_err(|error| self.refused("read", error))?;
+        Ok(found.map(Held::of))
+    }
+
+    /// Writes entries to the Secret as it was seen, or makes it where there was none; those that are there already are not
+    /// written. `false`: it has changed since, and nothing is written.
+    ///
+    /// # Errors
+    /// [`VaultError::Refused`].
+    pub async fn put(&self, seen: Option<&Held>, entries: Entries) -> Result<bool, VaultError> {
+        let written = match seen {
+            Some(seen) if seen.has(&entries) => return Ok(true),
+            Some(seen) => self.patch(seen, entries).await,
+            None => {
+                let by = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+                self.secrets.create(&by, &self.secret(entries)).await.map(drop)
+            }
+        };
+        match written {
+            Ok(()) => Ok(true),
+            // Another replica was faster; or somebody took the Secret away.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => Err(self.refused("written", error)),
+        }
+    }
+
+    async fn patch(&self, seen: &Held, entries: Entries) -> Result<(), kube::Error> {
+        let data: BTreeMap<_, _> = entries.into_iter().map(|(file, bytes)| (file, ByteString(bytes))).collect();
+        let patch = Patch::Merge(json!({ "metadata": { "resourceVersion": seen.version }, "data": data }));
+        self.secrets.patch(&self.name, &PatchParams::default(), &patch).await.map(drop)
     }
 
     /// Puts the Secret's entries into `dir`. `make` makes the files where there are none, and looks whether those that are
@@ -160,73 +236,69 @@ impl Vault {
 
     async fn try_open(&self, dir: &Path, make: &impl Fn() -> Result<(), String>) -> Result<(), VaultError> {
         loop {
-            if let Some(secret) = self.secrets.get_opt(&self.name).await.map_err(|error| self.refused("read", error))? {
-                self.unpack(&secret, dir)?;
-                make().map_err(|reason| self.broken(dir, reason))?;
-                return self.complete(secret, dir).await;
+            let seen = self.look().await?;
+            match &seen {
+                Some(held) => {
+                    self.unpack(held, dir)?;
+                    make().map_err(|reason| self.broken(dir, reason))?;
+                }
+                None => make().map_err(|reason| self.not_made(reason))?,
             }
-            make().map_err(|reason| VaultError::NotMade {
-                namespace: self.namespace.clone(),
-                name: self.name.clone(),
-                reason,
-            })?;
-            let secret = self.secret(self.read(dir)?);
-            match self
-                .secrets
-                .create(&PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }, &secret)
-                .await
-            {
-                Ok(_) => return Ok(()),
-                // Another replica was first: its files count, the own ones are overwritten.
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(self.refused("written", error)),
+            // What was made beside the Secret's entries is written back.
+            if self.put(seen.as_ref(), self.read(dir)?).await? {
+                return Ok(());
+            }
+            // Of two that make them at once the first one's count, and what the other made never was.
+            if seen.is_none() {
+                self.remove(dir);
             }
         }
     }
 
-    /// Writes back what was made beside the Secret's entries.
-    async fn complete(&self, secret: Secret, dir: &Path) -> Result<(), VaultError> {
-        let (there, here) = (secret.data.unwrap_or_default(), self.read(dir)?);
-        if here.iter().all(|(file, bytes)| there.get(file).is_some_and(|ByteString(there)| there == bytes)) {
-            return Ok(());
-        }
-        self.write(&here).await.map_err(|error| self.refused("written", error))
+    fn not_made(&self, reason: String) -> VaultError {
+        VaultError::NotMade { namespace: self.namespace.clone(), name: self.name.clone(), reason }
+    }
+
+    fn remove(&self, dir: &Path) {
+        self.files.iter().chain(self.maybe).for_each(|file| drop(std::fs::remove_file(dir.join(file))));
     }
 
     /// What cannot be used does not stay: a Secret that is deleted thereupon is made anew, and not of this.
     fn broken(&self, dir: &Path, reason: String) -> VaultError {
-        self.files.iter().chain(self.maybe).for_each(|file| drop(std::fs::remove_file(dir.join(file))));
+        self.remove(dir);
         VaultError::Broken { namespace: self.namespace.clone(), name: self.name.clone(), reason }
     }
 
-    fn unpack(&self, secret: &Secret, dir: &Path) -> Result<(), VaultError> {
-        let entries = secret.data.clone().unwrap_or_default();
+    fn unpack(&self, held: &Held, dir: &Path) -> Result<(), VaultError> {
         for file in self.files {
-            let lacks = || VaultError::Lacks {
-                namespace: self.namespace.clone(),
-                name: secret.name_any(),
-                entry: (*file).to_owned(),
-            };
-            let ByteString(bytes) = entries.get(*file).ok_or_else(lacks)?;
-            disk::write_atomic(dir.join(file), bytes)?;
-        }
-        for file in self.maybe {
-            if let Some(ByteString(bytes)) = entries.get(*file) {
-                disk::write_atomic(dir.join(file), bytes)?;
+            if !held.entries.contains_key(*file) {
+                return Err(self.lacks(file));
             }
         }
+        if let Some(first) = self.either.first()
+            && !self.either.iter().any(|file| held.entries.contains_key(*file))
+        {
+            return Err(self.lacks(first));
+        }
+        for file in self.files.iter().chain(self.maybe) {
+            let Some(there) = held.entries.get(*file) else { continue };
+            let path = dir.join(file);
+            let here = disk::read(&path)?;
+            let merged = here.and_then(|here| (self.merge)(file, &here, there));
+            disk::write_atomic(path, merged.as_ref().unwrap_or(there))?;
+        }
         Ok(())
+    }
+
+    fn lacks(&self, entry: &str) -> VaultError {
+        VaultError::Lacks { namespace: self.namespace.clone(), name: self.name.clone(), entry: entry.to_owned() }
     }
 
     fn read(&self, dir: &Path) -> Result<Entries, VaultError> {
         let mut entries = Entries::new();
         for file in self.files {
-            let lacks = || VaultError::Lacks {
-                namespace: self.namespace.clone(),
-                name: self.name.clone(),
-                entry: (*file).to_owned(),
-            };
-            entries.insert((*file).to_owned(), disk::read(dir.join(file))?.ok_or_else(lacks)?);
+            let bytes = disk::read(dir.join(file))?.ok_or_else(|| self.lacks(file))?;
+            entries.insert((*file).to_owned(), bytes);
         }
         for file in self.maybe {
             if let Some(bytes) = disk::read(dir.join(file))? {
@@ -242,27 +314,6 @@ impl Vault {
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let metadata = ObjectMeta { name: Some(self.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
         Secret { metadata, data: Some(data), type_: Some("isthmus.dev/files".into()), ..Secret::default() }
-    }
-
-    /// Writes files that changed in `dir` back, until the drain.
-    pub async fn follow(&self, dir: &Path, drain: &Drain) {
-        let mut written = self.read(dir).unwrap_or_default();
-        while drain.unless(tokio::time::sleep(LOOK)).await.is_some() {
-            let now = match self.read(dir) {
-                Ok(now) if now != written => now,
-                _ => continue,
-            };
-            match self.write(&now).await {
-                Ok(()) => written = now,
-                Err(error) => tracing::warn!(secret = self.name, %error, "what changed is not in the Secret yet"),
-            }
-        }
-    }
-
-    async fn write(&self, entries: &Entries) -> Result<(), kube::Error> {
-        let data: BTreeMap<_, _> = entries.iter().map(|(file, bytes)| (file, ByteString(bytes.clone()))).collect();
-        let patch = Patch::Merge(json!({ "data": data }));
-        self.secrets.patch(&self.name, &PatchParams::default(), &patch).await.map(drop)
     }
 
     fn refused(&self, doing: &'static str, error: kube::Error) -> VaultError {

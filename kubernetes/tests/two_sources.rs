@@ -57,6 +57,7 @@ fn compiled(objects: &[Object]) -> Compiled {
         cluster: "us-east".parse().unwrap(),
         region: "us-east".into(),
         zones: vec![],
+        nodes: BTreeMap::new(),
         gateways: vec![],
         advertise: Gateways::default(),
         member: None,

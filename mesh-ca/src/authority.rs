@@ -2,15 +2,17 @@
 
 mod rotation;
 mod server;
+pub mod shared;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use isthmus_core::name::{ClusterName, MeshDomain, SpiffeId, TrustDomain};
 use isthmus_runtime::{
+    disk,
     drain::Drain,
     identity::{Identity, Leaf},
     pass,
@@ -29,7 +31,7 @@ use crate::{
     issuing::Issuing,
     leaf,
     passes::PassRoots,
-    plugged::Plugged,
+    plugged::{Entries, Plugged, kept},
     store,
     token::{self, TokenError},
 };
@@ -44,12 +46,18 @@ pub struct Settings {
     pub leaf_ttl: Duration,
     /// Age at which a pass root gets its successor.
     pub pass_rotation: Duration,
+    /// Whether there are replicas: then whoever has what they share makes the next pass root, and not who signs.
+    pub replicated: bool,
 }
 
 impl Default for Settings {
     /// A day: a stolen leaf ages soon, a CA may rest overnight. A week: passes are checked inside the cluster only.
     fn default() -> Self {
-        Self { leaf_ttl: Duration::from_secs(24 * 3600), pass_rotation: Duration::from_secs(7 * 24 * 3600) }
+        Self {
+            leaf_ttl: Duration::from_secs(24 * 3600),
+            pass_rotation: Duration::from_secs(7 * 24 * 3600),
+            replicated: false,
+        }
     }
 }
 
@@ -58,10 +66,12 @@ impl Default for Settings {
 pub struct Ca(Arc<Inner>);
 
 struct Inner {
+    dir: PathBuf,
     trust_domain: TrustDomain,
     issuing: Mutex<Arc<Issuing>>,
     anchors: Mutex<Anchors>,
     roots: watch::Sender<Vec<CertificateDer<'static>>>,
+    believed: watch::Sender<Vec<u8>>,
     token_key: Vec<u8>,
     passes: Mutex<PassRoots>,
     settings: Settings,
@@ -91,6 +101,12 @@ impl Ca {
         Self::open(dir, authority.trust_domain, (issuing, None), authority.token_key, settings)
     }
 
+    /// Whether a root of the cluster's own is in its directory.
+    #[must_use]
+    pub fn is_in(dir: &Path) -> bool {
+        store::file(dir).exists()
+    }
+
     /// Opens the CA of a cluster that signs with what somebody brought along; what else it needs is in its directory.
     ///
     /// # Errors
@@ -118,14 +134,25 @@ impl Ca {
         // A root is announced for the life of a leaf and then used for at least as long.
         let rotation = settings.pass_rotation.max(settings.leaf_ttl * 2);
         let passes = Mutex::new(PassRoots::open_or_create(dir, rotation, settings.leaf_ttl)?);
-        let mut anchors = Anchors::open(dir, settings.leaf_ttl)?;
+        let now = SystemTime::now();
+        let mut anchors = Anchors::open(dir, settings.leaf_ttl, now)?;
         if let Some(before) = before.filter(|_| anchors.all().is_empty()) {
-            anchors.coming(&before)?;
+            anchors.coming(&before, now)?;
         }
-        anchors.signing(&issuing.anchor, SystemTime::now())?;
-        let (roots, issuing) = (watch::Sender::new(anchors.all()), Mutex::new(Arc::new(issuing)));
-        let anchors = Mutex::new(anchors);
-        Ok(Self(Arc::new(Inner { trust_domain, issuing, anchors, roots, token_key, passes, settings })))
+        anchors.signing(&issuing.anchor, now)?;
+        keep(dir, &issuing, &trust_domain)?;
+        let (roots, believed) = (watch::Sender::new(anchors.all()), watch::Sender::new(anchors.bytes()?));
+        Ok(Self(Arc::new(Inner {
+            dir: dir.to_owned(),
+            trust_domain,
+            issuing: Mutex::new(Arc::new(issuing)),
+            anchors: Mutex::new(anchors),
+            roots,
+            believed,
+            token_key,
+            passes,
+            settings,
+        })))
     }
 
     /// The trust domain it vouches for.
@@ -220,6 +247,12 @@ impl Ca {
         Ok(identity)
     }
 
+    /// What signs, as it was brought along; `None`: a root of the cluster's own signs.
+    #[must_use]
+    pub fn brought(&self) -> Option<Entries> {
+        self.issuing().entries.clone()
+    }
+
     fn issuing(&self) -> Arc<Issuing> {
         Arc::clone(&self.0.issuing.lock())
     }
@@ -240,7 +273,9 @@ impl Ca {
         }
         let (certificate, not_after) = leaf::sign(id, key, &issuing, now, ttl)?;
         let mut passes = self.0.passes.lock();
-        if let Err(error) = passes.rotate(now) {
+        if !self.0.settings.replicated
+            && let Err(error) = passes.rotate(now)
+        {
             tracing::warn!(%error, "the pass roots are not rotated, the old ones serve on");
         }
         let pass = passes.in_use(now).map(|root| pass::issue(&root, id, not_after));
@@ -248,4 +283,14 @@ impl Ca {
         let pass_roots = if gateway { passes.decoded() } else { Vec::new() };
         Ok(Issued { chain: issuing.chain(certificate.der()), pass, pass_roots })
     }
+}
+
+/// What was brought along is kept before it signs.
+fn keep(dir: &Path, issuing: &Issuing, domain: &TrustDomain) -> Result<(), CaError> {
+    let Some(bytes) = kept::bytes(issuing, issuing.number, domain)? else { return Ok(()) };
+    let path = dir.join(kept::FILE);
+    if disk::read(&path)?.as_ref() != Some(&bytes) {
+        disk::write_atomic(&path, &bytes)?;
+    }
+    Ok(())
 }

@@ -7,9 +7,11 @@ use std::{
 
 use isthmus_core::name::{SpiffeId, TrustDomain};
 use isthmus_runtime::enrolment::Enrolment;
+use rustls_pki_types::CertificateDer;
 
 use crate::{
-    CaError,
+    CaError, Settings,
+    anchors::Anchors,
     plugged::Plugged,
     store,
     token::{self, Claims},
@@ -39,17 +41,21 @@ pub struct Asked<'a> {
 pub fn mint(ca_dir: &Path, asked: &Asked<'_>) -> Result<Enrolment, CaError> {
     asked.check()?;
     let authority = store::open_or_create(ca_dir, &asked.trust_domain)?;
-    Ok(enrolment(&authority.root, &authority.token_key, asked))
+    Ok(enrolment(&[authority.root], &authority.token_key, asked))
 }
 
-/// An enrolment of a cluster whose CA somebody brought along, `plugged`.
+/// An enrolment of a cluster whose CA somebody brought along, `plugged`: it believes that one, and what signs until then.
 ///
 /// # Errors
 /// As [`mint`].
 pub fn mint_plugged(ca_dir: &Path, plugged: &Plugged, asked: &Asked<'_>) -> Result<Enrolment, CaError> {
     asked.check()?;
     let (token_key, _) = store::beside_plugged(ca_dir, &asked.trust_domain)?;
-    Ok(enrolment(plugged.certificate(), &token_key, asked))
+    let mut roots = Anchors::open(ca_dir, Settings::default().leaf_ttl, SystemTime::now())?.all();
+    if !roots.contains(plugged.certificate()) {
+        roots.push(plugged.certificate().clone());
+    }
+    Ok(enrolment(&roots, &token_key, asked))
 }
 
 impl Asked<'_> {
@@ -60,7 +66,7 @@ impl Asked<'_> {
     }
 }
 
-fn enrolment(root: &[u8], token_key: &[u8], asked: &Asked<'_>) -> Enrolment {
+fn enrolment(roots: &[CertificateDer<'_>], token_key: &[u8], asked: &Asked<'_>) -> Enrolment {
     let claims = Claims {
         ns: asked.namespace.to_owned(),
         sa: asked.service_account.to_owned(),
@@ -69,7 +75,7 @@ fn enrolment(root: &[u8], token_key: &[u8], asked: &Asked<'_>) -> Enrolment {
     };
     Enrolment {
         trust_domain: asked.trust_domain.clone(),
-        roots: vec![pem(root)],
+        roots: roots.iter().map(|root| pem(root)).collect(),
         control: asked.control.to_owned(),
         token: token::mint(token_key, &claims),
     }

@@ -39,6 +39,15 @@ pub enum CaError {
     /// The certificate that signs has expired.
     #[error("the certificate of the certificate authority has expired: nobody would believe a leaf; bring another one")]
     Over,
+    /// So many signed or are about to that nobody can be told of one more.
+    #[error(
+        "{most} certificate authorities signed within the life of a leaf, and one more cannot be believed yet; leave \
+             in place what is there, and it signs when the leaves of the first are over"
+    )]
+    Crowded {
+        /// How many are believed.
+        most: usize,
+    },
     /// The CSR cannot be used.
     #[error("the certificate request is refused: {0}")]
     Request(String),

@@ -7,7 +7,7 @@ use rcgen::{Issuer, KeyPair};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::CaError;
+use crate::{CaError, plugged::Entries};
 
 /// Whether a certificate is of this key.
 pub(crate) fn is_key_of(key: &KeyPair, certificate: &CertificateDer<'_>) -> bool {
@@ -26,6 +26,10 @@ pub(crate) struct Issuing {
     pub(crate) not_before: SystemTime,
     /// No leaf lives longer.
     pub(crate) not_after: SystemTime,
+    /// The files of it, where somebody brought them along; `None`: a root of the cluster's own.
+    pub(crate) entries: Option<Entries>,
+    /// How often what signs was replaced: of two the higher one holds.
+    pub(crate) number: u64,
 }
 
 impl Issuing {
@@ -37,7 +41,7 @@ impl Issuing {
             return Err(CaError::Crypto("the key is not the root's".into()));
         }
         let issuer = Issuer::from_ca_cert_der(&root, key)?;
-        Ok(Self { anchor: root, behind: Vec::new(), issuer, not_before, not_after })
+        Ok(Self { anchor: root, behind: Vec::new(), issuer, not_before, not_after, entries: None, number: 0 })
     }
 
     /// A leaf's chain, leaf first.

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`authority`] | [`Ca`]: opens or makes the root, issues leaves, changes what signs them |
 //! | [`plugged`] | a CA that somebody brings along, as Istio's `cacerts` |
+//! | [`shared`] | what replicas of control have the same |
 //! | [`enrol`] | enrolments minted offline, on the CA's directory |
 //! | [`token`] | what an enrolment token says, and that nobody else wrote it |
 //! | [`passes`] | roots of passes, rotated so that gateways know one before it is used |
@@ -27,7 +28,7 @@ pub mod service;
 mod store;
 pub mod token;
 
-pub use authority::{Ca, ServerLeaf, Settings};
+pub use authority::{Ca, ServerLeaf, Settings, shared};
 pub use error::CaError;
 pub use plugged::{Plugged, PluggedError};
 pub use service::{Account, NotReviewed, Reviewer, service};

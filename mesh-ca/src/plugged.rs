@@ -9,6 +9,7 @@
 
 mod error;
 mod files;
+pub(crate) mod kept;
 
 use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
@@ -52,7 +53,7 @@ impl Plugged {
         let behind = files.behind(&anchor, &roots)?;
         let issuer = Issuer::from_ca_cert_der(&anchor, key)
             .map_err(|error| files.wrong(CERTIFICATE, format!("it cannot sign: {error}"), files::ANOTHER))?;
-        let issuing = Issuing { anchor, behind, issuer, not_before, not_after };
+        let issuing = Issuing { anchor, behind, issuer, not_before, not_after, entries: Some(files.four()), number: 0 };
         try_out(&files, &issuing, &roots, domain, now)?;
         Ok(Self { issuing })
     }

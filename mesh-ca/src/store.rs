@@ -1,5 +1,5 @@
-//! The CA's directory: `authority.json` with root, key and token key, made once and never written again;
-//! `pass-roots.json` beside it, see [`crate::passes`]. Where somebody brought a CA along, `token-key.json` has the token
+//! The CA's directory: `authority.json` with root, key and token key, made once; `pass-roots.json` beside it, see
+//! [`crate::passes`]. Where somebody brought a CA along, `token-key.json` has the token
 //! key in place of the first. All 0600.
 
 use std::path::{Path, PathBuf};
@@ -59,6 +59,11 @@ pub(crate) fn open_or_create(dir: &Path, domain: &TrustDomain) -> Result<Authori
     let stored = disk::load_versioned(&path, LAYOUT)?;
     let gone = || CaError::Damaged { path: path.clone(), reason: "it went away while it was opened".into() };
     check(&path, stored.ok_or_else(gone)?, domain)
+}
+
+/// Reads what a file of that name held; `path` is for messages.
+pub(crate) fn parse(path: &Path, bytes: &[u8], domain: &TrustDomain) -> Result<Authority, CaError> {
+    check(path, disk::parse_versioned(path, LAYOUT, bytes)?, domain)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -29,6 +29,9 @@ pub struct Config {
     /// What the workload is called where it is a pod of several: its Deployment's name, say.
     #[serde(default)]
     pub workload: Option<String>,
+    /// The node that its pod is on: control says where that is.
+    #[serde(default)]
+    pub node: String,
     /// The workload's namespace.
     pub namespace: String,
     /// Its service account.

@@ -125,7 +125,8 @@ pub async fn serve(config: Config, drain: Drain) -> Result<(), Error> {
     let party = Party::new(own.clone(), Some(&identity.spiffe()));
     let connector = Connector::new(identity.clone(), &own);
     let shared = Shared::new(config.clone(), connector, party, drain.clone());
-    let hello = feed::Hello { role: feed::Role::Proxy, name: config.common.name.clone() };
+    let (name, node) = (config.common.name.clone(), config.node.clone());
+    let hello = feed::Hello { role: feed::Role::Proxy, name, node };
     let cache = config.common.state_dir.join("feed");
     let (updates, reporter) = feed::subscribe(&identity, &config.control, hello, cache, drain.clone());
     tokio::spawn(feeding::follow(Arc::clone(&shared), updates, dump, fed));

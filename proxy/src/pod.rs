@@ -109,6 +109,8 @@ pub fn read(environment: &BTreeMap<String, String>, files: &BTreeMap<&'static st
                 common: Common { enrolment: Some(Enrolling::Pod(enrolment)), ..common },
                 control,
                 workload,
+                // Pods that were injected by a release before do not say it.
+                node: environment.get("NODE_NAME").cloned().unwrap_or_default(),
                 namespace,
                 service_account,
                 labels,
@@ -192,6 +194,7 @@ mod tests {
             ("POD_NAMESPACE", "bookinfo"),
             ("POD_UID", "0e5"),
             ("POD_IP", "10.244.1.9"),
+            ("NODE_NAME", "n1"),
             ("SERVICE_ACCOUNT", "bookinfo-details"),
             ("ISTHMUS_MESH", "mesh.test"),
             ("ISTHMUS_CLUSTER", "us-east"),
@@ -227,7 +230,7 @@ mod tests {
         assert_eq!((config.capture, config.probe), (Some(Mode::Tproxy), None));
         assert!(config.probes.contains_key("/app-health/details/livez"));
         assert!(config.common.admin().is_loopback());
-        assert_eq!(config.workload(), "details-v1");
+        assert_eq!((config.workload(), config.node.as_str()), ("details-v1", "n1"));
         assert_eq!(Config { workload: None, ..config.clone() }.workload(), "details-v1-7c9", "a pod of nothing");
         let Some(Enrolling::Pod(enrolment)) = config.common.enrolment else { panic!("it has no file") };
         assert_eq!((enrolment.trust_domain.as_str(), enrolment.control), ("us-east.mesh.test", config.control));

@@ -14,7 +14,10 @@ use prometheus::{
 };
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::{
+    extensions::ParsedExtension,
+    prelude::{FromDer, X509Certificate},
+};
 
 use crate::identity::Identity;
 
@@ -34,7 +37,19 @@ pub fn validity(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemT
     Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
 }
 
-type Look = Box<dyn Fn() -> (SystemTime, SystemTime) + Send + Sync>;
+/// By which key it was signed: the authority key identifier (RFC 5280, 4.2.1.1), in hexadecimal; `None`: it does not say.
+#[must_use]
+pub fn authority(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let key = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.key_identifier.as_ref(),
+        _ => None,
+    })?;
+    Some(key.0.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+type Validity = (SystemTime, SystemTime);
+type Look = Box<dyn Fn() -> (Validity, Option<String>) + Send + Sync>;
 
 /// Certificates that a process lives by, each as it is when somebody looks. Cheap to clone; all clones see the same.
 #[derive(Clone, Default)]
@@ -49,21 +64,25 @@ pub struct Row {
     pub not_before: u64,
     /// Unix seconds.
     pub not_after: u64,
+    /// The identifier of the key that signed it, in hexadecimal; of a leaf alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
 }
 
 impl Certificates {
     /// One more. `look`: from when and until when it is valid.
     pub fn add(&self, name: &'static str, look: impl Fn() -> (SystemTime, SystemTime) + Send + Sync + 'static) {
-        self.0.lock().push((name, Box::new(look)));
+        self.0.lock().push((name, Box::new(move || (look(), None))));
     }
 
     /// The own leaf.
     pub fn add_leaf(&self, identity: &Identity) {
         let identity = identity.clone();
-        self.add("leaf", move || {
+        let look = move || {
             let leaf = identity.leaf();
-            (leaf.not_before, leaf.not_after)
-        });
+            ((leaf.not_before, leaf.not_after), leaf.chain().first().and_then(authority))
+        };
+        self.0.lock().push(("leaf", Box::new(look)));
     }
 
     /// All of them.
@@ -71,8 +90,8 @@ impl Certificates {
     pub fn rows(&self) -> Vec<Row> {
         let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let row = |(certificate, look): &(&'static str, Look)| {
-            let (not_before, not_after) = look();
-            Row { certificate, not_before: unix(not_before), not_after: unix(not_after) }
+            let ((not_before, not_after), authority) = look();
+            Row { certificate, not_before: unix(not_before), not_after: unix(not_after), authority }
         };
         self.0.lock().iter().map(row).collect()
     }

@@ -170,14 +170,26 @@ struct Storing<'a, T> {
 /// [`DiskError`]: unreadable, damaged, or of another layout version.
 pub fn load_versioned<T: DeserializeOwned>(path: impl AsRef<Path>, version: u32) -> Result<Option<T>, DiskError> {
     let path = path.as_ref();
-    let Some(bytes) = read(path)? else { return Ok(None) };
+    read(path)?.map(|bytes| parse_versioned(path, version, &bytes)).transpose()
+}
+
+/// Reads what [`versioned`] made; `path` is for messages.
+///
+/// # Errors
+/// [`DiskError`]: damaged, or of another layout version.
+pub fn parse_versioned<T: DeserializeOwned>(
+    path: impl AsRef<Path>,
+    version: u32,
+    bytes: &[u8],
+) -> Result<T, DiskError> {
+    let path = path.as_ref();
     let malformed =
         |error: serde_json::Error| DiskError::Malformed { path: path.to_owned(), reason: error.to_string() };
-    let layout: Layout = serde_json::from_slice(&bytes).map_err(malformed)?;
+    let layout: Layout = serde_json::from_slice(bytes).map_err(malformed)?;
     if layout.version != version {
         return Err(DiskError::Version { path: path.to_owned(), found: layout.version, expected: version });
     }
-    serde_json::from_slice(&bytes).map(|stored: Stored<T>| Some(stored.body)).map_err(malformed)
+    serde_json::from_slice(bytes).map(|stored: Stored<T>| stored.body).map_err(malformed)
 }
 
 /// Writes a value as JSON with its layout version, as [`write_atomic`] does.
@@ -186,9 +198,16 @@ pub fn load_versioned<T: DeserializeOwned>(path: impl AsRef<Path>, version: u32)
 /// [`DiskError`].
 pub fn store_versioned<T: Serialize>(path: impl AsRef<Path>, version: u32, body: &T) -> Result<(), DiskError> {
     let path = path.as_ref();
-    let bytes = serde_json::to_vec(&Storing { version, body })
-        .map_err(|error| DiskError::Malformed { path: path.to_owned(), reason: error.to_string() })?;
-    write_atomic(path, &bytes)
+    write_atomic(path, &versioned(path, version, body)?)
+}
+
+/// A value as JSON with its layout version; `path` is for messages.
+///
+/// # Errors
+/// [`DiskError::Malformed`]: it cannot be written as JSON.
+pub fn versioned<T: Serialize>(path: impl AsRef<Path>, version: u32, body: &T) -> Result<Vec<u8>, DiskError> {
+    serde_json::to_vec(&Storing { version, body })
+        .map_err(|error| DiskError::Malformed { path: path.as_ref().to_owned(), reason: error.to_string() })
 }
 
 #[cfg(test)]

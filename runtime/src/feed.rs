@@ -29,6 +29,8 @@ pub struct Hello {
     pub role: Role,
     /// The workload's or the gateway's name, unique in the cluster.
     pub name: String,
+    /// Of a proxy in a pod: its node; else nothing.
+    pub node: String,
 }
 
 /// A change, to be answered by [`AckHandle`].

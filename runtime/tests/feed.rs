@@ -75,7 +75,7 @@ impl World {
         Self { identity, root, dir: tempfile::tempdir().unwrap(), address, streams, control }
     }
     fn subscribe(&self, drain: &Drain) -> (Updates, Reporter) {
-        let hello = Hello { role: Role::Proxy, name: "cart-1".into() };
+        let hello = Hello { role: Role::Proxy, name: "cart-1".into(), node: String::new() };
         feed::subscribe(&self.identity, self.address, hello, self.dir.path().to_owned(), drain.clone())
     }
     async fn stream(&mut self) -> Stream {

@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -13,10 +15,10 @@ class Failed(Exception):
     """Something did not come about, or a command failed."""
 
 
-def run(command, text=None, environment=None, timeout=180):
+def run(command, text=None, environment=None, timeout=180, directory=ROOT):
     """Runs a command; what it printed."""
     ran = subprocess.run(
-        [str(part) for part in command], input=text, capture_output=True, text=True, timeout=timeout, cwd=ROOT,
+        [str(part) for part in command], input=text, capture_output=True, text=True, timeout=timeout, cwd=directory,
         env=os.environ | (environment or {}),
     )
     if ran.returncode:
@@ -71,6 +73,22 @@ class Cluster:
 
     def exec(self, namespace, what, container, *command, timeout=60):
         return self.kubectl("-n", namespace, "exec", what, "-c", container, "--", *command, timeout=timeout)
+
+    def admin(self, namespace, pod, path):
+        """What the admin port of a mesh's process in a pod answers; it listens on loopback alone."""
+        command = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", namespace, "port-forward", f"pod/{pod}", ":15000"]
+        with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True) as forwarding:
+            try:
+                told = forwarding.stdout.readline()
+                found = re.search(r"127\.0\.0\.1:(\d+)", told)
+                if not found:
+                    raise Failed(f"no way to the admin port of {pod}: {told}")
+                with urllib.request.urlopen(f"http://127.0.0.1:{found.group(1)}{path}", timeout=10) as answer:
+                    return json.load(answer)
+            except OSError as error:
+                raise Failed(f"the admin port of {pod}: {error}") from error
+            finally:
+                forwarding.terminate()
 
 
 class Isthmus:

@@ -62,18 +62,25 @@ pub struct Rollout {
 /// Of a join: what to do where nothing is installed yet.
 #[derive(Debug, Args)]
 pub struct Installing {
-    /// Install the mesh first, where it is not installed yet; its names are in the token.
-    #[arg(long)]
-    pub install: bool,
+    /// Do not install the mesh where it is not installed yet.
+    ///
+    /// In a cluster of Kubernetes without the mesh a join installs it first; its names are in the token.
+    #[arg(long, conflicts_with_all = ["image", "set"])]
+    pub no_install: bool,
     /// The image to install, as of `install`.
-    #[arg(long, value_name = "IMAGE", requires = "install")]
+    #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
     /// A setting of the installation, as of `install`; may be repeated.
-    #[arg(long, value_name = "KEY=VALUE", requires = "install")]
+    #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<Setting>,
 }
 
 impl Installing {
+    /// Whether it says anything of an installation.
+    pub fn is_meant(&self) -> bool {
+        self.no_install || self.image.is_some() || !self.set.is_empty()
+    }
+
     /// As `install` takes it.
     pub fn rollout(self) -> Rollout {
         let output = Output { output: Form::Table };

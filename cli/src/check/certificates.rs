@@ -44,14 +44,14 @@ fn authority(standing: &Value) -> Option<Finding> {
     if let Some(reason) = standing.get("refused").and_then(Value::as_str) {
         return Some(
             Finding::error(WHAT, format!("{reason} (what signed before signs on)"))
-                .remedy("put it right before control restarts: it does not begin with it; it is looked at every 10 s"),
+                .remedy("put it right; it is looked at every 10 s, announced, and then signs"),
         );
     }
     match () {
         () if place.is_empty() => None,
         () if truth("announced") => Some(Finding::note(
             WHAT,
-            format!("{place} is announced; it signs once everybody had five minutes to hear of it"),
+            format!("{place} is announced; it signs once everybody had the time to hear of it"),
         )),
         () if truth("signs") => Some(Finding::ok(WHAT, format!("{place} signs"))),
         () => Some(Finding::ok(WHAT, format!("a root of the cluster's own signs; there is no {place}"))),

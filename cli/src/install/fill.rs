@@ -127,6 +127,10 @@ fn exposure(objects: &mut Vec<Object>, exposure: &str) -> Result<()> {
     objects.retain(|object| !object.is("Service", NAME));
     let services: Vec<Object> = match exposure {
         "DialOut" => vec![],
+        "HostPort" => {
+            host_ports(objects)?;
+            vec![]
+        }
         "LoadBalancerPerProtocol" => {
             let of = |protocol: &str| of_protocol(&service, NAME, protocol);
             vec![of("UDP")?, of("TCP")?]
@@ -139,6 +143,26 @@ fn exposure(objects: &mut Vec<Object>, exposure: &str) -> Result<()> {
     };
     let before_workloads = objects.iter().position(is_workload).unwrap_or(objects.len());
     objects.splice(before_workloads..before_workloads, services);
+    Ok(())
+}
+
+/// Ports of the nodes that gateways run on. One is free only once the gateway before has left it.
+/// No pod security but the widest allows them.
+fn host_ports(objects: &mut [Object]) -> Result<()> {
+    let namespace = &mut one(objects, "Namespace", SYSTEM_NAMESPACE)?.document;
+    for mode in ["enforce", "warn"] {
+        put(namespace, &["metadata", "labels", &format!("pod-security.kubernetes.io/{mode}")], json!("privileged"))?;
+    }
+    let gateway = &mut one(objects, "Deployment", "isthmus-gateway")?.document;
+    put(gateway, &["spec", "strategy", "rollingUpdate"], json!({ "maxSurge": 0, "maxUnavailable": 1 }))?;
+    for container in items(gateway, "/spec/template/spec/containers") {
+        for port in items(container, "/ports") {
+            let is_tunnel = port.get("name").and_then(Value::as_str).is_some_and(|name| name.starts_with("tunnel-"));
+            if let Some(number) = port.get("containerPort").filter(|_| is_tunnel).cloned() {
+                put(port, &["hostPort"], number)?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -31,7 +31,7 @@ const KNOWN: [(&str, Values, &str); 16] = [
     ("gateway.addresses", Values::Addresses, "what other clusters are told instead of a Service's address"),
     (
         "gateway.exposure",
-        Values::OneOf(&["LoadBalancer", "LoadBalancerPerProtocol", "NodePort", "DialOut"]),
+        Values::OneOf(&["LoadBalancer", "LoadBalancerPerProtocol", "NodePort", "HostPort", "DialOut"]),
         "how other clusters reach the gateways",
     ),
     ("gateway.replicas", Values::Number, "how many gateways"),

@@ -9,6 +9,9 @@ use crate::{
     view::{ClusterRow, PathRow},
 };
 
+/// Why nothing of a cluster can be reached that others cannot dial.
+const NO_WAY: &str = "it names no gateway and has dialled none of ours: nothing there can be reached";
+
 impl Decider {
     /// A cluster as people see it.
     #[must_use]
@@ -36,7 +39,7 @@ impl Decider {
             lease_by: lease.and_then(|lease| lease.way).map(|way| way.word().to_owned()).unwrap_or_default(),
             paths,
             why: match observed {
-                _ if cluster.gateways.is_empty() => "it names no gateway: nothing there can be reached".into(),
+                _ if cluster.gateways.is_empty() && !observed.is_some_and(Observed::has_tunnel) => NO_WAY.into(),
                 Some(observed) => observed.judge.decision().why.to_owned(),
                 None => String::new(),
             },
@@ -50,6 +53,10 @@ impl Decider {
 }
 
 impl Observed {
+    fn has_tunnel(&self) -> bool {
+        self.paths.values().any(|(_, path)| path.tunnels > 0)
+    }
+
     fn path_rows(&self, now: u64) -> Vec<PathRow> {
         let row = |(gateway, (at, path)): (&String, &(u64, PathReport))| PathRow {
             gateway: gateway.clone(),

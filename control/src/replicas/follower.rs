@@ -1,7 +1,11 @@
 //! Follows one other replica: what its clients say goes to the own desk, under streams of own numbers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
+use isthmus_ca::Ca;
 use isthmus_runtime::{backoff::Backoff, drain::Drain, grpc};
 use isthmus_wire::{
     federation::SignedStatement,
@@ -29,6 +33,8 @@ pub struct Follower {
     pub channel: Channel,
     /// The own desk.
     pub desk: Handle,
+    /// The own certificate authority, which believes what the other one does.
+    pub ca: Ca,
     /// Own numbers and roles of its streams.
     pub streams: BTreeMap<u64, (u64, Role)>,
 }
@@ -75,6 +81,10 @@ impl Follower {
     /// As the own desk takes it; `None`: of a stream that is not known, or only for this follower.
     fn message(&mut self, what: What) -> Result<Option<Message>, Status> {
         Ok(Some(match what {
+            What::Anchors(bytes) => {
+                self.ca.believe(&bytes, SystemTime::now()).map_err(unreadable)?;
+                return Ok(None);
+            }
             What::Memory(json) => Message::Memory(Some(Box::new(parsed(&json)?))),
             What::Deeds(json) => Message::Deeds(Box::new(parsed(&json)?)),
             What::Lease(bytes) => Message::OwnLease(SignedStatement::decode(bytes.as_slice()).map_err(unreadable)?),

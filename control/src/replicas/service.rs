@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use isthmus_ca::Ca;
 use isthmus_core::name::SpiffeId;
 use isthmus_runtime::{drain::Drain, grpc::PeerIdentity};
 use isthmus_wire::replicas::{FollowRequest, Told, replicas_server, told::Told as What};
@@ -22,6 +23,7 @@ pub type Spoken = watch::Receiver<Option<Arc<Deeds>>>;
 #[derive(Clone)]
 pub struct Service {
     desk: Handle,
+    ca: Ca,
     deeds: Spoken,
     control: SpiffeId,
     drain: Drain,
@@ -30,8 +32,8 @@ pub struct Service {
 impl Service {
     /// For replicas that show this identity, the own one.
     #[must_use]
-    pub fn new(desk: Handle, deeds: Spoken, control: SpiffeId, drain: Drain) -> Self {
-        Self { desk, deeds, control, drain }
+    pub fn new((desk, ca): (Handle, Ca), deeds: Spoken, control: SpiffeId, drain: Drain) -> Self {
+        Self { desk, ca, deeds, control, drain }
     }
 }
 
@@ -70,8 +72,9 @@ impl Service {
         for one in standing {
             send(one).await?;
         }
-        let mut deeds = self.deeds.clone();
+        let (mut deeds, mut believed) = (self.deeds.clone(), self.ca.watch_believed());
         deeds.mark_changed();
+        believed.mark_changed();
         loop {
             tokio::select! {
                 said = news.recv() => match said {
@@ -81,6 +84,11 @@ impl Service {
                     }
                     Err(RecvError::Closed) => return Ok(()),
                 },
+                changed = believed.changed() => {
+                    changed.map_err(|_| Status::unavailable("this control stops"))?;
+                    let anchors = believed.borrow_and_update().clone();
+                    send(told(What::Anchors(anchors))).await?;
+                }
                 changed = deeds.changed() => {
                     changed.map_err(|_| Status::unavailable("this control stops"))?;
                     let spoken = deeds.borrow_and_update().clone();

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use isthmus_ca::Ca;
 use isthmus_core::name::SpiffeId;
 use isthmus_runtime::{
     drain::{Drain, DrainTrigger},
@@ -32,6 +33,8 @@ pub struct Siblings {
     pub control: SpiffeId,
     /// The own desk.
     pub desk: Handle,
+    /// The own certificate authority.
+    pub ca: Ca,
     /// All there are; `None`: not known yet.
     pub replicas: watch::Receiver<Option<Replicas>>,
 }
@@ -76,6 +79,7 @@ impl Siblings {
             replica: replica.to_owned(),
             channel: grpc::channel(&self.identity, address, Accept::one(self.control.clone())),
             desk: self.desk.clone(),
+            ca: self.ca.clone(),
             streams: BTreeMap::new(),
         };
         tasks.spawn(follower.run(dropped));

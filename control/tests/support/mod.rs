@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod member;
+pub mod secrets;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use std::{
@@ -150,7 +151,7 @@ impl Ground {
 
     pub fn subscribe(&self, identity: &Identity, role: Role, name: &str) -> Client {
         let (trigger, drain) = Drain::pair();
-        let hello = feed::Hello { role, name: name.into() };
+        let hello = feed::Hello { role, name: name.into(), node: String::new() };
         let cache = self.path(&format!("cache-{name}"));
         let (updates, reporter) = feed::subscribe(identity, self.control(), hello, cache, drain);
         Client { updates, reporter, trigger, known: Default::default() }

@@ -172,8 +172,10 @@ impl Judge {
     fn next_state(&mut self, now: Duration, up: bool) -> State {
         let lost = self.path == Some(Path::Lost) && now.saturating_sub(self.path_since) >= LEAVE_AFTER;
         let stable = self.good_since.is_some_and(|since| now.saturating_sub(since) >= self.stable_time());
+        // Before a lease can be missed somebody has to have listened for as long.
+        let listened = self.lease.is_some() || now.saturating_sub(self.path_since) >= LEASE_LOST_AFTER;
         match self.state {
-            State::New if up => State::Used,
+            State::New if up && listened => State::Used,
             State::Used | State::Returning { .. } | State::New if lost => self.leave(now),
             State::Left if stable => State::Returning { since: now },
             State::Returning { since } if now.saturating_sub(since) >= RAMP => State::Used,
@@ -190,6 +192,9 @@ impl Judge {
 
     fn standing(&self, lease: Option<bool>, up: bool) -> (Standing, &'static str) {
         match (self.state, lease) {
+            (State::New, _) if up && self.decision.standing == Standing::Unknown => {
+                (Standing::Unknown, "the path is up, and its control is listened for")
+            }
             (State::New, _) => (self.decision.standing, self.decision.why),
             (State::Left, Some(_)) if up => (Standing::CutOff, "the path is back; it must hold before traffic returns"),
             (State::Left, Some(_)) => (Standing::CutOff, "no path to it, but its control is heard by way of others"),
@@ -229,6 +234,7 @@ mod tests {
     use super::*;
 
     /// A peer in virtual time: what it shows each beat, and what is decided.
+    #[derive(Clone)]
     struct Story {
         judge: Judge,
         now: Duration,
@@ -251,6 +257,20 @@ mod tests {
                 self.judge.decide(self.now);
             }
             self.judge.decision()
+        }
+    }
+
+    #[test]
+    fn who_begins_to_listen_calls_nobody_blind_before_a_lease_could_have_come() {
+        let new = Judge::new(Duration::ZERO);
+        let other = Judge::restored(Duration::ZERO, Standing::Alive, 1.0);
+        for (judge, standing) in [(new, Standing::Unknown), (other, Standing::Alive)] {
+            let mut story = Story { judge, now: Duration::ZERO };
+            let begun = story.run(2, Path::Up, None);
+            assert_eq!((begun.standing, begun.share), (standing, 1.0));
+            assert_eq!(story.clone().run(1, Path::Up, Some(true)).standing, Standing::Alive);
+            assert_eq!(story.run(6, Path::Up, None).standing, standing);
+            assert_eq!(story.run(1, Path::Up, None).standing, Standing::Blind);
         }
     }
 

@@ -193,9 +193,15 @@ async fn step(
     seen: &Seen,
 ) -> Result<(), String> {
     let metrics = super::metrics_of(raft);
+    let records = member.view.members();
+    let named = |cluster: &str| {
+        let entered = |record: &MemberRecord| record.cluster == cluster && !record.addresses.is_empty();
+        !member.view.reached(cluster).is_empty() || records.iter().any(entered)
+    };
     let contact = |node: &Node| Contact {
         reachable: node.cluster == member.cluster() || member.sessions.has(&node.cluster),
         silent: seen.get(&node.cluster).map_or(Duration::ZERO, |seen| seen.elapsed()),
+        named: named(&node.cluster),
     };
     let changed = match voters::next(metrics.membership_config.membership(), wanted, contact) {
         Some(Step::Learner(id, node)) => {

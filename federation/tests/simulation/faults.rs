@@ -134,7 +134,7 @@ async fn eject(world: &World) {
     }
 }
 
-const HERE: voters::Contact = voters::Contact { reachable: true, silent: std::time::Duration::ZERO };
+const HERE: voters::Contact = voters::Contact { reachable: true, silent: std::time::Duration::ZERO, named: true };
 
 /// Everyone is up, and the membership is what it should be.
 pub fn settled(world: &World) -> bool {

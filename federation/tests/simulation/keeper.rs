@@ -55,6 +55,7 @@ async fn step(member: &Member, wanted: &BTreeMap<u64, Node>) {
         reachable: node.cluster == member.cluster() || member.place.network.has(member.cluster(), &node.cluster),
         // A story is told in less than the ten minutes after which it would count.
         silent: Duration::ZERO,
+        named: true,
     };
     let step = voters::next(metrics.membership_config.membership(), wanted, contact);
     if let Some(step) = &step {

@@ -90,13 +90,8 @@ fn peer(connection: &quinn::Connection) -> Option<SpiffeId> {
 
 async fn serve(context: &Context, tunnel: &Arc<Tunnel>, channel: Channel) {
     context.links.up(tunnel.clone());
-    let streams = async {
-        while let Ok(stream) = tunnel.connection.accept_bi().await {
-            tokio::spawn(remote::serve(context.clone(), tunnel.clone(), stream));
-        }
-    };
     tokio::select! {
-        () = streams => {}
+        () = remote::serve_all(context, tunnel) => {}
         reason = channel.converse(context, tunnel) => {
             tracing::debug!(tunnel = tunnel.label.id, %reason, "a peer's tunnel ended");
         }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use isthmus_runtime::drain::Drain;
 use isthmus_wire::{
     WIRE_VERSIONS,
     frame::{self, FrameError, Kind},
@@ -112,6 +113,14 @@ impl Channel {
     }
 }
 
+/// Ends when the peer should open no stream on it any more; why.
+async fn goes(drain: &Drain, tunnel: &Tunnel) -> String {
+    tokio::select! {
+        () = drain.draining() => drain.reason().unwrap_or_default(),
+        () = tunnel.goes() => "the tunnel is left".into(),
+    }
+}
+
 struct Session<'a> {
     channel: Channel,
     context: &'a Context,
@@ -133,7 +142,7 @@ impl Session<'_> {
                     let message: TunnelMessage = frame::decode(Kind::Control, frame?)?;
                     self.hear(message).await?;
                 }
-                _ = self.probes.tick(), if self.tunnel.label.dialled => {
+                _ = self.probes.tick(), if self.context.links.carries(self.tunnel) => {
                     let sequence = self.tunnel.pulse.lock().probe(Instant::now());
                     channel.say(Message::Probe(Probe { sequence })).await?;
                 }
@@ -143,9 +152,8 @@ impl Session<'_> {
                         channel.say(Message::Statement(statement)).await?;
                     }
                 }
-                () = drain.draining(), if !said_goaway => {
+                reason = goes(&drain, self.tunnel), if !said_goaway => {
                     said_goaway = true;
-                    let reason = drain.reason().unwrap_or_default();
                     channel.say(Message::Goaway(Goaway { reason })).await?;
                 }
                 error = connection.closed() => return Ok(error.into()),
@@ -169,7 +177,11 @@ impl Session<'_> {
             }
             Some(Message::Statement(statement)) => self.pass_on(statement.into(), now),
             Some(Message::Goaway(Goaway { reason })) => {
-                tracing::info!(tunnel = self.tunnel.label.id, reason, "the peer gateway drains");
+                tracing::info!(
+                    tunnel = self.tunnel.label.id,
+                    reason,
+                    "the peer opens no streams here any more, and takes none"
+                );
                 self.tunnel.drains(now);
                 self.context.links.nudge();
             }

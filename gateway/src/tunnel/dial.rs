@@ -18,7 +18,7 @@ use super::{
     Label, PER_GATEWAY, Tunnel, code,
     control::{Channel, ControlError},
 };
-use crate::context::Context;
+use crate::{context::Context, remote};
 
 /// Waits between dials.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -135,15 +135,16 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let (mut said, mut held) = (String::new(), JoinSet::new());
     while !context.drain.is_draining() && *named.borrow_and_update() {
-        let dialled = tokio::time::timeout(DIAL_LIMIT, dial(&context, &at, attempt)).await;
+        let dialled = dial(&context, &at, attempt).await;
         attempt = attempt.wrapping_add(1);
-        let reason = match dialled.unwrap_or(Err(DialError::Late)) {
+        let reason = match dialled {
             Ok((tunnel, channel)) => {
                 count(&context, &target, "up");
                 backoff.reset();
                 said.clear();
                 let (ended, end) = oneshot::channel();
-                held.spawn(hold(context.clone(), tunnel.clone(), channel, named.clone(), ended));
+                let up = Held { context: context.clone(), tunnel: tunnel.clone() };
+                held.spawn(hold(up, channel, named.clone(), ended));
                 tokio::select! {
                     reason = end => reason.unwrap_or_default(),
                     () = tunnel.goes() => {
@@ -184,19 +185,16 @@ fn count(context: &Context, target: &Target, outcome: &str) {
 }
 
 /// A tunnel from its hello to its end; why it ended.
-async fn hold(
-    context: Context,
-    tunnel: Arc<Tunnel>,
-    channel: Channel,
-    mut named: watch::Receiver<bool>,
-    ended: oneshot::Sender<String>,
-) {
-    let held = Held { context: &context, tunnel };
-    tracing::info!(tunnel = held.tunnel.label.id, gateway = held.tunnel.peer, "tunnel up");
-    context.links.up(held.tunnel.clone());
+async fn hold(held: Held, channel: Channel, mut named: watch::Receiver<bool>, ended: oneshot::Sender<String>) {
+    let Held { context, tunnel } = &held;
+    tracing::info!(tunnel = tunnel.label.id, gateway = tunnel.peer, "tunnel up");
+    context.links.up(tunnel.clone());
     let reason = tokio::select! {
-        reason = channel.converse(&context, &held.tunnel) => reason.to_string(),
-        () = left(&context, &held.tunnel, &mut named) => "its address is not named any more".into(),
+        // It knows best why the connection ended.
+        biased;
+        reason = channel.converse(context, tunnel) => reason.to_string(),
+        () = remote::serve_all(context, tunnel) => "the connection is gone".into(),
+        () = left(context, tunnel, &mut named) => "its address is not named any more".into(),
     };
     // Nobody asks any more where another one took its place.
     let _ = ended.send(reason);
@@ -211,8 +209,9 @@ async fn left(context: &Context, tunnel: &Tunnel, named: &mut watch::Receiver<bo
     tracing::info!(tunnel = tunnel.label.id, "the address is not named any more; the tunnel drains");
     tunnel.drains(Instant::now());
     context.links.nudge();
-    // What was picked just now counts only once it was sent.
-    let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LEFT_EVERY, LEFT_EVERY);
+    // What was picked just now counts only once it was sent, and what the peer sent before it heard of this once it is here.
+    let first = LEFT_EVERY.max(tunnel.rtt() * 2);
+    let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + first, LEFT_EVERY);
     loop {
         looks.tick().await;
         if tunnel.streams() == 0 {
@@ -221,13 +220,13 @@ async fn left(context: &Context, tunnel: &Tunnel, named: &mut watch::Receiver<bo
     }
 }
 
-/// Takes the tunnel out of the links however its task ends.
-struct Held<'a> {
-    context: &'a Context,
+/// A tunnel that is up; taken out of the links however its task ends.
+struct Held {
+    context: Context,
     tunnel: Arc<Tunnel>,
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
         self.tunnel.close(code::PROTOCOL, "the control stream ended");
         self.tunnel.count(&self.context.metrics);
@@ -236,6 +235,11 @@ impl Drop for Held<'_> {
 }
 
 async fn dial(context: &Context, target: &Target, attempt: usize) -> Result<(Arc<Tunnel>, Channel), DialError> {
+    let greeted = tokio::time::timeout(DIAL_LIMIT, greet(context, target, attempt)).await;
+    greeted.unwrap_or(Err(DialError::Late))
+}
+
+async fn greet(context: &Context, target: &Target, attempt: usize) -> Result<(Arc<Tunnel>, Channel), DialError> {
     let address = resolve(&target.gateway, attempt).await?;
     let setup = |error: String| DialError::Setup(error);
     let peer = system_identity(&target.trust_domain, "gateway").map_err(|error| setup(error.to_string()))?;

@@ -178,6 +178,17 @@ impl Running {
         assert!(self.context.table.apply(resources, &[]).is_empty());
     }
 
+    /// Waits until so many tunnels that this gateway dialled are up, and control hears that the path is.
+    pub async fn dialled(&mut self, tunnels: usize) {
+        let up = async {
+            while self.context.links.tunnels().iter().filter(|tunnel| tunnel.label.dialled).count() < tunnels {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, up).await.expect("no tunnel is dialled");
+        self.path("up", 1).await;
+    }
+
     /// Waits until a report says so of a path.
     pub async fn path(&mut self, state: &str, tunnels: u32) {
         let reported = async {

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::Ca;
+use super::{Ca, keep};
 use crate::{CaError, anchors::Anchors, plugged::Plugged};
 
 impl Ca {
@@ -18,9 +18,9 @@ impl Ca {
     /// Tells others of one that is about to sign.
     ///
     /// # Errors
-    /// [`CaError::Disk`]; nothing is changed then.
+    /// [`CaError::Disk`], [`CaError::Crowded`]; nothing is changed then.
     pub fn announce(&self, plugged: &Plugged) -> Result<(), CaError> {
-        self.change(|anchors| anchors.coming(&plugged.issuing.anchor))
+        self.change(|anchors| anchors.coming(&plugged.issuing.anchor, SystemTime::now()))
     }
 
     /// Signs with it from now on.
@@ -29,6 +29,7 @@ impl Ca {
     /// As [`Ca::announce`].
     pub fn sign_with(&self, plugged: Plugged) -> Result<(), CaError> {
         self.change(|anchors| anchors.signing(&plugged.issuing.anchor, SystemTime::now()))?;
+        keep(&self.0.dir, &plugged.issuing, self.trust_domain())?;
         *self.0.issuing.lock() = Arc::new(plugged.issuing);
         Ok(())
     }
@@ -38,13 +39,22 @@ impl Ca {
     /// # Errors
     /// As [`Ca::announce`].
     pub fn forget_retired(&self, now: SystemTime) -> Result<(), CaError> {
-        self.change(|anchors| anchors.forget(now).map(drop))
+        let issuing = self.issuing();
+        self.change(|anchors| {
+            anchors.signing(&issuing.anchor, now)?;
+            anchors.forget(now)
+        })
     }
 
-    fn change(&self, what: impl FnOnce(&mut Anchors) -> Result<(), CaError>) -> Result<(), CaError> {
+    pub(super) fn change(&self, what: impl FnOnce(&mut Anchors) -> Result<(), CaError>) -> Result<(), CaError> {
         let mut anchors = self.0.anchors.lock();
         what(&mut anchors)?;
-        let all = anchors.all();
+        let (all, bytes) = (anchors.all(), anchors.bytes()?);
+        self.0.believed.send_if_modified(|believed| {
+            let changed = *believed != bytes;
+            *believed = bytes;
+            changed
+        });
         self.0.roots.send_if_modified(|roots| {
             let changed = *roots != all;
             *roots = all;

@@ -34,6 +34,12 @@ impl Files<'_> {
         PluggedError { place: self.place.to_owned(), entry, reason: reason.into(), remedy }
     }
 
+    /// The four, and nothing that is beside them.
+    pub(super) fn four(&self) -> Entries {
+        let is_ours = |(name, _): &(&String, &Vec<u8>)| [CERTIFICATE, KEY, ROOT, CHAIN].contains(&name.as_str());
+        self.entries.iter().filter(is_ours).map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
+    }
+
     fn bytes(&self, entry: &'static str) -> Result<&[u8], PluggedError> {
         self.entries.get(entry).map(Vec::as_slice).ok_or_else(|| self.wrong(entry, "it is missing", WHOLE))
     }

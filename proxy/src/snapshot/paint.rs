@@ -9,7 +9,7 @@ use std::{
 use isthmus_core::{
     ladder::{Inputs, Ladder, Place},
     model::{Endpoint, Endpoints, Failover, RemoteCluster, Resource, Service},
-    name::{ClusterName, EndpointId, HostScope, ServiceName},
+    name::{ClusterName, EndpointId, HostScope, Locality, ServiceName},
     retry::Budget,
 };
 use isthmus_runtime::config::Common;
@@ -27,6 +27,8 @@ pub(crate) type Resources = BTreeMap<Arc<str>, Arc<Resource>>;
 /// Makes pictures from resources; keeps what outlives them.
 pub(crate) struct Painter {
     common: Common,
+    /// Where the sidecar is: as control says of its node, else as its configuration has it.
+    place: Locality,
     workers: usize,
     resources: Resources,
     kept: HashMap<ServiceName, Kept>,
@@ -68,6 +70,8 @@ struct Touched {
     clusters: BTreeSet<ClusterName>,
     /// Something else than where requests go.
     edition: bool,
+    /// Where the sidecar is itself, and so every ladder.
+    place: bool,
 }
 
 impl Touched {
@@ -82,6 +86,7 @@ impl Touched {
                     self.clusters.insert(cluster.name.clone());
                 }
             }
+            Resource::Node(_) => self.place = true,
             Resource::Failover(failover) => {
                 self.services.insert(failover.service.clone());
             }
@@ -110,7 +115,8 @@ impl Painter {
     /// Of the sidecar with this name and place.
     pub(crate) fn new(common: Common, workers: usize) -> Self {
         let (resources, kept) = Default::default();
-        Self { common, workers, resources, kept, picture: Snapshot::empty() }
+        let place = common.locality.clone();
+        Self { common, place, workers, resources, kept, picture: Snapshot::empty() }
     }
 
     pub(crate) fn apply(
@@ -153,6 +159,7 @@ impl Painter {
             Resource::Cluster(cluster) => {
                 self.picture.clusters.insert(cluster.name.clone(), cluster.clone());
             }
+            Resource::Node(node) => self.place = node.locality.clone(),
             _ => {}
         }
     }
@@ -161,12 +168,16 @@ impl Painter {
         match resource {
             Some(Resource::Mesh(_)) => self.picture.mesh = None,
             Some(Resource::Cluster(cluster)) => drop(self.picture.clusters.remove(&cluster.name)),
+            Some(Resource::Node(_)) => self.place = self.common.locality.clone(),
             _ => {}
         }
     }
 
     fn paint(&mut self, touched: Touched) {
-        let Touched { mut services, clusters, .. } = touched;
+        let Touched { mut services, clusters, place, .. } = touched;
+        if place {
+            services.extend(self.picture.views.keys().cloned());
+        }
         let reaches = |view: &View| view.endpoints.remote.keys().any(|cluster| clusters.contains(cluster));
         if !clusters.is_empty() {
             let reaching = self.picture.views.iter().filter(|(_, view)| reaches(view));
@@ -248,9 +259,9 @@ impl Painter {
     }
 
     fn rungs(&self, of: &Sources<'_>, passages: &mut Passages) -> Rungs {
-        let Common { cluster: own, name: client, locality, .. } = &self.common;
+        let Common { cluster: own, name: client, .. } = &self.common;
         let Sources { endpoints, failover, clusters, labels, remote } = *of;
-        let inputs = Inputs { client, cluster: own, own: locality, endpoints, failover, clusters, labels, remote };
+        let inputs = Inputs { client, cluster: own, own: &self.place, endpoints, failover, clusters, labels, remote };
         let ladder = Ladder::new(&inputs);
         let mut passage = |place: &Place| -> Arc<Passage> {
             match place {

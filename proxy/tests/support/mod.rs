@@ -137,6 +137,7 @@ impl Cluster {
         let config = Config {
             common,
             control: self.control().to_string(),
+            node: String::new(),
             namespace: "bookinfo".into(),
             service_account: account.into(),
             labels: BTreeMap::new(),

@@ -177,6 +177,7 @@ impl Subscriber {
             wire_max: *WIRE_VERSIONS.end(),
             role: self.hello.role.into(),
             name: self.hello.name.clone(),
+            node: self.hello.node.clone(),
             have,
             run: good.run,
         }

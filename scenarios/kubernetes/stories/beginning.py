@@ -44,7 +44,7 @@ def join(mesh):
     def token(joiner):
         return eventually("a token", lambda: mesh.isthmus(mesh.first, "token", "create", "--cluster", joiner.name))
     mesh.isthmus(mesh.second, "join", "-", text=token(mesh.second))
-    mesh.isthmus(mesh.third, "join", "-", "--install", "--image", mesh.image, *mesh.disk(), text=token(mesh.third))
+    mesh.isthmus(mesh.third, "join", "-", "--image", mesh.image, *mesh.disk(), text=token(mesh.third))
     for cluster in mesh.clusters:
         def alive():
             rows = mesh.isthmus.rows(cluster, "clusters")

@@ -1,8 +1,8 @@
-"""What comes and goes under load: pods, components, machines. No request fails."""
+"""What comes and goes under load: pods and components. No request fails."""
 
 import json
 
-from kube import Failed, eventually, run
+from kube import eventually
 from mesh import SERVICES, SHOP, SYSTEM
 from stories.least import counted
 
@@ -78,34 +78,6 @@ def replicas(mesh):
     mesh.isthmus(cluster, "cluster", "undrain", mesh.third.name)
     eventually("the drain is over", lambda: not drained())
     load.ended()
-
-
-def faults(mesh):
-    """where a service is served: kubelet and container runtime die, the API server stops, all of it is cut off; none fails"""
-    if not mesh.fault:
-        return print("   without --fault nothing can be broken here", flush=True)
-    owners = mesh.owners()
-    def server():
-        return mesh.served_by(mesh.first, "details", owners=owners)[1]
-    def standing(name):
-        return {row["name"]: row["standing"] for row in mesh.isthmus.rows(mesh.first, "clusters")}[name]
-    mesh.first.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=0")
-    serving = eventually("details come from elsewhere", lambda: (at := server()) != mesh.first.name and at)
-    load = mesh.load(mesh.first, "details")
-    for what in [["kubelet", "kill"], ["containerd", "kill"], ["kube-apiserver", "stop"]]:
-        run([mesh.fault, serving, "n1", *what])
-    for _ in range(10):
-        serves, stands = server(), standing(serving)
-        if (serves, stands) != (serving, "alive"):
-            raise Failed(f"{serving} without its API server is {stands}, and {serves} serves")
-    run([mesh.fault, serving, "n1", "kube-apiserver", "start"])
-    run([mesh.fault, serving, "cut"])
-    eventually("it is left", lambda: standing(serving) == "dead" and server() not in (serving, mesh.first.name))
-    run([mesh.fault, serving, "heal"])
-    eventually("it is alive again", lambda: standing(serving) == "alive")
-    load.ended()
-    mesh.first.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=2")
-    mesh.first.rolled_out(SHOP, "deployment/details-v1")
 
 
 def is_ready(pod):

@@ -120,6 +120,7 @@ fn gateways_are_exposed_as_it_is_set() {
         .collect();
     assert_eq!(protocols, [("isthmus-gateway-udp", 1, Some("UDP")), ("isthmus-gateway-tcp", 1, Some("TCP"))]);
     assert_eq!(services("DialOut"), vec![]);
+    assert_eq!(services("HostPort"), vec![]);
 }
 
 #[test]
@@ -142,6 +143,26 @@ fn pods_are_replaced_when_what_they_read_changes_and_no_others() {
     };
     assert_eq!(said(&[]), said(&["gateway.replicas=5"]));
     assert!(said(&[]).iter().zip(said(&["log=debug"])).all(|(before, after)| *before != after));
+}
+
+#[test]
+fn ports_of_nodes_are_the_tunnels_alone_and_are_free_before_they_are_taken_again() {
+    let gateway = |objects: &[Object]| document(objects, "Deployment", "isthmus-gateway");
+    let ports = |gateway: &Value| {
+        let ports = gateway["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().unwrap().clone();
+        ports.iter().filter_map(|port| port.get("hostPort").map(|host| (port["name"].clone(), host.clone()))).collect()
+    };
+    let by_node: Vec<_> = ports(&gateway(&made(&["gateway.exposure=HostPort"])));
+    assert_eq!(by_node, [(json!("tunnel-udp"), json!(15443)), (json!("tunnel-tcp"), json!(15443))]);
+    let rolled = gateway(&made(&["gateway.exposure=HostPort"]))["spec"]["strategy"]["rollingUpdate"].clone();
+    assert_eq!(rolled, json!({ "maxSurge": 0, "maxUnavailable": 1 }));
+    assert_eq!(ports(&gateway(&made(&[]))), []);
+    let allowed = |settings: &[&str]| {
+        let namespace = document(&made(settings), "Namespace", SYSTEM_NAMESPACE);
+        namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"].clone()
+    };
+    assert_eq!(allowed(&["gateway.exposure=HostPort"]), "privileged", "pod security forbids ports of nodes otherwise");
+    assert_eq!(allowed(&[]), "restricted");
 }
 
 /// Names of webhooks, and every label that their selectors look at.

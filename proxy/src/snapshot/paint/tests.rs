@@ -146,3 +146,39 @@ fn a_limit_that_is_used_up_stays_so_in_the_next_picture() {
     let free = painter.apply(vec![failover("ratings", "north", 0.9, None)], &[], false);
     assert_eq!(enter(&free), Ok(()));
 }
+
+/// An endpoint of the own cluster in a zone.
+fn local(name: &str, zone: &str) -> Endpoint {
+    Endpoint {
+        id: format!("{name}-{zone}").parse().unwrap(),
+        address: "10.0.0.1:15006".parse().unwrap(),
+        locality: Locality { region: "r".into(), zone: zone.into() },
+        labels: BTreeMap::new(),
+        identity: "spiffe://own.mesh.test/ns/bookinfo/sa/details".parse().unwrap(),
+        weight: 1,
+        state: isthmus_core::model::EndpointState::Ready,
+        targets: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn a_sidecar_is_where_control_says_that_its_node_is_and_else_where_its_configuration_says() {
+    let mut painter = Painter::new(common(), 1);
+    let endpoints = Endpoints {
+        service: named("details"),
+        local: vec![local("details", "a"), local("details", "b")],
+        remote: BTreeMap::new(),
+    };
+    let places = |snapshot: &Snapshot| -> Vec<String> {
+        shares(&snapshot.views[&named("details")]).into_iter().map(|(place, _)| place).collect()
+    };
+    let first = painter.apply(vec![service("details"), said(Resource::Endpoints(endpoints))], &[], true);
+    assert_eq!(places(&first).len(), 1, "it is in no zone: {:?}", places(&first));
+    let locality = Locality { region: "r".into(), zone: "a".into() };
+    let node = isthmus_core::model::Node { name: "n1".into(), locality };
+    let told = painter.apply(vec![said(Resource::Node(node))], &[], false);
+    assert_eq!(places(&told)[0], "own zone");
+    assert_eq!(places(&told).len(), 2, "{:?}", places(&told));
+    let gone = painter.apply(vec![], &["node/n1".to_owned()], false);
+    assert_eq!(places(&gone), places(&first));
+}
