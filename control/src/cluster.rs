@@ -137,12 +137,12 @@ impl Cluster {
         (tasks, drain): (&mut JoinSet<()>, &Drain),
     ) -> Result<(), Error> {
         let Self { client, .. } = self;
+        let namespaces = Namespaces::follow(&client, tasks, drain);
         if let Some(file) = &config.injection {
-            let namespaces = Namespaces::follow(&client, tasks, drain);
             let refused = refusals::tell(&client, &config.common.name, tasks, drain);
-            injecting::start(config, file, (namespaces, refused), authority, shown, (tasks, drain))?;
+            injecting::start(config, file, (namespaces.clone(), refused), authority, shown, (tasks, drain))?;
         }
-        tasks.spawn(roots::keep(client.clone(), roots.clone(), drain.clone()));
+        tasks.spawn(roots::keep(client.clone(), namespaces, roots.clone(), drain.clone()));
         tasks.spawn(bundle::keep(client, roots, drain.clone()));
         Ok(())
     }

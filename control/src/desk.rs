@@ -7,6 +7,7 @@
 
 mod compiling;
 mod keeping;
+mod messages;
 mod replicas;
 mod reports;
 pub mod shown;
@@ -32,9 +33,9 @@ use tokio::{
 };
 
 use crate::{
-    clients::{Clients, Role},
+    clients::Clients,
     compiler::{Compiled, Indexes, Setting},
-    decider::{self, Decider, Way},
+    decider::{self, Decider},
     failover::{self, Failover},
     handle::{Message, SpeakerView},
     heard::World,
@@ -182,106 +183,6 @@ impl Desk {
 
     fn changed(&mut self) {
         self.compile_at.get_or_insert_with(|| Instant::now() + COALESCE);
-    }
-
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Sources(sources) => {
-                self.sources = Some(sources);
-                self.settle();
-            }
-            Message::Resolved(resolved) => {
-                self.resolved = resolved;
-                self.settle();
-            }
-            Message::Roots(roots) => {
-                self.configured.roots = roots;
-                self.settle();
-            }
-            Message::World(world) => {
-                if self.world.as_ref() != Some(&world) {
-                    self.rekey(&world);
-                    self.world = Some(world);
-                    self.look_at_verbs();
-                    self.changed();
-                }
-            }
-            Message::Lease(lease) => self.lease(&lease, Way::Member),
-            Message::OwnLease(lease) => self.own_lease(&lease),
-            Message::Federation(standing) => self.federation = standing,
-            Message::Speaker(view) => {
-                self.speaker = view;
-                self.tell_deeds();
-            }
-            Message::Memory(memory) => self.remember_all(memory),
-            Message::Deeds(deeds) => self.adopt(*deeds),
-            Message::Remember(reply) => {
-                let _ = reply.send(self.memory());
-            }
-            Message::Look(reply) => {
-                let _ = reply.send(self.view());
-            }
-            Message::Do(wish, reply) => {
-                let _ = reply.send(self.wish(wish));
-            }
-            Message::TakeBack(name, reply) => {
-                let _ = reply.send(self.take_back(&name));
-            }
-            Message::Simulate(down, reply) => {
-                let _ = reply.send(self.simulate(&down));
-            }
-            client => self.client(client),
-        }
-    }
-
-    fn client(&mut self, message: Message) {
-        match message {
-            Message::Opened { stream, role, name, identity } => {
-                self.metrics.clients.inc();
-                if role == Role::Gateway {
-                    self.gateways.insert(stream, name.clone());
-                }
-                self.clients.opened(stream, role, &name, identity);
-            }
-            Message::Sent { stream, nonce, version, keys } => self.clients.sent(stream, nonce, version, keys),
-            Message::Answered { stream, nonce, refusals } => {
-                self.metrics.nacks.inc_by(refusals.len() as u64);
-                self.clients.answered(stream, nonce, refusals);
-            }
-            Message::Register { stream, registered, reply } => {
-                let _ = reply.send(self.register(stream, *registered));
-            }
-            Message::RegistrationRefused { stream, reason } => {
-                self.metrics.registrations_refused.inc();
-                self.clients.registered(stream, "", Some(reason));
-            }
-            Message::Report { stream, role, report } => self.report(stream, role, report),
-            Message::Closed { stream } => self.closed(stream),
-            _ => {}
-        }
-    }
-
-    fn register(&mut self, stream: u64, registered: Registered) -> Result<(), String> {
-        let zone = registered.locality.zone.clone();
-        let taken = self.registry.register(stream, registered).map_err(|refused| refused.to_string());
-        if taken.is_err() {
-            self.metrics.registrations_refused.inc();
-        }
-        self.clients.registered(stream, &zone, taken.clone().err());
-        self.changed();
-        taken
-    }
-
-    fn closed(&mut self, stream: u64) {
-        let now = self.now();
-        self.metrics.clients.dec();
-        self.registry.lost(stream, now);
-        self.clients.closed(stream, now);
-        if let Some(gateway) = self.gateways.remove(&stream)
-            && !self.gateways.values().any(|other| *other == gateway)
-        {
-            self.decider.gateway_lost(&gateway);
-        }
     }
 
     /// Every 500 ms: decide, and see what time alone changed.

@@ -5,25 +5,25 @@
 //! is itself in no mesh (reinstalled, not joined yet) cannot empty what is known.
 
 mod check;
+mod kept;
+mod snapshot;
 mod world;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use isthmus_core::{
     epoch::{Book, Outcome, Said},
     name::{ClusterName, MeshDomain},
     statement::{Content, Version},
 };
 use isthmus_wire::{
-    federation::{MemberRecord, SignedStatement, Snapshot, WatchEvent, watch_event::Event},
+    federation::{MemberRecord, SignedStatement, WatchEvent, watch_event::Event},
     signing::verify_record,
 };
-use prost::Message as _;
-use serde::{Deserialize, Serialize};
 
 pub use self::{
     check::{NotTaken, check},
+    kept::HeardOnDisk,
     world::{Member, World},
 };
 use crate::{metrics::Metrics, speaker::version_of, voice::Found};
@@ -35,15 +35,6 @@ pub struct Effect {
     pub changed: bool,
     /// What was found under the own name.
     pub found: Vec<Found>,
-}
-
-/// What is kept on disk: protobuf messages in base64, so that they are verified again when loaded.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct HeardOnDisk {
-    revision: u64,
-    history: String,
-    members: Vec<String>,
-    statements: Vec<String>,
 }
 
 /// The state.
@@ -74,9 +65,8 @@ impl Heard {
             signed: BTreeMap::new(),
         };
         let Some(on_disk) = on_disk else { return heard };
-        let snapshot = Snapshot { statements: decode(&on_disk.statements), members: decode(&on_disk.members) };
-        heard.replace(snapshot, metrics);
-        (heard.revision, heard.history, heard.known) = (on_disk.revision, on_disk.history, true);
+        heard.replace(on_disk.snapshot(), metrics);
+        ((heard.revision, heard.history), heard.known) = (on_disk.resume(), true);
         heard
     }
 
@@ -90,17 +80,6 @@ impl Heard {
     #[must_use]
     pub fn resume(&self) -> (u64, String) {
         (self.revision, self.history.clone())
-    }
-
-    /// What to keep on disk.
-    #[must_use]
-    pub fn on_disk(&self) -> HeardOnDisk {
-        HeardOnDisk {
-            revision: self.revision,
-            history: self.history.clone(),
-            members: self.records.values().map(|record| STANDARD.encode(record.encode_to_vec())).collect(),
-            statements: self.signed.values().map(|signed| STANDARD.encode(signed.encode_to_vec())).collect(),
-        }
     }
 
     /// What the other clusters say.
@@ -151,53 +130,6 @@ impl Heard {
         let stranger = || NotTaken::Stranger { key: statement.key.clone(), cluster: cluster.clone() };
         let key = &member.ok_or_else(stranger)?.federation_key;
         check(&self.mesh, statement, key).map(|content| (cluster, content))
-    }
-
-    fn snapshot(&mut self, snapshot: Snapshot, metrics: &Metrics) -> Effect {
-        let joined = snapshot.members.iter().any(|record| record.cluster == self.own.as_str());
-        if !joined && self.known && !self.records.is_empty() {
-            tracing::warn!("the own member is in no mesh; what other clusters said last stays in force");
-            return Effect::default();
-        }
-        let own = snapshot.statements.iter().filter(|said| said.cluster == self.own.as_str());
-        let held: BTreeMap<_, _> = own.map(|said| (said.key.clone(), version_of(said))).collect();
-        let mut found = vec![];
-        found.extend(held.values().max().map(|version| Found::Met(*version)));
-        found.push(Found::Held(held));
-        self.replace(snapshot, metrics);
-        self.known = true;
-        Effect { changed: true, found }
-    }
-
-    /// What a snapshot does not hold is gone, unless it is newer than all the snapshot holds of that cluster.
-    fn replace(&mut self, snapshot: Snapshot, metrics: &Metrics) {
-        self.records.clear();
-        let mut records = snapshot.members;
-        // Issuers first, so that countersignatures can be checked.
-        records.sort_by_key(|record| record.raft_id);
-        for record in records {
-            self.record(record);
-        }
-        let mut newest: BTreeMap<String, Version> = BTreeMap::new();
-        let mut held = std::collections::BTreeSet::new();
-        let mut statements = snapshot.statements;
-        statements.sort_by_key(version_of);
-        for statement in statements {
-            let version = newest.entry(statement.cluster.clone()).or_default();
-            *version = version_of(&statement).max(*version);
-            held.insert((statement.cluster.clone(), statement.key.clone()));
-            self.statement(statement, metrics);
-        }
-        let gone = self.signed.iter().filter(|((cluster, key), signed)| {
-            let newest = newest.get(cluster.as_str()).copied().unwrap_or_default();
-            !held.contains(&(cluster.to_string(), key.clone())) && version_of(signed) <= newest.max(Version::default())
-        });
-        for (cluster, key) in gone.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
-            self.gone(cluster.as_str(), &key);
-        }
-        let records = &self.records;
-        self.signed.retain(|(cluster, _), _| records.contains_key(cluster));
-        self.books.retain(|cluster, _| records.contains_key(cluster));
     }
 
     fn statement(&mut self, statement: SignedStatement, metrics: &Metrics) -> Effect {
@@ -262,147 +194,5 @@ impl Heard {
     }
 }
 
-fn decode<M: prost::Message + Default>(texts: &[String]) -> Vec<M> {
-    texts.iter().filter_map(|text| M::decode(STANDARD.decode(text).ok()?.as_slice()).ok()).collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use isthmus_core::statement::{Bundle, Card, ImportRules};
-    use isthmus_wire::{federation::Gone, signing::FederationKey};
-
-    struct Cluster {
-        name: &'static str,
-        key: FederationKey,
-    }
-
-    impl Cluster {
-        fn new(name: &'static str) -> Self {
-            Self { name, key: FederationKey::from_pkcs8(&FederationKey::generate_pkcs8().unwrap()).unwrap() }
-        }
-
-        fn record(&self) -> MemberRecord {
-            MemberRecord {
-                cluster: self.name.into(),
-                federation_key: self.key.public(),
-                trust_domain: format!("{}.mesh.test", self.name),
-                ..MemberRecord::default()
-            }
-        }
-
-        fn says(&self, number: u64, content: &Content) -> SignedStatement {
-            let mut said = SignedStatement {
-                mesh: "mesh.test".into(),
-                cluster: self.name.into(),
-                key: content.key(),
-                epoch: 1,
-                number,
-                content: serde_json::to_vec(content).unwrap(),
-                signature: vec![],
-            };
-            self.key.sign(&mut said);
-            said
-        }
-    }
-
-    fn card(region: &str) -> Content {
-        Content::Card(Card { region: region.into(), ..Card::default() })
-    }
-
-    fn metrics() -> Metrics {
-        Metrics::new(&prometheus::Registry::new()).unwrap()
-    }
-
-    fn event(event: Event) -> WatchEvent {
-        WatchEvent { revision: 1, history: "h".into(), event: Some(event) }
-    }
-
-    fn snapshot(clusters: &[&Cluster], statements: Vec<SignedStatement>) -> WatchEvent {
-        let members = clusters.iter().map(|cluster| cluster.record()).collect();
-        event(Event::Snapshot(Snapshot { statements, members }))
-    }
-
-    fn heard() -> Heard {
-        Heard::new("mesh.test".parse().unwrap(), "east".parse().unwrap(), None, &metrics())
-    }
-
-    fn region(heard: &Heard) -> Option<String> {
-        let world = heard.world();
-        match world.contents.get(&"west".parse().unwrap())?.get("card")?.as_ref() {
-            Content::Card(card) => Some(card.region.clone()),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn a_member_that_speaks_for_another_cluster_is_not_believed() {
-        let (east, west, evil) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("evil"));
-        let mut heard = heard();
-        heard.take(snapshot(&[&east, &west, &evil], vec![west.says(1, &card("a"))]), &metrics());
-        let forged = SignedStatement { cluster: "west".into(), ..evil.says(9, &card("b")) };
-        let replayed = SignedStatement { number: 9, ..west.says(1, &card("c")) };
-        let elsewhere = SignedStatement { mesh: "other.test".into(), ..west.says(9, &card("d")) };
-        let foreign = Content::Bundle(Bundle { trust_domain: "west.mesh.test".parse().unwrap(), roots: vec![] });
-        for lie in [forged, replayed, elsewhere, evil.says(2, &foreign)] {
-            assert!(!heard.take(event(Event::Statement(lie)), &metrics()).changed);
-        }
-        assert_eq!(region(&heard).as_deref(), Some("a"));
-        assert!(heard.take(event(Event::Statement(west.says(2, &card("e")))), &metrics()).changed);
-        assert_eq!(region(&heard).as_deref(), Some("e"));
-    }
-
-    #[test]
-    fn what_was_heard_survives_a_restart_and_is_verified_again() {
-        let (east, west) = (Cluster::new("east"), Cluster::new("west"));
-        let mut first = heard();
-        first.take(snapshot(&[&east, &west], vec![west.says(1, &card("a"))]), &metrics());
-        let again =
-            |on_disk| Heard::new("mesh.test".parse().unwrap(), "east".parse().unwrap(), Some(on_disk), &metrics());
-        assert_eq!(again(first.on_disk()).world(), first.world());
-        assert_eq!(again(first.on_disk()).resume(), (1, "h".to_owned()));
-        let mut forged = first.on_disk();
-        let lie = SignedStatement { number: 7, ..west.says(1, &card("b")) };
-        forged.statements = vec![STANDARD.encode(lie.encode_to_vec())];
-        assert_eq!(region(&again(forged)), None);
-    }
-
-    #[test]
-    fn a_member_that_is_in_no_mesh_empties_nothing() {
-        let (east, west) = (Cluster::new("east"), Cluster::new("west"));
-        let mut heard = heard();
-        heard.take(snapshot(&[&east, &west], vec![west.says(1, &card("a"))]), &metrics());
-        assert!(!heard.take(snapshot(&[], vec![]), &metrics()).changed);
-        assert_eq!(region(&heard).as_deref(), Some("a"));
-    }
-
-    #[test]
-    fn what_is_gone_is_gone_and_an_ejected_cluster_says_nothing() {
-        let (east, west) = (Cluster::new("east"), Cluster::new("west"));
-        let mut heard = heard();
-        let rules = Content::ImportRules(ImportRules::default());
-        heard.take(snapshot(&[&east, &west], vec![west.says(1, &card("a")), west.says(2, &rules)]), &metrics());
-        assert!(heard.take(snapshot(&[&east, &west], vec![west.says(2, &rules)]), &metrics()).changed);
-        assert_eq!(region(&heard), None);
-        assert!(heard.take(event(Event::Statement(west.says(3, &card("b")))), &metrics()).changed);
-        let gone = Gone { cluster: "west".into(), key: "card".into() };
-        assert!(heard.take(event(Event::Gone(gone)), &metrics()).changed);
-        assert_eq!(region(&heard), None);
-        heard.take(event(Event::Statement(west.says(5, &card("c")))), &metrics());
-        let ejected = MemberRecord { ejected: true, ..west.record() };
-        assert!(heard.take(event(Event::Member(ejected)), &metrics()).changed);
-        assert!(heard.world().members.is_empty() && heard.world().contents.is_empty());
-        assert!(!heard.take(event(Event::Statement(west.says(6, &card("d")))), &metrics()).changed);
-    }
-
-    #[test]
-    fn a_reinstalled_cluster_with_a_new_key_is_heard_again() {
-        let (east, west, new) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("west"));
-        let mut heard = heard();
-        heard.take(snapshot(&[&east, &west], vec![west.says(90, &card("a"))]), &metrics());
-        heard.take(event(Event::Member(new.record())), &metrics());
-        assert_eq!(region(&heard), None);
-        assert!(heard.take(event(Event::Statement(new.says(1, &card("b")))), &metrics()).changed);
-        assert!(!heard.take(event(Event::Statement(west.says(91, &card("c")))), &metrics()).changed);
-    }
-}
+mod tests;

@@ -172,6 +172,16 @@ impl Voice {
         turn.speaks()
     }
 
+    /// Falls silent where a version above the own one stands under the own name and nobody can say who leads: another replica was
+    /// made the leader since. Whether it did.
+    fn yields(&mut self, is_above: bool, turn: &mut Turn) -> bool {
+        let is_outdone = is_above && turn.outdone();
+        if is_outdone {
+            self.takes(*turn);
+        }
+        is_outdone
+    }
+
     fn say(&mut self) {
         let contents = self.contents.borrow_and_update().clone();
         if let Some(contents) = contents {
@@ -184,9 +194,7 @@ impl Voice {
             Found::Met(version) => self.speaker.is_below(*version),
             Found::Held(held) => held.values().any(|version| self.speaker.is_below(*version)),
         };
-        if is_above && turn.outdone() {
-            self.takes(*turn);
-        }
+        self.yields(is_above, turn);
         let again = match found {
             Found::Met(version) => self.speaker.met(version),
             Found::Held(held) => self.speaker.held_by_member(&held),
@@ -205,8 +213,7 @@ impl Voice {
             }
             Some(Outcome::HigherEpoch(epoch)) => {
                 let is_current = answer.epoch == self.speaker.epoch() && *epoch >= answer.epoch;
-                if is_current && turn.outdone() {
-                    self.takes(*turn);
+                if self.yields(is_current, turn) {
                     self.speaker.met(Version { epoch: *epoch, number: 0 });
                 }
                 "higher-epoch"

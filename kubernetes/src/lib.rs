@@ -23,7 +23,7 @@
 //! | [`review`] | whose a service account token is |
 //! | [`exposed`] | where other clusters reach the gateways |
 //! | [`bundle`] | by what the API server believes the webhooks |
-//! | [`namespaces`] | the labels of namespaces, for who answers at once |
+//! | [`namespaces`] | namespaces as they are now, for who answers at once or writes into each |
 //! | [`imports`] | ServiceImports, by the leader |
 //! | [`vault`] | files that every replica must have the same, in a Secret |
 //! | [`roots`] | whom pods believe, in every namespace |

@@ -5,36 +5,37 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use isthmus_runtime::{backoff::Backoff, drain::Drain};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
-    Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    Api, Client,
+    api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use tokio::{sync::watch, time::Instant};
 
-use tokio::sync::watch;
-
-use crate::{owner, vault::MANAGER};
+use crate::{namespaces::Namespaces, owner, vault::MANAGER};
 
 /// The ConfigMap.
 pub const NAME: &str = "isthmus-roots";
 /// Its entry, PEM.
 pub const ENTRY: &str = "roots.pem";
-/// A namespace that is new has them within so long.
-const LOOK: Duration = Duration::from_secs(2);
-/// What somebody changed or took away is put right within so many looks.
-const EACH: u32 = 30;
+/// What somebody changed or took away is put right within so long.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// When they were written, by namespace.
+type Written = BTreeMap<String, Instant>;
 
 /// Keeps the roots, as they are at the time, in all namespaces that do not end, until the drain.
-pub async fn keep(client: Client, mut told: watch::Receiver<String>, drain: Drain) {
-    let mut written = BTreeMap::<String, u32>::new();
+pub async fn keep(client: Client, namespaces: Namespaces, mut told: watch::Receiver<String>, drain: Drain) {
+    let (mut written, mut changed) = (Written::new(), namespaces.changed());
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     loop {
         if told.has_changed().unwrap_or(false) {
             written.clear();
         }
         let roots = told.borrow_and_update().clone();
-        let pause = match round(&client, &roots, &mut written).await {
+        changed.mark_unchanged();
+        let pause = match round(&client, &roots, namespaces.live(), &mut written).await {
             Ok(()) => {
                 backoff.reset();
                 LOOK
@@ -44,20 +45,17 @@ pub async fn keep(client: Client, mut told: watch::Receiver<String>, drain: Drai
                 backoff.next()
             }
         };
-        if drain.unless(tokio::time::sleep(pause)).await.is_none() {
-            return;
+        tokio::select! {
+            () = drain.draining() => return,
+            changed = changed.changed() => if changed.is_err() { return },
+            told = told.changed() => if told.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-/// `written`: looks since the last write, by namespace.
-async fn round(client: &Client, roots: &str, written: &mut BTreeMap<String, u32>) -> Result<(), kube::Error> {
-    let namespaces = Api::<Namespace>::all(client.clone()).list_metadata(&ListParams::default()).await?;
-    let live = namespaces.items.iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
-    let names: Vec<String> = live.map(ResourceExt::name_any).collect();
-    written.retain(|name, _| names.contains(name));
-    written.values_mut().for_each(|looks| *looks += 1);
-    let due: Vec<_> = names.into_iter().filter(|name| written.get(name).is_none_or(|looks| *looks > EACH)).collect();
+async fn round(client: &Client, roots: &str, live: Vec<String>, written: &mut Written) -> Result<(), kube::Error> {
+    let due = due(live, written, Instant::now());
     if due.is_empty() {
         return Ok(());
     }
@@ -65,11 +63,18 @@ async fn round(client: &Client, roots: &str, written: &mut BTreeMap<String, u32>
     let mut failed = None;
     for name in due {
         match write(client, &name, roots, owner.as_ref()).await {
-            Ok(()) => drop(written.insert(name, 0)),
+            Ok(()) => drop(written.insert(name, Instant::now())),
             Err(error) => failed = Some(error),
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// Where they are to be written now; namespaces that are gone are forgotten, since one of the same name has nothing of theirs.
+fn due(live: Vec<String>, written: &mut Written, now: Instant) -> Vec<String> {
+    written.retain(|name, _| live.contains(name));
+    let is_due = |name: &String| written.get(name).is_none_or(|at| now.duration_since(*at) >= LOOK);
+    live.into_iter().filter(is_due).collect()
 }
 
 async fn write(client: &Client, namespace: &str, roots: &str, owner: Option<&Value>) -> Result<(), kube::Error> {
@@ -84,4 +89,21 @@ async fn write(client: &Client, namespace: &str, roots: &str, owner: Option<&Val
     });
     let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
     maps.patch(NAME, &PatchParams::apply(MANAGER).force(), &Patch::Apply(map)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_has_them_at_once_again_when_it_came_anew_and_now_and_then() {
+        let (now, mut written) = (Instant::now(), Written::new());
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(due(names(&["a", "b"]), &mut written, now), ["a", "b"]);
+        written.extend(names(&["a", "b"]).into_iter().map(|name| (name, now)));
+        assert_eq!(due(names(&["a", "b", "c"]), &mut written, now), ["c"]);
+        assert_eq!(due(names(&["a"]), &mut written, now), Vec::<String>::new());
+        assert_eq!(due(names(&["a", "b"]), &mut written, now), ["b"], "it was gone in between");
+        assert_eq!(due(names(&["a"]), &mut written, now + LOOK), ["a"]);
+    }
 }
