@@ -84,19 +84,19 @@ impl Cluster {
         IpAddr::from([127, self.net, host, 1])
     }
 
-    /// A replica with this host and, from the first one on, its port; `all` are those that it knows of.
+    /// As [`Cluster::replica_of`], with the one authority of the test.
     async fn replica(&self, host: u8, port: u16, all: Replicas) -> Replica {
         self.replica_of(self.ca.clone(), (host, port), all).await
     }
 
-    /// As [`Cluster::replica`], with an authority of its own.
-    async fn replica_of(&self, ca: Ca, place: (u8, u16), all: Replicas) -> Replica {
-        let replica = self.begun(ca, place, all).await;
+    /// As [`Cluster::begun`], of a cluster that is alone.
+    async fn replica_of(&self, ca: Ca, at: (u8, u16), all: Replicas) -> Replica {
+        let replica = self.begun(ca, at, all).await;
         replica.desk.tell(Message::World(Arc::new(World::default()))).await;
         replica
     }
 
-    /// One whose member has not told it of the other clusters.
+    /// A replica with this host and, from the first one on, its port; `all` are those that it knows of. Its member is not there.
     async fn begun(&self, ca: Ca, (host, port): (u8, u16), all: Replicas) -> Replica {
         let (trigger, drain) = Drain::pair();
         let disk = |name: &str| {
@@ -272,6 +272,26 @@ async fn what_operators_do_outlives_the_replica_that_was_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_replica_believes_leaves_by_the_others_believe_without_asking_anybody_else() {
+    let cluster = Cluster::new(191);
+    let (here, there) = (cluster.folder.path().join("ca"), cluster.folder.path().join("ca-of-the-other"));
+    std::fs::create_dir(&there).unwrap();
+    for file in ["authority.json", "pass-roots.json"] {
+        std::fs::copy(here.join(file), there.join(file)).unwrap();
+    }
+    let other = Ca::open_or_create(&there, &mesh(), &east(), Settings::default()).unwrap();
+    let all: Replicas = [1, 2].map(|host| (format!("control-{host}"), cluster.at(host))).into();
+    let first = cluster.replica(1, 0, all.clone()).await;
+    let _second = cluster.replica_of(other.clone(), (2, first.address.port()), all).await;
+    for number in 2..4 {
+        let plugged = Plugged::read("a test", &authority(), cluster.ca.trust_domain(), SystemTime::now()).unwrap();
+        cluster.ca.announce(&plugged).unwrap();
+        until("the other believes it", || async { other.roots().len() == number }).await;
+        assert_eq!(other.roots()[0], cluster.ca.roots()[0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_whose_member_is_away_has_the_other_clusters_of_another_one() {
     let cluster = Cluster::new(190);
     let first = cluster.replica(1, 0, Replicas::new()).await;
@@ -294,26 +314,6 @@ async fn a_replica_whose_member_is_away_has_the_other_clusters_of_another_one() 
     until("it speaks to its clients", || async { second.contents.borrow().is_some() }).await;
     let known = second.desk.look().await.unwrap().clusters;
     assert!(known.iter().any(|row| row.name == "west" && row.region == "us-west"), "{known:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_replica_believes_leaves_by_the_others_believe_without_asking_anybody_else() {
-    let cluster = Cluster::new(191);
-    let (here, there) = (cluster.folder.path().join("ca"), cluster.folder.path().join("ca-of-the-other"));
-    std::fs::create_dir(&there).unwrap();
-    for file in ["authority.json", "pass-roots.json"] {
-        std::fs::copy(here.join(file), there.join(file)).unwrap();
-    }
-    let other = Ca::open_or_create(&there, &mesh(), &east(), Settings::default()).unwrap();
-    let all: Replicas = [1, 2].map(|host| (format!("control-{host}"), cluster.at(host))).into();
-    let first = cluster.replica(1, 0, all.clone()).await;
-    let _second = cluster.replica_of(other.clone(), (2, first.address.port()), all).await;
-    for number in 2..4 {
-        let plugged = Plugged::read("a test", &authority(), cluster.ca.trust_domain(), SystemTime::now()).unwrap();
-        cluster.ca.announce(&plugged).unwrap();
-        until("the other believes it", || async { other.roots().len() == number }).await;
-        assert_eq!(other.roots()[0], cluster.ca.roots()[0]);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
