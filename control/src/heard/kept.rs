@@ -34,8 +34,8 @@ impl Heard {
         HeardOnDisk {
             revision: self.revision,
             history: self.history.clone(),
-            members: self.records.values().map(|record| encode(record)).collect(),
-            statements: self.signed.values().map(|signed| encode(signed)).collect(),
+            members: self.records.values().map(encode).collect(),
+            statements: self.signed.values().map(encode).collect(),
         }
     }
 }
