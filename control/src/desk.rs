@@ -1,9 +1,9 @@
 //! The desk: the single owner of all inputs. It compiles them, versions the result, and decides every 500 ms.
 //!
 //! Inputs change in bursts, so a change waits [`COALESCE`] for others. Nothing is handed out before the
-//! objects were read once and the other clusters' words are known, from disk or from the member, or [`GRACE`] has passed: a control
-//! that just started must not tell its proxies that the rest of the world is gone. In a pod it has no disk of an earlier one, so
-//! there it waits for its member for [`PATIENCE`]; it is ready before that, because the member enrols here.
+//! objects were read once and the other clusters' words are known, from disk, from another replica or from the member, or [`GRACE`]
+//! has passed: a control that just started must not tell its proxies that the rest of the world is gone. In a pod it has no disk of
+//! an earlier one, so there it waits for its member for [`PATIENCE`]; it is ready before that, because the member enrols here.
 
 mod compiling;
 mod keeping;

@@ -20,21 +20,24 @@ pub mod hub;
 pub mod service;
 pub mod siblings;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{decider, failover};
+use crate::{decider, failover, heard::World};
 
 pub use hub::Hub;
 
-/// All that a replica decided: what one that begins goes on with.
+/// All that a replica knows and decided: what one that begins goes on with.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
     /// Of other clusters.
     pub decisions: decider::OnDisk,
     /// Verbs, shares, limits, history.
     pub failover: failover::OnDisk,
+    /// What the other clusters say: the member that would tell it may be replaced at the same time.
+    #[serde(default)]
+    pub world: Option<Arc<World>>,
 }
 
 /// What whoever speaks keeps for the cluster.

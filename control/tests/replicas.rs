@@ -8,16 +8,16 @@ mod support;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use isthmus_ca::{Ca, Settings};
+use isthmus_ca::{Ca, Plugged, Settings};
 use isthmus_control::{
     compiler::{self, Setting},
     desk::{Desk, Disk, Outputs},
     feed::Service as FeedService,
     handle::{Handle, Message, SpeakerView, Wish},
-    heard::World,
+    heard::{Member, World},
     metrics::Metrics,
     replicas::{
         service::Service,
@@ -25,7 +25,11 @@ use isthmus_control::{
     },
     sources::Sources,
 };
-use isthmus_core::{compile, failover::verb::Deed, statement::Content};
+use isthmus_core::{
+    compile,
+    failover::verb::Deed,
+    statement::{Card, Content},
+};
 use isthmus_runtime::{
     disk::Keeper,
     drain::{Drain, DrainTrigger},
@@ -41,7 +45,7 @@ use isthmus_wire::{
     feed::feed_server::FeedServer,
     replicas::{FollowRequest, replicas_client::ReplicasClient, replicas_server::ReplicasServer},
 };
-use support::{east, mesh, registration, until, within};
+use support::{east, mesh, registration, secrets::authority, until, within};
 use tokio::sync::{mpsc, watch};
 
 const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}, \
@@ -80,8 +84,20 @@ impl Cluster {
         IpAddr::from([127, self.net, host, 1])
     }
 
-    /// A replica with this host and, from the first one on, its port; `all` are those that it knows of.
+    /// As [`Cluster::replica_of`], with the one authority of the test.
     async fn replica(&self, host: u8, port: u16, all: Replicas) -> Replica {
+        self.replica_of(self.ca.clone(), (host, port), all).await
+    }
+
+    /// As [`Cluster::begun`], of a cluster that is alone.
+    async fn replica_of(&self, ca: Ca, at: (u8, u16), all: Replicas) -> Replica {
+        let replica = self.begun(ca, at, all).await;
+        replica.desk.tell(Message::World(Arc::new(World::default()))).await;
+        replica
+    }
+
+    /// A replica with this host and, from the first one on, its port; `all` are those that it knows of. Its member is not there.
+    async fn begun(&self, ca: Ca, (host, port): (u8, u16), all: Replicas) -> Replica {
         let (trigger, drain) = Drain::pair();
         let disk = |name: &str| {
             let file = self.folder.path().join(format!("{host}-{}", trigger_number())).join(name);
@@ -137,11 +153,10 @@ impl Cluster {
             identity,
             control,
             desk: handle.clone(),
-            ca: self.ca.clone(),
+            ca,
             replicas,
         };
         tokio::spawn(siblings.run(drain));
-        handle.tell(Message::World(Arc::new(World::default()))).await;
         let in_force = [("f".to_owned(), Arc::new(compiler::parse("f", SERVICE).unwrap()))].into();
         handle.tell(Message::Sources(Sources { known: true, revision: 1, in_force, ..Sources::default() })).await;
         Replica { desk: handle, contents: said, trigger, address, _shown: shown }
@@ -254,6 +269,51 @@ async fn what_operators_do_outlives_the_replica_that_was_told() {
     let name = second.desk.look().await.unwrap().verbs[0].name.clone();
     within(second.desk.take_back(name)).await.unwrap();
     until("what is taken back is taken back everywhere", || async { !third.says_a_verb() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_replica_believes_leaves_by_the_others_believe_without_asking_anybody_else() {
+    let cluster = Cluster::new(191);
+    let (here, there) = (cluster.folder.path().join("ca"), cluster.folder.path().join("ca-of-the-other"));
+    std::fs::create_dir(&there).unwrap();
+    for file in ["authority.json", "pass-roots.json"] {
+        std::fs::copy(here.join(file), there.join(file)).unwrap();
+    }
+    let other = Ca::open_or_create(&there, &mesh(), &east(), Settings::default()).unwrap();
+    let all: Replicas = [1, 2].map(|host| (format!("control-{host}"), cluster.at(host))).into();
+    let first = cluster.replica(1, 0, all.clone()).await;
+    let _second = cluster.replica_of(other.clone(), (2, first.address.port()), all).await;
+    for number in 2..4 {
+        let plugged = Plugged::read("a test", &authority(), cluster.ca.trust_domain(), SystemTime::now()).unwrap();
+        cluster.ca.announce(&plugged).unwrap();
+        until("the other believes it", || async { other.roots().len() == number }).await;
+        assert_eq!(other.roots()[0], cluster.ca.roots()[0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_whose_member_is_away_has_the_other_clusters_of_another_one() {
+    let cluster = Cluster::new(190);
+    let first = cluster.replica(1, 0, Replicas::new()).await;
+    let west = Member {
+        trust_domain: "west.mesh.test".parse().unwrap(),
+        roots: vec![],
+        key: vec![1],
+        addresses: vec![],
+        operator: false,
+    };
+    let card = Content::Card(Card { region: "us-west".into(), ..Card::default() });
+    let world = World {
+        members: [("west".parse().unwrap(), west)].into(),
+        operators: vec![],
+        contents: [("west".parse().unwrap(), [(card.key(), Arc::new(card))].into())].into(),
+    };
+    first.desk.tell(Message::World(Arc::new(world))).await;
+    let all = [1, 2].map(|host| (format!("control-{host}"), cluster.at(host))).into();
+    let second = cluster.begun(cluster.ca.clone(), (2, first.address.port()), all).await;
+    until("it speaks to its clients", || async { second.contents.borrow().is_some() }).await;
+    let known = second.desk.look().await.unwrap().clusters;
+    assert!(known.iter().any(|row| row.name == "west" && row.region == "us-west"), "{known:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

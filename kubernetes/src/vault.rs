@@ -4,13 +4,11 @@
 //! A Secret is written only as somebody has just read it ([`Vault::put`]): who was slower than another one reads again, and
 //! nothing is overwritten that was not seen.
 
+mod error;
+
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use isthmus_runtime::{
-    backoff::Backoff,
-    disk::{self, DiskError},
-    drain::Drain,
-};
+use isthmus_runtime::{backoff::Backoff, disk, drain::Drain};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client, ResourceExt,
@@ -18,62 +16,10 @@ use kube::{
 };
 use serde_json::json;
 
+pub use error::VaultError;
+
 /// Who owns what is written.
 pub const MANAGER: &str = "isthmus-control";
-
-/// Why there are no files.
-#[derive(Debug, thiserror::Error)]
-pub enum VaultError {
-    /// The API server refuses.
-    #[error("Secret {namespace}/{name} cannot be {doing}; control's Role in {namespace} must allow it")]
-    Refused {
-        /// `read`, `written`.
-        doing: &'static str,
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// What it said.
-        #[source]
-        source: Box<kube::Error>,
-    },
-    /// It holds less than it should.
-    #[error("Secret {namespace}/{name} has no entry {entry}; restore it from a backup, or delete it to begin anew")]
-    Lacks {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// What is missing.
-        entry: String,
-    },
-    /// The own disk.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// Whoever makes them could not.
-    #[error("what Secret {namespace}/{name} is to hold could not be made: {reason}")]
-    NotMade {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-    /// What it holds cannot be used.
-    #[error("Secret {namespace}/{name} cannot be used: {reason}")]
-    Broken {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// Which entry, why, and what to do.
-        reason: String,
-    },
-    /// The process ends.
-    #[error("the process drained before the API server answered")]
-    Drained,
-}
 
 /// Entries of a Secret.
 pub type Entries = BTreeMap<String, Vec<u8>>;

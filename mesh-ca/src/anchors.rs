@@ -24,7 +24,7 @@ use crate::CaError;
 pub(crate) const FILE: &str = "anchors.json";
 /// Layout of the file.
 const LAYOUT: u32 = 1;
-/// Most that are kept; what ends first goes first.
+/// Most that are kept, as many as others believe of one domain (`runtime::trust`); what ends first goes first.
 const MOST: usize = 16;
 /// Ends are raised in time: looks at them are some seconds apart, and clocks of replicas differ a little.
 const MARGIN: Duration = Duration::from_secs(60);

@@ -115,9 +115,10 @@ impl Ca {
         dir: &Path,
         mesh: &MeshDomain,
         cluster: &ClusterName,
-        plugged: Plugged,
+        mut plugged: Plugged,
         settings: Settings,
     ) -> Result<Self, CaError> {
+        plugged.issuing.number = kept::number(dir, &plugged.issuing);
         let domain = cluster.trust_domain(mesh);
         let (token_key, before) = store::beside_plugged(dir, &domain)?;
         Self::open(dir, domain, (plugged.issuing, before), token_key, settings)

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::SystemTime;
 
-use isthmus_ca::{Ca, Settings};
+use isthmus_ca::{Ca, Plugged, Settings, shared};
 use isthmus_core::name::SpiffeId;
 use isthmus_runtime::{
     identity::{Identity, Leaf},
@@ -110,4 +110,24 @@ fn an_authority_that_was_the_clusters_own_is_succeeded_by_one_that_is_brought_al
     let plugged = ca(&dir, "east", &root.intermediate(|_| {}).entries(&[], &root));
     assert!(believes(&plugged, &before) && believes(&plugged, &cart(&plugged)));
     assert!(tls::verify_chain(&own.trust_roots(), cart(&plugged).chain(), SystemTime::now()).is_err());
+}
+
+#[test]
+fn what_signed_until_it_was_over_gives_way_to_what_is_brought_along_also_where_an_older_copy_is() {
+    let root = Authority::root(|_| {});
+    let hour = std::time::Duration::from_secs(3600);
+    let soon = (SystemTime::now() + hour).into();
+    let old = root.intermediate(|params| params.not_after = soon).entries(&[], &root);
+    let new = root.intermediate(|_| {}).entries(&[], &root);
+    let dir = tempfile::tempdir().unwrap();
+    let signing = |ca: &Ca| ca.proposal(SystemTime::now()).unwrap()[shared::SIGNING].clone();
+    let first = ca(&dir, "east", &old);
+    let (before, domain) = (signing(&first), first.trust_domain().clone());
+    assert!(Plugged::kept(dir.path(), &domain, SystemTime::now()).unwrap().is_some());
+    let over = Plugged::kept(dir.path(), &domain, SystemTime::now() + hour * 2).err().unwrap().to_string();
+    assert!(over.contains("signing.json") && over.contains("expired"), "{over}");
+    let after = signing(&ca(&dir, "east", &new));
+    assert_eq!(signing(&ca(&dir, "east", &new)), after, "a restart changes nothing");
+    assert_eq!(shared::merged(shared::SIGNING, &before, &after), None);
+    assert_eq!(shared::merged(shared::SIGNING, &after, &before), Some(after));
 }

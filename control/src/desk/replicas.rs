@@ -6,27 +6,38 @@ use super::Desk;
 use crate::{
     decider::Decider,
     failover::Failover,
+    heard::World,
     replicas::{Deeds, Memory},
 };
 
 impl Desk {
-    /// All that was decided here.
+    /// All that is known of the other clusters, and was decided here.
     pub(super) fn memory(&self) -> Memory {
-        Memory { decisions: self.decider.verdicts(), failover: self.failover.memory() }
+        Memory { decisions: self.decider.verdicts(), failover: self.failover.memory(), world: self.world.clone() }
     }
 
     /// Another replica's memory, or that there is no other one. Who has an own one goes by that.
-    pub(super) fn remember_all(&mut self, memory: Option<Box<Memory>>) {
+    pub(super) fn remember_all(&mut self, mut memory: Option<Box<Memory>>) {
+        self.learn(memory.as_mut().and_then(|memory| memory.world.take()));
         if !std::mem::replace(&mut self.forgetful, false) || self.outputs.snapshots.borrow().is_some() {
             return;
         }
-        if let Some(Memory { decisions, failover }) = memory.map(|memory| *memory) {
+        if let Some(Memory { decisions, failover, .. }) = memory.map(|memory| *memory) {
             tracing::info!("what another replica decided is gone on with");
             self.decider = Decider::restored(self.setting.cluster.clone(), decisions);
             self.failover = Failover::restored(self.setting.cluster.clone(), failover);
             self.look_at_verbs();
         }
         self.changed();
+    }
+
+    /// The other clusters as another replica knows them, until the own member tells of them.
+    fn learn(&mut self, world: Option<Arc<World>>) {
+        if self.world.is_none() && world.is_some() {
+            tracing::info!("what another replica has heard of the other clusters is in force");
+            self.world = world;
+            self.changed();
+        }
     }
 
     /// What the replica that speaks keeps for the cluster; nobody tells the one that speaks itself.

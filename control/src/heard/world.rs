@@ -7,9 +7,10 @@ use isthmus_core::{
     name::{ClusterName, TrustDomain},
     statement::Content,
 };
+use serde::{Deserialize, Serialize};
 
 /// A cluster's place in the federation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its trust domain.
     pub trust_domain: TrustDomain,
@@ -24,7 +25,7 @@ pub struct Member {
 }
 
 /// What the other clusters say now; ejected ones and the own one left out.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct World {
     /// By cluster.
     pub members: BTreeMap<ClusterName, Member>,

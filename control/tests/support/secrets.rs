@@ -169,13 +169,18 @@ impl Secrets {
         others.0.lock().unwrap().before = Some((name.to_owned(), first));
     }
 
-    /// A root that signs itself, as the four files of Secret `cacerts`.
+    /// A new authority in Secret `cacerts`.
     pub fn cacerts(&self) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        let (pem, key) = (pem.as_bytes(), key.serialize_pem());
-        self.put("cacerts", &[(CERTIFICATE, pem), (KEY, key.as_bytes()), (ROOT, pem), (CHAIN, pem)]);
+        self.put_all("cacerts", &authority());
     }
+}
+
+/// A root that signs itself, as the four files.
+pub fn authority() -> Entries {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&key).unwrap().pem();
+    let files = [(CERTIFICATE, pem.clone()), (KEY, key.serialize_pem()), (ROOT, pem.clone()), (CHAIN, pem)];
+    files.map(|(name, text)| (name.to_owned(), text.into_bytes())).into()
 }

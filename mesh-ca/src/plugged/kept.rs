@@ -2,7 +2,7 @@
 //! it away at any time, also while no control runs: what signed signs on until another one was announced. Each has a number
 //! above that of the one before, by which an older copy is told.
 
-use std::{path::Path, time::SystemTime};
+use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use isthmus_core::name::TrustDomain;
@@ -23,7 +23,7 @@ struct Kept {
     trust_domain: TrustDomain,
     number: u64,
     /// The four, in base64.
-    entries: std::collections::BTreeMap<String, String>,
+    entries: BTreeMap<String, String>,
 }
 
 impl Plugged {
@@ -57,10 +57,23 @@ impl Plugged {
 
 /// As the file has it; `None`: a root of the cluster's own signs.
 pub(crate) fn bytes(issuing: &Issuing, number: u64, domain: &TrustDomain) -> Result<Option<Vec<u8>>, CaError> {
-    let Some(entries) = &issuing.entries else { return Ok(None) };
-    let entries = entries.iter().map(|(name, bytes)| (name.clone(), STANDARD.encode(bytes)));
-    let kept = Kept { trust_domain: domain.clone(), number, entries: entries.collect() };
+    if issuing.entries.is_none() {
+        return Ok(None);
+    }
+    let kept = Kept { trust_domain: domain.clone(), number, entries: encoded(issuing) };
     Ok(Some(disk::versioned(FILE, LAYOUT, &kept)?))
+}
+
+/// The number of what signs after what a CA's directory has, or of that itself.
+pub(crate) fn number(dir: &Path, issuing: &Issuing) -> u64 {
+    let kept = disk::load_versioned::<Kept>(dir.join(FILE), LAYOUT).ok().flatten();
+    let is_it = |kept: &Kept| kept.entries == encoded(issuing);
+    kept.map_or(issuing.number, |kept| if is_it(&kept) { kept.number } else { kept.number + 1 })
+}
+
+fn encoded(issuing: &Issuing) -> BTreeMap<String, String> {
+    let entries = issuing.entries.iter().flatten();
+    entries.map(|(name, bytes)| (name.clone(), STANDARD.encode(bytes))).collect()
 }
 
 /// The file here where its number is higher; `None`: the one there holds.
