@@ -221,6 +221,30 @@ async fn a_deleted_secret_is_put_back_and_one_that_was_made_anew_takes_no_leaf_i
 }
 
 #[tokio::test]
+async fn who_was_slower_reads_again_and_a_secret_of_yesterday_changes_nothing() {
+    let mut scene = Scene::new().await;
+    let yesterday = scene.secret();
+    for _ in 0..2 {
+        let before = scene.secret();
+        scene.secrets.cacerts();
+        scene.look(0).await;
+        scene.secrets.just_before(CA, scene.secret());
+        scene.look(0).await;
+        assert_ne!(scene.secret().get(shared::SIGNING), before.get(shared::SIGNING), "it signs, so it is written");
+        scene.look(1).await;
+        let (signs, now) = (scene.replicas[0].signs(), scene.secret());
+        for older in [before, yesterday.clone()] {
+            scene.secrets.put_all(CA, &older);
+            for number in [0, 1] {
+                scene.look(number).await;
+                assert_eq!(scene.replicas[number].signs(), signs);
+            }
+            assert_eq!(scene.secret(), now);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_broken_is_refused_by_both_in_an_event_and_what_signed_signs_on() {
     let mut scene = Scene::new().await;
     scene.secrets.cacerts();

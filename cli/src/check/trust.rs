@@ -12,6 +12,10 @@ const DAY: i64 = 86_400;
 /// A root that ends needs a rotation, which takes planning.
 const SOON: i64 = 30 * DAY;
 
+/// What somebody wrote over, control writes again.
+const REWRITTEN: &str = "control writes ConfigMap isthmus-system/isthmus-roots again within a minute; if it is broken then too: \
+                         `kubectl -n isthmus-system logs deployment/isthmus-control`";
+
 pub fn verdicts(installed: &Installed, now: i64) -> Vec<Finding> {
     let system = installed.roots.iter().find(|map| text(map, "/metadata/namespace") == "isthmus-system");
     let Some(roots) = system.map(pem).filter(|roots| !roots.is_empty()) else {
@@ -63,7 +67,7 @@ fn lifetimes(roots: &str, now: i64) -> Vec<Finding> {
     let mut all = vec![];
     for (index, pem) in Pem::iter_from_buffer(roots.as_bytes()).enumerate() {
         let Ok(pem) = pem else {
-            all.push(Finding::error("Certificate authority", "one of its roots is no PEM"));
+            all.push(Finding::error("Certificate authority", "one of its roots is no PEM").remedy(REWRITTEN));
             continue;
         };
         all.push(match pem.parse_x509() {
@@ -77,7 +81,8 @@ fn lifetimes(roots: &str, now: i64) -> Vec<Finding> {
                 lifetime(&root.subject().to_string(), (begins, ends), now)
             }
             Err(error) => {
-                Finding::error("Certificate authority", format!("one of its roots is no certificate: {error}"))
+                let why = format!("one of its roots is no certificate: {error}");
+                Finding::error("Certificate authority", why).remedy(REWRITTEN)
             }
         });
     }
@@ -146,10 +151,8 @@ mod tests {
         assert_eq!(lifetime("r", (-300 * DAY, 29 * DAY), 0).why, "r ends in 29 days");
         assert_eq!(lifetime("r", (-10 * DAY, 29 * DAY), 0).severity, Severity::Ok, "it lives for weeks");
         assert_eq!(lifetime("r", (-DAY, 0), 2 * DAY).severity, Severity::Error);
-        assert_eq!(
-            lifetimes("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0)[0].severity,
-            Severity::Error
-        );
+        let broken = &lifetimes("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0)[0];
+        assert!(broken.severity == Severity::Error && broken.remedy.is_some(), "{broken:?}");
     }
 
     #[test]

@@ -93,6 +93,8 @@ def links(mesh):
 
 def unheard(mesh):
     """a cluster's control and member are gone, its workloads live: it is blind to others, and nothing moves"""
+    if not can_break(mesh):
+        return
     with elsewhere(mesh) as place:
         roles = {"deployment/isthmus-control": 2, "statefulset/isthmus-federation": 1}
         for role in roles:
