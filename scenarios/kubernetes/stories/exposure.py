@@ -48,8 +48,8 @@ def nodes(cluster):
     return {node["metadata"]["name"]: address(node) for node in cluster.get("nodes")["items"]}
 
 
-# A round gives each cluster, in their order, a form and where the others then reach its gateways by a transport. The third cluster is
-# set by `isthmus upgrade`, the others by Helm.
+# A round gives each cluster, in their order, a form and where the others then reach its gateways by a transport. The third
+# cluster is set by `isthmus upgrade`, which offers no host ports.
 ROUNDS = [
     [("LoadBalancerPerProtocol", balancers), ("HostPort", host_ports), ("NodePort", node_ports)],
     [(BEGINNING, balancer), ("DialOut", nowhere), (BEGINNING, balancer)],
