@@ -30,6 +30,8 @@ use isthmus_core::{
     failover::verb::Deed,
     statement::{Card, Content},
 };
+use isthmus_inject::words::INJECTED;
+use isthmus_kubernetes::{Facts, Kind, Seen, arrived::Arrived, seen::Told};
 use isthmus_runtime::{
     disk::Keeper,
     drain::{Drain, DrainTrigger},
@@ -45,6 +47,7 @@ use isthmus_wire::{
     feed::feed_server::FeedServer,
     replicas::{FollowRequest, replicas_client::ReplicasClient, replicas_server::ReplicasServer},
 };
+use serde_json::json;
 use support::{east, mesh, registration, secrets::authority, until, within};
 use tokio::sync::{mpsc, watch};
 
@@ -63,6 +66,7 @@ struct Cluster {
 struct Replica {
     desk: Handle,
     contents: watch::Receiver<Option<Vec<Content>>>,
+    readiness: Readiness,
     trigger: DrainTrigger,
     address: SocketAddr,
     _shown: watch::Sender<Option<Replicas>>,
@@ -114,13 +118,14 @@ impl Cluster {
         let (snapshots, in_force) = watch::channel(None);
         let (contents, said) = watch::channel(None);
         let (deeds, spoken) = watch::channel(None);
+        let readiness = Readiness::new();
         let outputs = Outputs {
             snapshots,
             contents,
             lease: watch::channel(Default::default()).0,
             compiled: watch::channel(None).0,
             deeds,
-            ready: Readiness::new().needs("model"),
+            ready: readiness.needs("model"),
         };
         let registry = prometheus::Registry::new();
         let desk = Desk::open(self.setting(), files, outputs, Metrics::new(&registry).unwrap()).unwrap().replicated();
@@ -159,7 +164,7 @@ impl Cluster {
         tokio::spawn(siblings.run(drain));
         let in_force = [("f".to_owned(), Arc::new(compiler::parse("f", SERVICE).unwrap()))].into();
         handle.tell(Message::Sources(Sources { known: true, revision: 1, in_force, ..Sources::default() })).await;
-        Replica { desk: handle, contents: said, trigger, address, _shown: shown }
+        Replica { desk: handle, contents: said, readiness, trigger, address, _shown: shown }
     }
 
     fn setting(&self) -> Setting {
@@ -247,6 +252,40 @@ async fn a_client_of_one_replica_is_known_to_all_and_survives_its_replica() {
     let back = async || second.desk.look().await.unwrap().clients.iter().any(|one| one.connected);
     until("it comes to the other replica", back).await;
     client.drain("the test says so");
+}
+
+/// What Kubernetes shows: a pod with a sidecar, ready.
+fn cart() -> Facts {
+    let labels = json!({"app": "cart", INJECTED: "1.0"});
+    let pod = json!({
+        "metadata": {"name": "cart-1", "namespace": "shop", "labels": labels},
+        "spec": {"serviceAccountName": "cart"},
+        "status": {"phase": "Running", "podIP": "127.46.11.1", "conditions": [{"type": "Ready", "status": "True"}]},
+    });
+    let mut seen = Seen::default();
+    let arrived = Arrived::of(Kind::Pod, serde_json::from_value(pod).unwrap()).unwrap();
+    seen.take(Told::All(Kind::Pod, vec![arrived]));
+    Facts::of(&seen, "isthmus-system")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_that_begins_tells_of_no_endpoints_before_its_sidecars_have_come() {
+    let cluster = Cluster::new(46);
+    let control = cluster.begun(cluster.ca.clone(), (1, 0), Replicas::new()).await;
+    let in_force = [("f".to_owned(), Arc::new(compiler::parse("f", SERVICE).unwrap()))].into();
+    let facts = Some(Arc::new(cart()));
+    let sources = Sources { known: true, revision: 2, in_force, facts, ..Sources::default() };
+    control.desk.tell(Message::Sources(sources)).await;
+    control.desk.tell(Message::World(Arc::new(World::default()))).await;
+    within(control.readiness.wait()).await;
+    assert!(control.contents.borrow().is_none(), "sidecars find it, but others hear nothing yet");
+    let hello = feed::Hello { role: Role::Proxy, name: "cart-1".into(), node: String::new() };
+    let (cache, drain) = (cluster.folder.path().join("cache"), cluster.drain.clone());
+    let (_updates, reporter) =
+        feed::subscribe(&cluster.identity("shop", "cart"), &control.address.to_string(), hello, cache, drain);
+    reporter.register(registration("cart-1", "shop", "cart", "127.46.11.1:15006"));
+    until("it speaks", || async { control.contents.borrow().is_some() }).await;
+    assert_eq!(control.endpoint("cart-1").await.as_deref(), Some("ready"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -69,6 +69,11 @@ impl Workloads {
         let named = |name: &str| self.0.get(&PodName::new(namespace, name));
         named(id.as_str()).or_else(|| bare.and_then(named))
     }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Workload> {
+        self.0.values()
+    }
 }
 
 impl Facts {

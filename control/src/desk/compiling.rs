@@ -5,12 +5,20 @@ use std::{sync::Arc, time::Duration};
 use super::{Desk, GRACE, PATIENCE, unix_ms};
 use crate::{
     compiler::{self, Compiled, Input},
+    registry::pods,
     sources::Sources,
 };
 
 impl Desk {
     fn may_hand_out(&self) -> bool {
-        self.is_known_after(if self.replicated { PATIENCE } else { GRACE })
+        let is_known = self.is_known_after(if self.replicated { PATIENCE } else { GRACE });
+        is_known && (self.outputs.snapshots.borrow().is_some() || self.has_met() || self.began.elapsed() >= PATIENCE)
+    }
+
+    /// Whether the own sidecars have come to this control: what it said of endpoints before would be that there are none.
+    fn has_met(&self) -> bool {
+        let facts = self.sources.as_ref().and_then(|sources| sources.facts.as_deref());
+        facts.is_none_or(|facts| pods::are_all_there(&self.registry.standing(self.now()), &facts.workloads))
     }
 
     /// Whether the own objects are known, and the other clusters, and what another replica decided, are or were waited for so

@@ -2,6 +2,7 @@
 //! kubelet's. Without its pod it is none.
 
 use isthmus_core::model::EndpointState;
+use isthmus_inject::words::INJECTED;
 use isthmus_kubernetes::facts::{Workload, Workloads};
 
 use super::Registered;
@@ -20,6 +21,15 @@ pub fn pod<'a>(registered: &Registered, workloads: &'a Workloads) -> Option<&'a 
 #[must_use]
 pub fn standing(registered: Vec<Registered>, workloads: &Workloads) -> Vec<Registered> {
     registered.into_iter().filter_map(|one| pod(&one, workloads).map(|pod| as_pod(one.clone(), pod))).collect()
+}
+
+/// Whether all sidecars that should have registered have: those of pods that the kubelet sees ready, and so them too. A control that
+/// begins without a memory knows of no endpoint, and none is not what it may tell.
+#[must_use]
+pub fn are_all_there(registered: &[Registered], workloads: &Workloads) -> bool {
+    let awaited = |pod: &Workload| pod.labels.contains_key(INJECTED) && pod.state == EndpointState::Ready;
+    let there = registered.iter().filter_map(|one| pod(one, workloads)).filter(|pod| awaited(pod)).count();
+    there >= workloads.iter().filter(|pod| awaited(pod)).count()
 }
 
 fn as_pod(registered: Registered, pod: &Workload) -> Registered {
@@ -97,6 +107,21 @@ mod tests {
         assert_eq!(state(Unready, "True"), Ready);
         assert_eq!(state(Draining, "True"), Draining);
         assert_eq!((state(Unknown, "True"), state(Unknown, "False")), (Unknown, Unready));
+    }
+
+    #[test]
+    fn sidecars_are_awaited_whose_pods_are_ready_and_no_others() {
+        let injected = |mut pod: Value| {
+            pod["metadata"]["labels"][INJECTED] = "1.0".into();
+            pod
+        };
+        let there = |pods: &[Value], registered: &[Registered]| are_all_there(registered, &facts(pods).workloads);
+        let one = [registered("reviews-1", EndpointState::Ready)];
+        let ready = [injected(reviews("10.0.0.1", "True"))];
+        assert!(!there(&ready, &[]) && there(&ready, &one));
+        assert!(!there(&[injected(reviews("10.0.0.2", "True"))], &one), "it registered at another address");
+        assert!(there(&[injected(reviews("10.0.0.1", "False"))], &[]), "its sidecar may not be up yet");
+        assert!(there(&[reviews("10.0.0.1", "True")], &[]), "it has none");
     }
 
     #[test]

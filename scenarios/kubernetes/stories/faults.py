@@ -44,7 +44,9 @@ class Elsewhere:
             self.standing() == standing and self.server() not in (self.serving, self.mesh.first.name)))
 
     def is_back(self):
-        eventually("it is alive again, and serves", lambda: self.standing() == "alive" and self.server() == self.serving)
+        """All of it, and not the first part of what returns along a ramp."""
+        eventually("it is alive again, and serves", lambda: self.standing() == "alive" and all(
+            self.server() == self.serving for _ in range(LOOKS)))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,8 @@
 """What somebody applied is found again as it was applied."""
 
+import json
+
+from kube import eventually
 from mesh import BOOKINFO, SYSTEM
 
 
@@ -8,7 +11,16 @@ def undrifted(mesh):
     for cluster in mesh.clusters[:2]:
         again(cluster, cluster.helm("get", "manifest", "isthmus", "-n", SYSTEM))
     for file in ["serviceexport.yaml", "failoverpolicy.yaml"]:
-        again(mesh.first, (BOOKINFO / file).read_text())
+        text = (BOOKINFO / file).read_text()
+        mesh.first.apply(text)
+        eventually(f"the mesh wrote what it thinks of {file}", lambda: all(thought(mesh.first, text)))
+        again(mesh.first, text)
+
+
+def thought(cluster, text):
+    """Of each object what its status says."""
+    found = json.loads(cluster.kubectl("get", "-o", "json", "-f", "-", text=text))
+    return [one.get("status", {}).get("conditions") for one in found.get("items", [found])]
 
 
 def again(cluster, text):
