@@ -220,7 +220,7 @@ fn worth_another(answer: &Response<Body>) -> Option<&str> {
 struct Walk {
     replay: Option<Replay>,
     request: Option<Request<Body>>,
-    /// How often something was sent.
+    /// How often something was sent, and no lost path took it.
     sent: u32,
     tries: usize,
     last: Option<Failed>,
@@ -279,7 +279,7 @@ impl Walk {
                     Some(failed) => self.last = Some(failed),
                 },
                 Err(mut failed) => {
-                    self.sent += u32::from(failed.sent);
+                    self.sent += u32::from(failed.sent && !failed.path_lost);
                     // The endpoints of the tier had no part in it, and there may be another way to them.
                     left += usize::from(failed.path_lost);
                     worker.telemetry.borrow().metrics.retries.with_label_values(&[failed.fault.flag()]).inc();
@@ -318,9 +318,10 @@ impl Walk {
             return true;
         }
         let Some(replay) = self.replay.as_ref().filter(|_| failed.fault.retry() != Retry::No) else { return false };
-        // A lost path fails everything under way at once, and none of it for the service's sake: it is not paid for.
-        let paid = failed.path_lost || target.view.budget.lock().spend(now());
-        if failed.sent && (self.sent > target.retries.max(1) || !paid) {
+        // A lost path fails everything under way at once, and none of it for the service's sake: it is neither counted nor paid
+        // for. What falls silent is found out tunnel by tunnel, so a request may lose its way several times in a moment.
+        let may = || self.sent <= target.retries.max(1) && target.view.budget.lock().spend(now());
+        if failed.sent && !failed.path_lost && !may() {
             return false;
         }
         self.request = Some(replay.request());

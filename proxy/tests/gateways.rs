@@ -150,6 +150,29 @@ async fn what_is_under_way_when_a_gateway_dies_is_sent_again_and_not_paid_for() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_outlives_any_number_of_tunnels_that_are_lost_one_after_the_other() {
+    let scene = Scene::new(8).await;
+    scene.second.say("", "", State::Draining);
+    eventually("all leads over the first", || async {
+        http::ok(scene.explicit(), URL).await?;
+        let open = scene.second.streams("first");
+        if open == 0 { Ok(()) } else { Err(format!("{open} lead over the second")) }
+    })
+    .await;
+    let requests = scene.under_way("GET", 3).await;
+    let mut lost = "first".to_owned();
+    for number in 1..=5 {
+        let (next, came) = (format!("tunnel-{number}"), scene.gate.count());
+        scene.first.lead_over(&next);
+        scene.first.say("west", &lost, State::Lost);
+        scene.gate.came(came + 3).await;
+        lost = next;
+    }
+    scene.gate.set(true);
+    all_are_answered(requests).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_falls_silent_with_its_connections_open_is_left_and_what_is_under_way_moves() {
     let scene = Scene::new(5).await;
     let requests = scene.under_way("GET", 8).await;
