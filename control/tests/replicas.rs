@@ -281,8 +281,7 @@ async fn a_control_that_begins_tells_of_no_endpoints_before_its_sidecars_have_co
     assert!(control.contents.borrow().is_none(), "sidecars find it, but others hear nothing yet");
     let hello = feed::Hello { role: Role::Proxy, name: "cart-1".into(), node: String::new() };
     let (cache, drain) = (cluster.folder.path().join("cache"), cluster.drain.clone());
-    let (_updates, reporter) =
-        feed::subscribe(&cluster.identity("shop", "cart"), &control.address.to_string(), hello, cache, drain);
+    let (_updates, reporter) = feed::subscribe(&cluster.identity("shop", "cart"), control.address, hello, cache, drain);
     reporter.register(registration("cart-1", "shop", "cart", "127.46.11.1:15006"));
     until("it speaks", || async { control.contents.borrow().is_some() }).await;
     assert_eq!(control.endpoint("cart-1").await.as_deref(), Some("ready"));
