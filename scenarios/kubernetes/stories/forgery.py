@@ -25,7 +25,8 @@ def forged(mesh):
     cluster.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
     said(cluster, NAMESPACE, "pod/forger", "is not one of this cluster's API server")
     said(cluster, NAMESPACE, "pod/misdirected", "is for another audience than isthmus.dev")
-    said(cluster, "isthmus-system", "deploy/isthmus-control", "may speak only for its own namespace")
+    # Which of the replicas it comes to is chance.
+    said(cluster, "isthmus-system", "--selector=app.kubernetes.io/component=control", "may speak only for its own namespace")
     rows = mesh.isthmus.rows(cluster, "endpoints", f"details.{SHOP}")
     if any("impostor" in json.dumps(row) for row in rows):
         raise Failed(f"the impostor is an endpoint: {rows}")
