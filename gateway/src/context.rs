@@ -56,7 +56,8 @@ impl Context {
         self.door.is_shut()
     }
 
-    /// A stream of a tunnel broke, one `in` or `out`; where the peer's drain closed it, that is counted here, where somebody still asks.
+    /// A stream of a tunnel broke, one `in` or `out`; where the peer's drain closed it, that is counted here, where somebody
+    /// still asks.
     pub fn broke(&self, direction: &str, tunnel: &Tunnel, error: &std::io::Error) {
         if tunnel.was_drained() {
             let labels = [direction, tunnel.label.cluster.as_str()];

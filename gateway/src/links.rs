@@ -247,16 +247,20 @@ impl Peer {
         tunnel.label.dialled || !self.reached
     }
 
-    /// The tunnels that streams go by, with how each is. One whose gateway drains is as good as before until another is up:
+    /// The tunnels that streams go by.
+    fn carriers(&self) -> impl Iterator<Item = &Arc<Tunnel>> {
+        self.tunnels.iter().filter(|tunnel| self.carries(tunnel))
+    }
+
+    /// Them, with how each is. One whose gateway drains is as good as before until another is up:
     /// what leads over it is not sent away before there is somewhere to go.
     fn seen(&self, now: Instant) -> Vec<(&Arc<Tunnel>, Seen)> {
-        let carriers = || self.tunnels.iter().filter(|tunnel| self.carries(tunnel));
-        let has_other = carriers().any(|tunnel| tunnel.seen(now) == Seen::Up);
+        let has_other = self.carriers().any(|tunnel| tunnel.seen(now) == Seen::Up);
         let of = |tunnel: &Tunnel| match tunnel.seen(now) {
             Seen::Draining if !has_other && tunnel.still_takes(now) => Seen::Up,
             seen => seen,
         };
-        carriers().map(|tunnel| (tunnel, of(tunnel))).collect()
+        self.carriers().map(|tunnel| (tunnel, of(tunnel))).collect()
     }
 
     /// Tunnels that take new streams.
@@ -280,7 +284,7 @@ impl Peer {
         };
         let tunnels = self.seen(now).into_iter().chain(self.left(now));
         let tunnels = tunnels.map(|(tunnel, seen)| (tunnel.label.id.clone(), seen)).collect();
-        Some(Told { view: View { state, rtt_us: self.rtt_us(now) }, tunnels })
+        Some(Told { view: View { state, rtt_us: self.rtt_us() }, tunnels })
     }
 
     /// Tunnels that carried while there were no others: nothing new goes by them, and what is under way ends there.
@@ -289,8 +293,8 @@ impl Peer {
         left.map(move |tunnel| (tunnel, tunnel.seen(now).max(Seen::Draining)))
     }
 
-    fn rtt_us(&self, now: Instant) -> u64 {
-        let best = self.seen(now).into_iter().map(|(tunnel, _)| tunnel.rtt().as_micros()).min().unwrap_or(0);
+    fn rtt_us(&self) -> u64 {
+        let best = self.carriers().map(|tunnel| tunnel.rtt().as_micros()).min().unwrap_or(0);
         u64::try_from(best).unwrap_or(u64::MAX)
     }
 
@@ -302,7 +306,7 @@ impl Peer {
         let silent = seen.iter().map(|(tunnel, _)| tunnel.silent(now).as_millis()).min().unwrap_or(0);
         let up = seen.iter().filter(|(_, seen)| *seen != Seen::Suspect).count();
         Some(Detail {
-            view: View { state, rtt_us: self.rtt_us(now) },
+            view: View { state, rtt_us: self.rtt_us() },
             loss_ppm: u32::try_from(loss).unwrap_or(u32::MAX),
             silent_ms: u64::try_from(silent).unwrap_or(u64::MAX),
             tunnels: u32::try_from(up).unwrap_or(u32::MAX),
