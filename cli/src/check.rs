@@ -39,7 +39,7 @@ use crate::{
     reach::Reach,
 };
 use finding::{Finding, Severity};
-pub use pods::sidecar;
+pub use pods::{is_over, sidecar};
 
 /// Looks the cluster over.
 ///

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::Output,
-    check::sidecar,
+    check::{is_over, sidecar},
     install::{
         cluster::{Cluster, is},
         release,
@@ -53,7 +53,6 @@ fn rows(cluster: &str, seen: &Seen, pods: &[Value]) -> Vec<Value> {
         })
     };
     let mut sidecars = BTreeMap::<&str, (u64, u64)>::new();
-    let is_over = |pod: &&Value| ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"));
     for pod in pods.iter().filter(|pod| !is_over(pod)) {
         if let Some(image) = sidecar(pod) {
             let (ready, all) = sidecars.entry(image).or_default();

@@ -78,6 +78,17 @@ impl Scene {
 }
 
 impl Scene {
+    /// The second drains.
+    async fn all_leads_over_the_first(&self) {
+        self.second.say("", "", State::Draining);
+        eventually("all leads over the first", || async {
+            http::ok(self.explicit(), URL).await?;
+            let open = self.second.streams("first");
+            if open == 0 { Ok(()) } else { Err(format!("{open} lead over the second")) }
+        })
+        .await;
+    }
+
     async fn nothing_leads_over_the_first(&self, tunnel: &str) {
         eventually("its connections end with their last requests", || async {
             let open = self.first.streams(tunnel);
@@ -133,13 +144,7 @@ async fn what_is_under_way_when_a_gateway_dies_is_sent_again_and_not_paid_for() 
     // The budget would pay for some thirty.
     const MANY: usize = 100;
     let scene = Scene::new(3).await;
-    scene.second.say("", "", State::Draining);
-    eventually("all leads over the first", || async {
-        http::ok(scene.explicit(), URL).await?;
-        let open = scene.second.streams("first");
-        if open == 0 { Ok(()) } else { Err(format!("{open} lead over the second")) }
-    })
-    .await;
+    scene.all_leads_over_the_first().await;
     let requests = scene.under_way("GET", MANY).await;
     let came = scene.gate.count();
     scene.second.say("", "", State::Up);
@@ -152,13 +157,7 @@ async fn what_is_under_way_when_a_gateway_dies_is_sent_again_and_not_paid_for() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_outlives_any_number_of_tunnels_that_are_lost_one_after_the_other() {
     let scene = Scene::new(8).await;
-    scene.second.say("", "", State::Draining);
-    eventually("all leads over the first", || async {
-        http::ok(scene.explicit(), URL).await?;
-        let open = scene.second.streams("first");
-        if open == 0 { Ok(()) } else { Err(format!("{open} lead over the second")) }
-    })
-    .await;
+    scene.all_leads_over_the_first().await;
     let requests = scene.under_way("GET", 3).await;
     let mut lost = "first".to_owned();
     for number in 1..=5 {

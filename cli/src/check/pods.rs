@@ -38,6 +38,11 @@ pub fn verdicts(installed: &Installed) -> Vec<Finding> {
     all
 }
 
+/// Whether a pod has ended.
+pub fn is_over(pod: &Value) -> bool {
+    ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
+}
+
 /// A pod that asks for a sidecar, by its namespace or by its own label, and that no pod security refuses for itself; with
 /// the namespace to try it in.
 pub fn probe(namespaces: &[Value]) -> (String, Value) {
@@ -97,7 +102,6 @@ fn sidecars(installed: &Installed, values: &Values) -> Vec<Finding> {
         installed.namespaces.iter().map(|one| (text(one, "/metadata/name"), labels(one))).collect();
     let none = BTreeMap::new();
     let (mut bare, mut old, mut injected) = (BTreeMap::<&str, Vec<&str>>::new(), BTreeMap::<&str, Vec<&str>>::new(), 0);
-    let is_over = |pod: &Value| ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"));
     for pod in installed.pods.iter().filter(|pod| !is_over(pod)) {
         let (namespace, name) = (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
         let there = Namespace { name: namespace, labels: labels.get(namespace).unwrap_or(&none) };

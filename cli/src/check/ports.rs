@@ -6,7 +6,10 @@ use isthmus_inject::words::{HEALTH_PORT, METRICS_PORT, SYSTEM_NAMESPACES};
 use isthmus_proxy::capture::{DNS, INBOUND, OUTBOUND};
 use serde_json::Value;
 
-use super::{finding::Finding, pods::sidecar};
+use super::{
+    finding::Finding,
+    pods::{is_over, sidecar},
+};
 use crate::{
     install::cluster::OURS,
     rollout::{list, text},
@@ -17,7 +20,7 @@ const SIDECARS: [u16; 6] = [ADMIN, OUTBOUND, INBOUND, METRICS_PORT, HEALTH_PORT,
 /// Where a sidecar is asked how it is.
 const ADMIN: u16 = isthmus_scenarios::plan::roles::ADMIN_PORT;
 /// Where other clusters reach the gateways.
-const GATEWAY: u16 = 15443;
+const GATEWAY: u16 = isthmus_gateway::service::PORTS.tunnel;
 /// Pods that are named.
 const NAMED: usize = 10;
 
@@ -56,7 +59,7 @@ fn of_sidecars(pods: &[Value]) -> Option<Finding> {
 fn of_gateways(pods: &[Value]) -> Option<Finding> {
     let takes = |pod: &&Value| !is_ours(pod) && declared(pod, "hostPort").any(|port| port == GATEWAY);
     let nodes: BTreeSet<_> =
-        pods.iter().filter(|pod| runs(pod)).filter(takes).map(|pod| text(pod, "/spec/nodeName")).collect();
+        pods.iter().filter(|pod| !is_over(pod)).filter(takes).map(|pod| text(pod, "/spec/nodeName")).collect();
     (!nodes.is_empty()).then(|| {
         let why = format!("port {GATEWAY} is taken on {}", nodes.into_iter().collect::<Vec<_>>().join(", "));
         Finding::note("Ports of nodes", why).remedy(
@@ -65,15 +68,11 @@ fn of_gateways(pods: &[Value]) -> Option<Finding> {
     })
 }
 
-fn runs(pod: &Value) -> bool {
-    !["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
-}
-
 /// Whether it has no sidecar yet and could have one.
 fn may_have_one(pod: &Value) -> bool {
     let is_system = SYSTEM_NAMESPACES.contains(&text(pod, "/metadata/namespace"));
     let is_on_node = pod.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true);
-    runs(pod) && !is_system && !is_on_node && sidecar(pod).is_none()
+    !is_over(pod) && !is_system && !is_on_node && sidecar(pod).is_none()
 }
 
 fn is_ours(pod: &Value) -> bool {
