@@ -113,9 +113,7 @@ impl Cluster {
     /// Writes Events until the drain, as this replica.
     #[must_use]
     pub fn events(&self, config: &Config, (tasks, drain): (&mut JoinSet<()>, &Drain)) -> mpsc::Sender<Event> {
-        let (tell, told) = mpsc::channel(events::QUEUE);
-        tasks.spawn(events::run(self.client.clone(), config.common.name.clone(), told, drain.clone()));
-        tell
+        events::start(&self.client, &config.common.name, tasks, drain)
     }
 
     /// Who says whom a token is of.

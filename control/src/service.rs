@@ -1,6 +1,6 @@
 //! Control as a process: opens its state, starts the desk and everything around it, and ends with the drain.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use isthmus_ca::Ca;
 use isthmus_core::statement::{Content, Lease};
@@ -181,7 +181,7 @@ impl<'a> Parts<'a> {
             cluster: config.common.cluster.clone(),
             region: config.common.locality.region.clone(),
             zones: config.zones.clone(),
-            nodes: std::collections::BTreeMap::new(),
+            nodes: BTreeMap::new(),
             gateways: config.gateways.iter().filter_map(Address::literal).collect(),
             advertise: config.advertise_gateways.clone(),
             member: config.member.literal(),

@@ -21,7 +21,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::client::causes;
 use tally::{Due, Tally};
@@ -63,6 +63,14 @@ pub struct Event {
     pub action: &'static str,
     /// A sentence.
     pub note: String,
+}
+
+/// Begins to write what is told, as [`run`] does.
+#[must_use]
+pub fn start(client: &Client, instance: &str, tasks: &mut JoinSet<()>, drain: &Drain) -> mpsc::Sender<Event> {
+    let (tell, told) = mpsc::channel(QUEUE);
+    tasks.spawn(run(client.clone(), instance.to_owned(), told, drain.clone()));
+    tell
 }
 
 /// Writes what is told, until the drain; `instance` is this process among its like.

@@ -13,8 +13,7 @@ use crate::webhook::{Owner, Refused};
 /// Begins to write what is told, until the drain. A webhook that tells waits for nothing.
 pub(super) fn tell(client: &Client, instance: &str, tasks: &mut JoinSet<()>, drain: &Drain) -> mpsc::Sender<Refused> {
     let (tell, mut refused) = mpsc::channel(events::QUEUE);
-    let (say, told) = mpsc::channel(events::QUEUE);
-    tasks.spawn(events::run(client.clone(), instance.to_owned(), told, drain.clone()));
+    let say = events::start(client, instance, tasks, drain);
     let drain = drain.clone();
     tasks.spawn(async move {
         while let Some(Some(refused)) = drain.unless(refused.recv()).await {

@@ -121,8 +121,7 @@ impl Source {
         let election = Election::new(client.clone(), &self.access.namespace, leader::CONTROL, &self.name);
         tasks.spawn(election.run(candidacy, drain.clone()));
         let (say, said) = watch::channel(Arc::default());
-        let (tell, befell) = mpsc::channel(events::QUEUE);
-        tasks.spawn(events::run(client.clone(), self.name.clone(), befell, drain.clone()));
+        let tell = events::start(&client, &self.name, tasks, drain);
         tasks.spawn(status::run(client.clone(), said, writes.clone(), tell, drain.clone()));
         let (offer, offered) = watch::channel(Arc::default());
         tasks.spawn(super::imports::follow(self.cluster.clone(), self.compiled.clone(), offer));
