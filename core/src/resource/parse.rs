@@ -123,11 +123,18 @@ impl Document<'_> {
             })
         });
         parsed.map_err(|error| {
-            let line = error.location().map_or(0, |location| location.line().saturating_sub(1));
+            let line = error.location().map_or(0, |location| self.line_at(location.span().offset()));
             let field = if field == "." { "" } else { &field };
-            let written = self.text.lines().nth(usize::try_from(line).unwrap_or(usize::MAX)).unwrap_or_default();
-            self.error(line, field, worded(&plain(&error.without_snippet().to_string()), written))
+            let written = self.text.lines().nth(line).unwrap_or_default();
+            self.error(line as u64, field, worded(&plain(&error.without_snippet().to_string()), written))
         })
+    }
+
+    /// Lines that end before a character: counted as editors and `grep -n` do. YAML itself begins one after a lone
+    /// carriage return too (YAML 1.2, 5.4).
+    fn line_at(&self, offset: u64) -> usize {
+        let before = self.text.chars().take(usize::try_from(offset).unwrap_or(usize::MAX));
+        before.filter(|character| *character == '\n').count()
     }
 
     fn error(&self, line: u64, field: &str, reason: String) -> ObjectError {
@@ -187,6 +194,22 @@ mod tests {
         assert_eq!((error.file.as_str(), error.field.as_str()), ("a.yaml", "spec.ports[0].port"), "{error}");
         assert_eq!(error.line, 10 + 8, "{error}");
         assert_eq!(error.reason, "\"port: eighty\" is not a whole number from 0 to 65535");
+    }
+
+    #[test]
+    fn lines_are_those_that_an_editor_shows() {
+        let wrong = SERVICE.replace("port: 80\n", "port: eighty\n");
+        let with = |name: &str| wrong.replace("name: a\n", name);
+        for (text, line) in [
+            (with("name: a\n"), 8),
+            (wrong.replace('\n', "\r\n"), 8),
+            (with("name: \"a\r\r b\"\n"), 8),
+            (with("name: \"\u{e4}\u{1f600}\u{2028}\u{85}\"\n"), 8),
+            (with("name: a\n  ?\r\r0\n"), 5),
+        ] {
+            let error = parse_documents("a.yaml", &text)[0].clone().unwrap_err();
+            assert_eq!(error.line, line, "{text:?}: {error}");
+        }
     }
 
     #[test]
