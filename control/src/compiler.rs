@@ -71,6 +71,8 @@ pub struct Compiled {
     pub indexes: Indexes,
     /// The tiers of each service.
     pub orders: BTreeMap<ServiceName, Ordered>,
+    /// Whether it knows nothing of other clusters yet.
+    pub partial: bool,
     /// How long a dead cluster's endpoints are kept, where the own cluster says so.
     pub stale_after: Option<Duration>,
 }
@@ -163,6 +165,7 @@ pub fn compile(input: &Input<'_>) -> Compiled {
         faults: compiled.findings.into_iter().map(finding).collect(),
         indexes: compiled.indexes,
         orders: compiled.orders,
+        partial: false,
         stale_after: compiled.stale_after,
     }
 }

@@ -85,6 +85,8 @@ struct Session {
     node: String,
     have: BTreeMap<String, u64>,
     run: String,
+    /// Whether what was sent last was.
+    partial: bool,
     nonce: u64,
     greeted: bool,
     out: mpsc::Sender<Result<FeedResponse, Status>>,
@@ -112,6 +114,7 @@ impl Session {
             node: hello.node,
             have: hello.have.into_iter().collect(),
             run: hello.run,
+            partial: false,
             nonce: 0,
             greeted: false,
             identity,
@@ -153,11 +156,12 @@ impl Session {
     /// Sends what the client lacks of what is in force; nothing before anything is.
     async fn push(&mut self, snapshots: &mut watch::Receiver<Option<Arc<Snapshot>>>) -> Result<(), Status> {
         let Some(snapshot) = snapshots.borrow_and_update().clone() else { return Ok(()) };
-        if *self.run != *snapshot.run {
-            // Another run's versions say nothing here: only the keys count, for what is gone.
+        if *self.run != *snapshot.run || self.partial && !snapshot.partial {
+            // Versions of another run say nothing here, nor those of what the client added to: only the keys count, for what is gone.
             self.have.values_mut().for_each(|version| *version = 0);
             self.run = snapshot.run.to_string();
         }
+        self.partial = snapshot.partial;
         let delta = snapshot.delta(&self.have, |key| is_for(self.role, &self.node, key));
         if delta.is_empty() && self.greeted {
             return Ok(());
@@ -176,8 +180,8 @@ impl Session {
         for (key, entry) in &part.upserts {
             self.have.insert(key.clone(), entry.version);
         }
-        for key in &part.removals {
-            self.have.remove(key);
+        if !snapshot.partial {
+            self.have.retain(|key, _| !part.removals.contains(key));
         }
         let resource = |(key, entry): (String, Arc<table::Entry>)| WireResource {
             key,
@@ -190,6 +194,7 @@ impl Session {
             upserts: part.upserts.into_iter().map(resource).collect(),
             removals: part.removals,
             synced: last,
+            partial: snapshot.partial,
         };
         let sent = Message::Sent { stream: self.stream, nonce: self.nonce, version: snapshot.version, keys };
         self.tell(sent).await;

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub run: Arc<str>,
     /// The highest version in it.
     pub version: u64,
+    /// Whether nothing is known yet of other clusters: that they are not in it means nothing then.
+    pub partial: bool,
     /// By key.
     pub entries: BTreeMap<String, Arc<Entry>>,
 }
@@ -102,6 +104,11 @@ impl Table {
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// Whether what is put from now on says nothing of other clusters.
+    pub fn set_partial(&mut self, partial: bool) {
+        self.snapshot.partial = partial;
     }
 
     /// Puts all resources but those under `kept` keys in the place of what is there; returns the keys that changed.

@@ -149,6 +149,51 @@ async fn a_lost_path_moves_the_share_of_a_cluster_and_its_lease_tells_dead_from_
     control.stop().await;
 }
 
+const CART: &str =
+    "apiVersion: v1\nkind: Service\nmetadata:\n  name: cart\n  namespace: shop\nspec:\n  ports:\n    - port: 80\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_that_lost_all_and_finds_no_member_leaves_others_as_its_clients_know_them() {
+    let ground = Ground::new(66);
+    let (fake, west) = (Fake::default(), West::new());
+    fake.members(west.records());
+    let control = ground.start();
+    let (stop, away) = Drain::pair();
+    let member = ground.identity("isthmus-system", "federation", "member").await;
+    let served = fake.serve(&member, ground.member(), away);
+    let gateway = ground.identity("isthmus-system", "gateway", "gw").await;
+    let mut gateway = ground.subscribe(&gateway, Role::Gateway, "gw");
+    let knows_west = |client: &support::Client| {
+        let Some(Resource::Trust(trust)) = client.known.get("trust") else { return false };
+        trust.roots.contains_key(&"us-west.mesh.test".parse().unwrap()) && client.known.contains_key("cluster/us-west")
+    };
+    gateway.until("the other cluster", knows_west).await;
+    control.stop().await;
+    stop.close("the test says so");
+    support::within(served).await.unwrap();
+    for file in std::fs::read_dir(ground.path("state-control")).unwrap() {
+        let file = file.unwrap().path();
+        if file.is_file() {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+
+    ground.write("cart.yaml", CART);
+    let control = ground.start();
+    gateway.until("what is new in the own cluster", |client| client.known.contains_key("service/shop/cart")).await;
+    assert!(knows_west(&gateway), "{:#?}", gateway.known);
+    std::fs::remove_file(ground.path("config").join("cart.yaml")).unwrap();
+    gateway.until("what is gone in the own cluster", |client| !client.known.contains_key("service/shop/cart")).await;
+    assert!(knows_west(&gateway), "{:#?}", gateway.known);
+
+    // The member comes back and knows better.
+    fake.members(west.records().split_off(1));
+    fake.serve(&member, ground.member(), Drain::new());
+    gateway.until("that the other cluster is no more", |client| !client.known.contains_key("cluster/us-west")).await;
+    gateway.leave();
+    control.stop().await;
+}
+
 async fn take(client: &mut support::Client) {
     let update = client.next().await;
     for (key, _, resource) in update.upserts {

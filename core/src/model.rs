@@ -3,6 +3,8 @@
 //! Control compiles it, the feed carries it resource by resource (JSON, keyed by [`Resource::key`]), proxies and
 //! gateways keep the last good of each on disk.
 
+pub mod others;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},

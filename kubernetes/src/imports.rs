@@ -75,10 +75,11 @@ impl Import {
 
 type Key = (String, String);
 
-/// Keeps the ServiceImports as they are said to be, as long as `writes` holds, until the drain.
+/// Keeps the ServiceImports as they are said to be, as long as `writes` holds, until the drain. `None`: nothing is known of them yet,
+/// and those that are there stay.
 pub async fn run(
     client: Client,
-    mut all: watch::Receiver<Arc<Vec<Import>>>,
+    mut all: watch::Receiver<Option<Arc<Vec<Import>>>>,
     mut writes: watch::Receiver<Candidacy>,
     drain: Drain,
 ) {
@@ -86,7 +87,10 @@ pub async fn run(
     let (mut written, mut said) = (BTreeMap::new(), String::new());
     loop {
         let (wanted, writing) = (all.borrow_and_update().clone(), writes.borrow_and_update().leads());
-        let outcome = if writing { round(&client, &wanted, &mut written).await } else { Ok(()) };
+        let outcome = match wanted {
+            Some(wanted) if writing => round(&client, &wanted, &mut written).await,
+            _ => Ok(()),
+        };
         let pause = match outcome {
             Ok(()) => {
                 backoff.reset();

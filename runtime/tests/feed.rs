@@ -5,7 +5,7 @@ mod support;
 
 use std::net::SocketAddr;
 
-use isthmus_core::model::{Mesh, Resource, Trust};
+use isthmus_core::model::{Endpoints, Mesh, Resource, Trust};
 use isthmus_runtime::{
     drain::Drain,
     feed::{self, Hello, Registration, Report, Reporter, Role, Update, Updates},
@@ -39,10 +39,24 @@ impl Stream {
         soon("a message of the client", self.heard.message()).await.unwrap().unwrap().request.unwrap()
     }
     async fn say(&self, nonce: u64, run: &str, upserts: Vec<WireResource>, removals: &[&str]) {
-        let removals = removals.iter().map(ToString::to_string).collect();
-        let response = FeedResponse { nonce, run: run.into(), upserts, removals, synced: true };
+        self.answer(FeedResponse { nonce, run: run.into(), upserts, removals: texts(removals), ..whole() }).await;
+    }
+    /// As a control that knows its own cluster only.
+    async fn say_partly(&self, nonce: u64, run: &str, upserts: Vec<WireResource>, removals: &[&str]) {
+        let (run, removals) = (run.into(), texts(removals));
+        self.answer(FeedResponse { nonce, run, upserts, removals, partial: true, ..whole() }).await;
+    }
+    async fn answer(&self, response: FeedResponse) {
         self.say.send(Ok(response)).await.unwrap();
     }
+}
+
+fn whole() -> FeedResponse {
+    FeedResponse { synced: true, ..FeedResponse::default() }
+}
+
+fn texts(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(ToString::to_string).collect()
 }
 
 struct Control(mpsc::Sender<Stream>);
@@ -233,4 +247,38 @@ async fn a_registration_is_told_again_to_a_control_that_comes_back() {
         .await;
         (world.control, world.streams) = serve(&world.root, listener);
     }
+}
+
+#[tokio::test]
+async fn a_control_that_knows_only_its_own_cluster_takes_nothing_of_others_away() {
+    let mut world = World::new();
+    let (mut updates, _reporter) = world.subscribe(&Drain::new());
+    let mut stream = world.stream().await;
+    hello(&mut stream).await;
+    let (east, west) = (Root::new().trust("east.mesh"), Root::new().trust("west.mesh"));
+    let imported: Resource = Resource::Endpoints(Endpoints {
+        service: "shop/stock".parse().unwrap(),
+        local: vec![],
+        remote: [("west".parse().unwrap(), vec![])].into(),
+    });
+    let upserts = vec![wire(1, &Resource::Trust(west.to_model())), wire(1, &imported), wire(1, &mesh(1))];
+    stream.say(1, "run-1", upserts, &[]).await;
+    next(&mut updates).await.ack.accept();
+    assert!(matches!(stream.hear().await, Said::Ack(_)));
+
+    let upserts = vec![wire(7, &Resource::Trust(east.to_model())), wire(7, &mesh(2))];
+    stream.say_partly(1, "run-2", upserts, &["endpoints/shop/stock", "node/n1"]).await;
+    let update = next(&mut updates).await;
+    assert_eq!(update.removals, ["node/n1"]);
+    assert!(update.upserts.iter().any(|(_, _, resource)| *resource == mesh(2)), "what is its own is new");
+    assert!(update.upserts.iter().any(|(_, _, resource)| *resource == imported));
+    update.ack.accept();
+    let known: Vec<_> = world.identity.trust().domains().map(ToString::to_string).collect();
+    assert_eq!(known, ["east.mesh", "west.mesh"]);
+
+    // Whoever knows more tells all of it again: what was kept has no version.
+    assert!(matches!(stream.hear().await, Said::Ack(_)));
+    drop(stream);
+    let again = hello(&mut world.stream().await).await;
+    assert_eq!((again.run.as_str(), again.have["trust"], again.have["endpoints/shop/stock"]), ("run-2", 0, 0));
 }

@@ -62,11 +62,13 @@ impl Desk {
             born: &born,
             pins: &pins,
         });
+        compiled.partial = self.world.is_none();
         self.decider.set_stale_after(compiled.stale_after);
         compiled.contents.extend(self.failover.contents());
         let decided = self.steer(&compiled.orders);
         compiled.resources.extend(decided);
         timer.observe_duration();
+        self.table.set_partial(compiled.partial);
         match self.table.replace(compiled.resources.clone(), "lease") {
             Ok(changed) => self.metrics.resource_changes.inc_by(changed.len() as u64),
             Err(error) => tracing::error!(%error, "a compiled resource has no JSON; what was in force stays"),
@@ -100,6 +102,9 @@ impl Desk {
         let snapshot = self.table.snapshot();
         self.metrics.resources.set(i64::try_from(snapshot.entries.len()).unwrap_or(i64::MAX));
         if self.may_hand_out() && self.table.snapshot().entries.contains_key("mesh") {
+            if snapshot.partial && self.outputs.snapshots.borrow().is_none() {
+                tracing::warn!("no word of other clusters yet; proxies and gateways keep what they know of them");
+            }
             self.outputs.snapshots.send_replace(Some(Arc::new(snapshot.clone())));
         }
     }

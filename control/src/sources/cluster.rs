@@ -123,7 +123,7 @@ impl Source {
         let (say, said) = watch::channel(Arc::default());
         let tell = events::start(&client, &self.name, tasks, drain);
         tasks.spawn(status::run(client.clone(), said, writes.clone(), tell, drain.clone()));
-        let (offer, offered) = watch::channel(Arc::default());
+        let (offer, offered) = watch::channel(None);
         tasks.spawn(super::imports::follow(self.cluster.clone(), self.compiled.clone(), offer));
         tasks.spawn(kubernetes::imports::run(client, offered, writes, drain.clone()));
         tasks.spawn(self.run(told, say, drain.clone()));
@@ -200,10 +200,12 @@ impl Source {
         self.keep_at.get_or_insert_with(|| Instant::now() + KEEP);
     }
 
-    /// What there is to say of objects, once what was told last is compiled: not before, since a verdict is on a generation.
+    /// What there is to say of objects, once what was told last is compiled: not before, since a verdict is on a generation, and
+    /// with all that other clusters offer, since objects name it.
     fn judge(&mut self, say: &watch::Sender<Arc<Vec<Said>>>) {
         let compiled = self.compiled.borrow_and_update().clone();
-        let Some(compiled) = compiled.filter(|compiled| compiled.revision == self.revision) else { return };
+        let is_whole = |compiled: &Arc<Compiled>| compiled.revision == self.revision && !compiled.partial;
+        let Some(compiled) = compiled.filter(is_whole) else { return };
         let said = verdicts::of(self.seen.standings(), &self.files, &compiled.faults, &self.cluster);
         say.send_if_modified(|before| {
             let differs = **before != said;

@@ -12,20 +12,20 @@ use tokio::sync::watch;
 
 use crate::compiler::Compiled;
 
-/// Follows compilations.
+/// Follows compilations of all that there is; before the first of them nothing is known of imports.
 pub(super) async fn follow(
     own: ClusterName,
     mut compiled: watch::Receiver<Option<Arc<Compiled>>>,
-    say: watch::Sender<Arc<Vec<Import>>>,
+    say: watch::Sender<Option<Arc<Vec<Import>>>>,
 ) {
     while compiled.changed().await.is_ok() {
         let now = compiled.borrow_and_update().clone();
-        let Some(now) = now else { continue };
+        let Some(now) = now.filter(|now| !now.partial) else { continue };
         let imports = of(&now, &own);
         say.send_if_modified(|before| {
-            let differs = **before != imports;
+            let differs = before.as_deref() != Some(&imports);
             if differs {
-                *before = Arc::new(imports);
+                *before = Some(Arc::new(imports));
             }
             differs
         });

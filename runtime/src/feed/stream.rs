@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
-use isthmus_core::model::Resource;
+use isthmus_core::model::{Resource, others};
 use isthmus_wire::{
     WIRE_VERSIONS,
     feed::{self as wire, FeedRequest, FeedResponse, feed_client::FeedClient, feed_request::Request},
@@ -185,14 +185,22 @@ impl Subscriber {
 
     /// Reads a message, applies roots, and hands the rest to the receiver.
     async fn begin(&mut self, response: FeedResponse) -> Result<Pending, Status> {
-        let FeedResponse { nonce, run, upserts, mut removals, synced } = response;
-        let (mut good, mut refusals) = (Vec::new(), Vec::new());
+        let FeedResponse { nonce, run, upserts, mut removals, synced, partial } = response;
+        let (mut told, mut good, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         let room = MAX_RESOURCES.saturating_sub(self.cache.good().entries.len());
         for resource in upserts {
-            let read = if good.len() < room { read(&resource) } else { Err("too many resources".to_owned()) };
-            match read.and_then(|read| self.learn(&resource.key, &read).map(|()| read)) {
-                Ok(read) => good.push((resource.key, Entry { version: resource.version, resource: read })),
+            match if told.len() < room { read(&resource) } else { Err("too many resources".to_owned()) } {
+                Ok(read) => told.push((resource.key, Entry { version: resource.version, resource: read })),
                 Err(reason) => refusals.push((resource.key, reason)),
+            }
+        }
+        if partial {
+            (told, removals) = self.beside_others(told, removals);
+        }
+        for (key, entry) in told {
+            match self.learn(&key, &entry.resource) {
+                Ok(()) => good.push((key, entry)),
+                Err(reason) => refusals.push((key, reason)),
             }
         }
         // Roots change, they are not removed: without them nobody could be told anything any more.
@@ -202,6 +210,21 @@ impl Subscriber {
         let update = Update { upserts, removals: removals.clone(), synced, from_disk: false, ack: AckHandle(ack) };
         self.links.updates.send(update).await.map_err(|_| Status::cancelled("nobody takes updates any more"))?;
         Ok(Pending { nonce, run, upserts: good, removals, refusals, answer })
+    }
+
+    /// What control says of its own cluster alone, with what is known here of others. It has no version in any run, for control
+    /// knows none of the kind.
+    fn beside_others(
+        &self,
+        upserts: Vec<(String, Entry)>,
+        removals: Vec<String>,
+    ) -> (Vec<(String, Entry)>, Vec<String>) {
+        let good = self.cache.good();
+        let before = |key: &str| good.entries.get(key).map(|entry| &entry.resource);
+        let upserts = upserts.into_iter().map(|(_, entry)| entry.resource).collect();
+        let (upserts, removals) = others::keep(before, upserts, removals);
+        let unversioned = |resource: Resource| (resource.key(), Entry { version: 0, resource });
+        (upserts.into_iter().map(unversioned).collect(), removals)
     }
 
     /// Roots come into force before the update that may need them.
