@@ -35,7 +35,7 @@ pub struct Detail {
     pub view: View,
     /// Mean loss of its tunnels.
     pub loss_ppm: u32,
-    /// Milliseconds since anything was heard on any tunnel; 0 when there is none.
+    /// Milliseconds since anything was heard on a tunnel that streams go by, those that are gone among them; 0: never.
     pub silent_ms: u64,
     /// Tunnels that are up.
     pub tunnels: u32,
@@ -63,6 +63,8 @@ struct Peer {
     reached: bool,
     /// `None`: there was no way to it yet that could be judged.
     path: Option<Path>,
+    /// When anything was heard on a tunnel that streams go by.
+    heard: Option<Instant>,
     tunnels: Vec<Arc<Tunnel>>,
 }
 
@@ -179,6 +181,16 @@ impl Links {
         Some((Arc::clone(best), usable.len() > 1))
     }
 
+    /// This process itself stood still from `from` to `now`: that is no silence of others.
+    pub fn excuse(&self, from: Instant, now: Instant) {
+        for peer in self.0.peers.lock().values_mut() {
+            peer.tunnels.iter().for_each(|tunnel| tunnel.excuse(from, now));
+            if let Some(path) = &mut peer.path {
+                path.excuse(from, now);
+            }
+        }
+    }
+
     /// Judges every path by what is known at `now` and tells whoever listens what changed.
     pub fn judge(&self, now: Instant) {
         let mut peers = self.0.peers.lock();
@@ -270,6 +282,7 @@ impl Peer {
 
     fn judge(&mut self, now: Instant) {
         self.tunnels.iter().for_each(|tunnel| tunnel.listen(now));
+        self.heard = self.heard(now);
         let seen: Vec<_> = self.seen(now).into_iter().map(|(_, seen)| seen).collect();
         if let Some(path) = &mut self.path {
             path.judge(seen, now);
@@ -293,6 +306,11 @@ impl Peer {
         left.map(move |tunnel| (tunnel, tunnel.seen(now).max(Seen::Draining)))
     }
 
+    /// When anything was heard on a tunnel that streams go by. as far as is known at `now`.
+    fn heard(&self, now: Instant) -> Option<Instant> {
+        self.carriers().map(|tunnel| tunnel.heard()).chain(self.heard).max().map(|heard| heard.min(now))
+    }
+
     fn rtt_us(&self) -> u64 {
         let best = self.carriers().map(|tunnel| tunnel.rtt().as_micros()).min().unwrap_or(0);
         u64::try_from(best).unwrap_or(u64::MAX)
@@ -303,7 +321,7 @@ impl Peer {
         let seen = self.seen(now);
         let count = u64::try_from(seen.len()).unwrap_or(1).max(1);
         let loss = seen.iter().map(|(tunnel, _)| u64::from(tunnel.loss_ppm())).sum::<u64>() / count;
-        let silent = seen.iter().map(|(tunnel, _)| tunnel.silent(now).as_millis()).min().unwrap_or(0);
+        let silent = self.heard(now).map_or(0, |heard| now.saturating_duration_since(heard).as_millis());
         let up = seen.iter().filter(|(_, seen)| *seen != Seen::Suspect).count();
         Some(Detail {
             view: View { state, rtt_us: self.rtt_us() },

@@ -50,11 +50,40 @@ impl State {
 #[derive(Debug)]
 pub struct Pulse {
     heard: Instant,
-    due: VecDeque<(u64, Instant)>,
+    due: VecDeque<Due>,
     next: u64,
     trips: VecDeque<Duration>,
     wire: Wire,
-    excused: Instant,
+}
+
+/// A probe without an answer.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    sequence: u64,
+    sent: Instant,
+    open: Open,
+}
+
+/// How long something is without an answer, but for the time in which this process stood still.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    since: Instant,
+    /// Whether it was given time once to read answers that had come meanwhile.
+    spared: bool,
+}
+
+impl Open {
+    fn new(since: Instant) -> Self {
+        Self { since, spared: false }
+    }
+
+    /// This process did nothing between `from` and `now`.
+    fn excuse(&mut self, from: Instant, now: Instant, limit: Duration) {
+        self.since += now.saturating_duration_since(from.max(self.since));
+        if !std::mem::replace(&mut self.spared, true) {
+            self.since = self.since.max(now.checked_sub(limit / 2).unwrap_or(now));
+        }
+    }
 }
 
 /// What the transport sent and received. What it sends is acknowledged: that nothing comes is known sooner than by the
@@ -63,28 +92,21 @@ pub struct Pulse {
 struct Wire {
     asked: u64,
     received: u64,
-    unanswered: Option<Instant>,
+    unanswered: Option<Open>,
 }
 
 impl Pulse {
     /// Of a tunnel that came up at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self {
-            heard: now,
-            due: VecDeque::new(),
-            next: 0,
-            trips: VecDeque::with_capacity(TRIPS),
-            wire: Wire::default(),
-            excused: now,
-        }
+        Self { heard: now, due: VecDeque::new(), next: 0, trips: VecDeque::with_capacity(TRIPS), wire: Wire::default() }
     }
 
     /// A probe is sent at `now`; its sequence number.
     pub fn probe(&mut self, now: Instant) -> u64 {
         self.next += 1;
         if self.due.len() < MAX_DUE {
-            self.due.push_back((self.next, now));
+            self.due.push_back(Due { sequence: self.next, sent: now, open: Open::new(now) });
         }
         self.next
     }
@@ -92,8 +114,8 @@ impl Pulse {
     /// The answer to a probe: earlier ones are due no more either. Its round trip, when the probe is remembered.
     pub fn answered(&mut self, sequence: u64, now: Instant) -> Option<Duration> {
         self.heard(now);
-        let sent = self.due.iter().find(|(due, _)| *due == sequence).map(|(_, sent)| *sent);
-        while self.due.front().is_some_and(|(due, _)| *due <= sequence) {
+        let sent = self.due.iter().find(|due| due.sequence == sequence).map(|due| due.sent);
+        while self.due.front().is_some_and(|due| due.sequence <= sequence) {
             self.due.pop_front();
         }
         let trip = sent.map(|sent| now.saturating_duration_since(sent))?;
@@ -117,10 +139,10 @@ impl Pulse {
         self.heard = self.heard.max(now);
     }
 
-    /// Since when nothing was heard.
+    /// When anything was heard last.
     #[must_use]
-    pub fn silent(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.heard)
+    pub fn last_heard(&self) -> Instant {
+        self.heard
     }
 
     /// How often the transport has sent in all what has to be acknowledged, and how many packets came, at `now`.
@@ -128,24 +150,39 @@ impl Pulse {
         if received != self.wire.received {
             self.wire.unanswered = None;
         } else if asked != self.wire.asked {
-            self.wire.unanswered.get_or_insert(now);
+            self.wire.unanswered.get_or_insert(Open::new(now));
         }
         (self.wire.asked, self.wire.received) = (asked, received);
     }
 
-    /// This process itself did nothing for a while before `now`: what was due is due from now on.
-    pub fn excuse(&mut self, now: Instant) {
-        self.excused = now;
+    /// This process itself did nothing between `from` and `now`: that time is taken off what is due, and half of the limit is
+    /// left once for answers that came meanwhile. What was overdue before it is so still: only an answer ends that.
+    pub fn excuse(&mut self, from: Instant, now: Instant, rtt: Duration) {
+        if self.is_suspect(from, rtt) {
+            return;
+        }
+        let limit = limit(rtt);
+        for due in &mut self.due {
+            due.open.since = due.open.since.max(self.heard);
+            due.open.excuse(from, now, limit);
+        }
+        if let Some(open) = &mut self.wire.unanswered {
+            open.excuse(from, now, limit);
+        }
     }
 
     /// Whether an answer is overdue.
     #[must_use]
     pub fn is_suspect(&self, now: Instant, rtt: Duration) -> bool {
-        let limit = SUSPECT_AFTER.max(rtt * SUSPECT_TRIPS);
-        let probe = self.due.front().map(|(_, sent)| self.heard.max(*sent));
-        let overdue = |since: Instant| now.saturating_duration_since(since.max(self.excused)) >= limit;
-        probe.is_some_and(overdue) || self.wire.unanswered.is_some_and(overdue)
+        let overdue = |since: Instant| now.saturating_duration_since(since) >= limit(rtt);
+        self.due.front().is_some_and(|due| overdue(self.heard.max(due.open.since)))
+            || self.wire.unanswered.is_some_and(|open| overdue(open.since))
     }
+}
+
+/// Longer than this no answer takes.
+fn limit(rtt: Duration) -> Duration {
+    SUSPECT_AFTER.max(rtt * SUSPECT_TRIPS)
 }
 
 /// One tunnel, as its path sees it; what is worse is greater.
@@ -195,6 +232,13 @@ impl Path {
         }
         (self.state, self.since) = (state, now);
         true
+    }
+
+    /// This process did nothing between `from` and `now`: the path was not doubted for that long.
+    pub fn excuse(&mut self, from: Instant, now: Instant) {
+        if self.state == State::Suspect {
+            self.since += now.saturating_duration_since(from.max(self.since));
+        }
     }
 
     /// How it stands.
@@ -253,9 +297,45 @@ mod tests {
         let mut pulse = Pulse::new(start);
         pulse.probe(start);
         pulse.carried(1, 0, start);
-        pulse.excuse(start + 2_000 * MS);
-        assert!(!pulse.is_suspect(start + 2_399 * MS, MS));
-        assert!(pulse.is_suspect(start + 2_400 * MS, MS), "but it has to answer then");
+        pulse.excuse(start + 100 * MS, start + 2_000 * MS, MS);
+        assert!(!pulse.is_suspect(start + 2_299 * MS, MS), "100 of 400 ms were over before it");
+        assert!(pulse.is_suspect(start + 2_300 * MS, MS), "but it has to answer then");
+        let mut late = Pulse::new(start);
+        late.probe(start);
+        late.excuse(start + 390 * MS, start + 2_000 * MS, MS);
+        assert!(!late.is_suspect(start + 2_199 * MS, MS), "an answer that came meanwhile is to be read");
+        assert!(late.is_suspect(start + 2_200 * MS, MS));
+    }
+
+    #[test]
+    fn stalls_of_our_own_do_not_speak_for_who_was_silent_before() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        let probe = pulse.probe(start);
+        pulse.excuse(start + 400 * MS, start + 700 * MS, MS);
+        assert!(pulse.is_suspect(start + 700 * MS, MS), "overdue before the stall, overdue after it");
+        pulse.answered(probe, start + 701 * MS);
+        assert!(!pulse.is_suspect(start + 701 * MS, MS));
+        // Again and again: between the stalls there is time to answer.
+        pulse.probe(start + 1_000 * MS);
+        for stall in 0..4 {
+            let from = start + (1_150 + stall * 450) * MS;
+            pulse.excuse(from, from + 300 * MS, MS);
+        }
+        assert!(pulse.is_suspect(start + 2_800 * MS, MS), "though each of them was excused");
+    }
+
+    #[test]
+    fn a_path_is_not_doubted_for_as_long_as_we_stood_still() {
+        let start = Instant::now();
+        let mut path = Path::new(start);
+        path.judge([Seen::Up], start);
+        path.judge([Seen::Suspect], start + 100 * MS);
+        path.excuse(start + 200 * MS, start + 3_200 * MS);
+        assert!(!path.judge([Seen::Suspect], start + 6_099 * MS));
+        assert!(path.judge([Seen::Suspect], start + 6_100 * MS) && path.state() == State::Lost);
+        path.excuse(start + 6_200 * MS, start + 9_000 * MS);
+        assert_eq!(path.state(), State::Lost, "and nothing brings a lost one back but a tunnel");
     }
 
     #[test]

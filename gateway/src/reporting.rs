@@ -29,7 +29,7 @@ pub async fn judge(context: Context) {
         }
         let now = Instant::now();
         if now.saturating_duration_since(before) > STALL {
-            context.links.tunnels().iter().for_each(|tunnel| tunnel.excuse(now));
+            context.links.excuse(before, now);
         }
         before = now;
         context.links.judge(now);

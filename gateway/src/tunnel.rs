@@ -163,9 +163,10 @@ impl Tunnel {
         self.pulse.lock().carried(asked, stats.udp_rx.datagrams, now);
     }
 
-    /// This process itself stood still until `now`.
-    pub fn excuse(&self, now: Instant) {
-        self.pulse.lock().excuse(now);
+    /// This process itself stood still from `from` to `now`.
+    pub fn excuse(&self, from: Instant, now: Instant) {
+        let rtt = self.rtt();
+        self.pulse.lock().excuse(from, now, rtt);
     }
 
     /// Packets that came in all.
@@ -206,10 +207,10 @@ impl Tunnel {
         probed.unwrap_or_else(|| self.connection.rtt())
     }
 
-    /// Since when nothing was heard on its control stream.
+    /// When anything was heard last on its control stream.
     #[must_use]
-    pub fn silent(&self, now: Instant) -> Duration {
-        self.pulse.lock().silent(now)
+    pub fn heard(&self) -> Instant {
+        self.pulse.lock().last_heard()
     }
 
     /// Streams open now.

@@ -51,6 +51,8 @@ async fn a_pulled_cable_is_suspect_long_before_its_idle_timeout_then_lost_and_ba
     assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "no_tunnel");
     at_east.path("suspect", 0).await;
     until(&mut notices, State::Lost).await;
+    let lost = at_east.path("lost", 0).await;
+    assert!(lost.silent_ms >= 3_000, "it was doubted for so long: {lost:?}");
 
     cable.pull(false);
     until(&mut notices, State::Up).await;

@@ -31,7 +31,7 @@ impl Tunnel {
             congestion: "bbr, bounded",
             rtt_us: micros(self.rtt()),
             loss_ppm: self.loss_ppm(),
-            silent_ms: u64::try_from(self.silent(now).as_millis()).unwrap_or(u64::MAX),
+            silent_ms: u64::try_from(now.saturating_duration_since(self.heard()).as_millis()).unwrap_or(u64::MAX),
             streams: self.streams(),
             bytes_sent: self.carried.sent.load(Ordering::Relaxed),
             bytes_received: self.carried.received.load(Ordering::Relaxed),

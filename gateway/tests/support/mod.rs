@@ -30,7 +30,7 @@ use isthmus_gateway::{
 use isthmus_runtime::{
     config::Common,
     drain::{Drain, DrainTrigger},
-    feed::Report,
+    feed::{PathReport, Report},
     identity::Identity,
     pass,
 };
@@ -190,15 +190,17 @@ impl Running {
     }
 
     /// Waits until a report says so of a path.
-    pub async fn path(&mut self, state: &str, tunnels: u32) {
+    pub async fn path(&mut self, state: &str, tunnels: u32) -> PathReport {
         let reported = async {
             while let Some(report) = self.reports.recv().await {
-                if report.paths.iter().any(|path| path.state == state && path.tunnels >= tunnels) {
-                    return;
+                let fits = |path: &PathReport| path.state == state && path.tunnels >= tunnels;
+                if let Some(path) = report.paths.into_iter().find(fits) {
+                    return path;
                 }
             }
+            panic!("the gateway closed");
         };
-        tokio::time::timeout(LIMIT, reported).await.unwrap_or_else(|_| panic!("no path is {state}"));
+        tokio::time::timeout(LIMIT, reported).await.unwrap_or_else(|_| panic!("no path is {state}"))
     }
 }
 
