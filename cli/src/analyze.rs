@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use isthmus_core::resource::{Body, Object, ObjectError, parse_documents};
+use isthmus_core::resource::{Object, ObjectError, parse_documents};
 use serde_json::{Value, json};
 
 use crate::{
@@ -48,18 +48,11 @@ pub fn run(directory: &Path, output: Output) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with a document: that it is no object, or what its policy says.
-fn faults(parsed: Result<Object, ObjectError>, file: &str) -> Vec<Value> {
+/// What is wrong with a document.
+fn faults(parsed: Result<Object, Vec<ObjectError>>, file: &str) -> Vec<Value> {
     let finding =
-        |line: u64, field: &str, reason: &str| json!({ "file": file, "line": line, "field": field, "reason": reason });
-    match parsed {
-        Err(error) => vec![finding(error.line, &error.field, &error.reason)],
-        Ok(Object { line, metadata, body: Body::FailoverPolicy(policy) }) => {
-            let faults = policy.faults(&metadata.namespace);
-            faults.iter().map(|(field, reason)| finding(line, field, reason)).collect()
-        }
-        Ok(_) => vec![],
-    }
+        |error: ObjectError| json!({ "file": file, "line": error.line, "field": error.field, "reason": error.reason });
+    parsed.map_or_else(|errors| errors.into_iter().map(finding).collect(), |_| vec![])
 }
 
 #[cfg(test)]

@@ -95,6 +95,16 @@ fn loss(row: &Value) -> String {
     ppm.map_or_else(|| "-".into(), |ppm| format!("{:.2} %", ppm / 1e4))
 }
 
+fn in_force(row: &Value) -> String {
+    let is = |name: &str| row.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let word = match (is("in_force"), is("former")) {
+        (false, _) => "no",
+        (true, false) => "yes",
+        (true, true) => "an earlier text",
+    };
+    word.into()
+}
+
 const CLUSTERS: [Column; 9] = [
     ("CLUSTER", |row| field(row, "name")),
     ("REGION", |row| field(row, "region")),
@@ -129,10 +139,10 @@ const ENDPOINTS: [Column; 7] = [
 
 const CONFIG: [Column; 5] = [
     ("FILE", |row| field(row, "file")),
-    ("IN FORCE", |row| field(row, "in_force")),
+    ("IN FORCE", in_force),
     ("LINE", |row| field(row, "line")),
     ("FIELD", |row| field(row, "field")),
-    ("REFUSED BECAUSE", |row| field(row, "reason")),
+    ("WHAT IS WRONG", |row| field(row, "reason")),
 ];
 
 const PROXIES: [Column; 7] = [
@@ -179,12 +189,14 @@ mod tests {
         assert_eq!(row(json!({}), json!("another has the name")), "registration: another has the name");
         let fault = json!({"file": "a.yaml", "line": 3, "field": "spec", "reason": "missing"});
         let files = json!([
-            {"file": "a.yaml", "in_force": true, "errors": [fault, fault]},
-            {"file": "b.yaml", "in_force": true, "errors": []},
+            {"file": "a.yaml", "in_force": true, "former": false, "errors": [fault, fault]},
+            {"file": "b.yaml", "in_force": true, "former": true, "errors": [fault]},
+            {"file": "c.yaml", "in_force": false, "former": false, "errors": []},
         ]);
         let listed = table::render(&per_fault(&files), &CONFIG).unwrap();
         let rows = listed.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>();
-        let refused = ["a.yaml", "yes", "3", "spec", "missing"];
-        assert_eq!(rows, [&refused[..], &refused[..], &["b.yaml", "yes", "-", "-", "-"]]);
+        let partly = ["a.yaml", "yes", "3", "spec", "missing"];
+        let former = ["b.yaml", "an", "earlier", "text", "3", "spec", "missing"];
+        assert_eq!(rows, [&partly[..], &partly, &former, &["c.yaml", "no", "-", "-", "-"]]);
     }
 }

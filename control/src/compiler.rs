@@ -108,7 +108,7 @@ pub fn parse(file: &str, text: &str) -> Result<Objects, Vec<Fault>> {
     for document in parse_documents(file, text) {
         match document {
             Ok(object) => objects.push(object),
-            Err(error) => faults.push(fault(error)),
+            Err(errors) => faults.extend(errors.into_iter().map(fault)),
         }
     }
     if faults.is_empty() { Ok(objects) } else { Err(faults) }

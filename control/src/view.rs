@@ -164,6 +164,8 @@ pub struct ConfigRow {
     pub file: String,
     /// Whether some content of it is in force.
     pub in_force: bool,
+    /// Whether that is an earlier one, because what it says now is refused.
+    pub former: bool,
     /// What is wrong with it.
     pub errors: Vec<Fault>,
 }

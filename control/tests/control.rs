@@ -154,7 +154,7 @@ const CART: &str =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_that_lost_all_and_finds_no_member_leaves_others_as_its_clients_know_them() {
-    let ground = Ground::new(66);
+    let ground = Ground::new(64);
     let (fake, west) = (Fake::default(), West::new());
     fake.members(west.records());
     let control = ground.start();

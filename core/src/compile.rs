@@ -140,7 +140,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     resources.extend(inputs.others.iter().map(|(name, other)| Resource::Cluster(remote(name, other))));
     resources.extend(nodes(inputs.setting).map(Resource::Node));
     let mut contents = own::standing_contents(inputs, rules.clone());
-    let policies = orders::Policies::of(inputs, &mut findings);
+    let policies = orders::Policies::of(inputs);
     contents.extend(policies.own().map(|policy| Content::FailoverPolicy(Box::new(policy))));
     let mut orders = BTreeMap::new();
     let imported = imported(inputs, &rules);

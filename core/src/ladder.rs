@@ -65,6 +65,8 @@ pub struct Tier {
     pub standing: Standing,
     /// The most requests a second that this client may send there.
     pub limit: Option<f64>,
+    /// Whether those that may be used are not ready: nothing is anywhere, and the policy says to try all.
+    pub unready_too: bool,
 }
 
 /// Rungs in order, ready to be chosen from.
@@ -232,7 +234,7 @@ impl Inputs<'_> {
         }
     }
 
-    fn local(&self, share: f64, usable: Usable) -> Vec<Tier> {
+    fn local(&self, share: f64, all_of: Usable) -> Vec<Tier> {
         let place = |locality: &Locality| {
             if locality.region != self.own.region {
                 Place::Cluster
@@ -247,7 +249,7 @@ impl Inputs<'_> {
             let members: Vec<_> =
                 all.filter(|(_, one)| place(&one.locality) == wanted && carries(&one.labels, self.labels)).collect();
             let endpoints: Vec<_> =
-                members.iter().filter(|(_, one)| usable.takes(one.state)).map(|(index, _)| *index).collect();
+                members.iter().filter(|(_, one)| all_of.takes(one.state)).map(|(index, _)| *index).collect();
             let (usable, total) = (count(endpoints.len()), count(members.len()));
             let (place, share) = (wanted, share * health_share(usable, total));
             let (identities, standing, limit) = (BTreeSet::new(), Standing::Alive, None);
@@ -261,6 +263,7 @@ impl Inputs<'_> {
                 identities,
                 standing,
                 limit,
+                unready_too: all_of == Usable::Any,
             })
         };
         [Place::Zone, Place::Region, Place::Cluster].into_iter().filter_map(rung).collect()
@@ -283,6 +286,7 @@ impl Inputs<'_> {
             identities: groups.iter().flat_map(|group| group.identities.iter().cloned()).collect(),
             standing: cluster.standing,
             limit,
+            unready_too: usable == Usable::Any,
         })
     }
 }

@@ -252,11 +252,10 @@ fn a_policy_binds_a_cluster_that_wrote_it_or_lists_its_writer_and_no_other() {
 }
 
 #[test]
-fn a_policy_with_a_fault_is_named_and_not_said() {
+fn a_policy_with_a_fault_is_refused_before_anything_is_made_of_it() {
     let bad = POLICY.replace("services: {names: [details]}", "services: {namespaces: [other]}");
-    let compiled = Cluster::new("west", &[&bad], &[]).compile();
-    assert_eq!(compiled.findings[0].field, "spec.services.namespaces", "{:?}", compiled.findings);
-    assert!(!compiled.contents.iter().any(|content| matches!(content, Content::FailoverPolicy(_))));
+    let errors = parse_documents("f.yaml", &bad).remove(0).unwrap_err();
+    assert_eq!(errors[0].field, "spec.services.namespaces", "{errors:?}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn own() -> [(Crd, Known); 2] {
     ]
 }
 
-fn parse(document: &Value) -> Result<Object, ObjectError> {
+fn parse(document: &Value) -> Result<Object, Vec<ObjectError>> {
     parse_documents("sample.yaml", &document.to_string()).remove(0)
 }
 
@@ -133,12 +133,12 @@ fn kinds_of_others_have_every_field_that_core_knows() {
 fn a_document_of_everything_is_understood_and_so_is_every_choice() {
     for (crd, _) in own() {
         let all = crd.sample();
-        parse(&all).unwrap_or_else(|error| panic!("{}: {error}\n{all}", crd.file));
+        parse(&all).unwrap_or_else(|error| panic!("{}: {error:?}\n{all}", crd.file));
         for node in crd.nodes() {
             for choice in node.choices() {
                 let mut one = all.clone();
                 *one.pointer_mut(&node.pointer).unwrap() = choice.clone();
-                parse(&one).unwrap_or_else(|error| panic!("{} {}: {choice}: {error}", crd.file, node.path));
+                parse(&one).unwrap_or_else(|error| panic!("{} {}: {choice}: {error:?}", crd.file, node.path));
             }
         }
     }
@@ -214,10 +214,7 @@ fn the_examples_for_kubernetes_are_accepted() {
         let parsed = parse_documents(file, &std::fs::read_to_string(path).unwrap());
         assert!(!parsed.is_empty(), "{file}");
         for object in parsed {
-            let object = object.unwrap_or_else(|error| panic!("{error}"));
-            if let Body::FailoverPolicy(policy) = object.body {
-                assert_eq!(policy.faults(&object.metadata.namespace), [], "{file}");
-            }
+            object.unwrap_or_else(|errors| panic!("{errors:?}"));
         }
     }
 }

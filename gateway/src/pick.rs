@@ -1,7 +1,7 @@
 //! Which endpoint a stream goes to. Chance is an argument.
 //!
-//! Usable ones that carry the labels and offer the port; the one that is named, when one is; those to avoid only when
-//! nothing else will do; the same for the same affinity (rendezvous); else the one with the fewest open connections,
+//! Usable ones that carry the labels and offer the port, and where it is asked for, after them those that are not ready; the one that
+//! is named, when one is; those to avoid only when nothing else will do; the same for the same affinity (rendezvous); else the one with the fewest open connections,
 //! ties at random.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub struct Wish {
     pub avoid: Vec<String>,
     /// Same hash, same endpoint, when not 0.
     pub affinity: u64,
+    /// Those that are not ready too, when no other will do.
+    pub unready_too: bool,
 }
 
 /// The endpoints to try, best first; empty: there is none.
@@ -45,7 +47,7 @@ pub fn order<'a>(
                 0 => (0, open(&endpoint.id)),
                 hash => (u64::MAX - rendezvous(hash, endpoint.id.as_str()), 0),
             };
-            ((avoided, unsure, place, chance()), endpoint)
+            ((!endpoint.state.is_usable(), avoided, unsure, place, chance()), endpoint)
         })
         .collect();
     keyed.sort_by_key(|(key, _)| *key);
@@ -53,7 +55,7 @@ pub fn order<'a>(
 }
 
 fn fits(endpoint: &Endpoint, wish: &Wish) -> bool {
-    endpoint.state.is_usable()
+    (endpoint.state.is_usable() || wish.unready_too && endpoint.state == EndpointState::Unready)
         && (wish.endpoint_id.is_empty() || wish.endpoint_id == endpoint.id.as_str())
         && (wish.port == 0 || endpoint.targets.is_empty() || endpoint.targets.contains_key(&wish.port))
         && wish.labels.iter().all(|(key, value)| endpoint.labels.get(key) == Some(value))
@@ -111,6 +113,23 @@ mod tests {
         assert_eq!(ids(&Wish { endpoint_id: "a".into(), ..Wish::default() }, load), ["a"]);
         assert!(ids(&Wish { endpoint_id: "d".into(), ..Wish::default() }, load).is_empty());
         assert!(ids(&Wish { port: 81, ..Wish::default() }, load).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_ready_is_tried_where_that_is_asked_for_and_last() {
+        let endpoints: Vec<_> = ["a", "b", "c", "d"]
+            .into_iter()
+            .zip([EndpointState::Unready, EndpointState::Unknown, EndpointState::Draining, EndpointState::Ready])
+            .map(|(id, state)| endpoint(id, state, "v1"))
+            .collect();
+        let ids = |wish: &Wish| -> Vec<String> {
+            order(&endpoints, wish, |_| 0, || 0).iter().map(|endpoint| endpoint.id.to_string()).collect()
+        };
+        assert_eq!(ids(&Wish::default()), ["d", "b"]);
+        let all = Wish { unready_too: true, ..Wish::default() };
+        assert_eq!(ids(&all), ["d", "b", "a"], "what leaves on purpose is left alone");
+        let avoided = Wish { avoid: vec!["b".into(), "d".into()], ..all };
+        assert_eq!(ids(&avoided), ["d", "b", "a"], "a doubt is less than what an endpoint says of itself");
     }
 
     #[test]

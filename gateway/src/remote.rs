@@ -177,6 +177,7 @@ fn wish(header: &Header) -> Result<Wish, Refuse> {
         endpoint_id: header.endpoint_id.clone(),
         avoid: header.avoid.clone(),
         affinity: header.affinity,
+        unready_too: header.unready_too,
     })
 }
 

@@ -20,7 +20,8 @@ const FILES: &str = include_str!("same/objects.yaml");
 const ANSWERS: &str = include_str!("same/api.json");
 
 fn parsed(file: &str, text: &str) -> Vec<Object> {
-    let parsed = parse_documents(file, text).into_iter().map(|object| object.unwrap_or_else(|error| panic!("{error}")));
+    let parsed =
+        parse_documents(file, text).into_iter().map(|object| object.unwrap_or_else(|errors| panic!("{errors:?}")));
     parsed.map(|object| Object { line: 0, ..object }).collect()
 }
 

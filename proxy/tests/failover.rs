@@ -166,6 +166,27 @@ async fn before_control_has_decided_and_where_its_policy_says_fail_nothing_leave
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_is_ready_and_the_policy_says_so_what_is_not_ready_is_asked_in_other_clusters_too() {
+    let ground = Ground::new(16, None).await;
+    let unready = |when| {
+        let mut known = ground.known(Some(vec![tier(&ground.west, 1.0, None)]), when);
+        for resource in &mut known {
+            if let Resource::Endpoints(endpoints) = resource {
+                endpoints.remote.values_mut().flatten().for_each(|group| group.usable = 0);
+            }
+        }
+        known
+    };
+    let waiting = ground.east.sidecar("curl-2", "curl", 5, unready(None));
+    refusal(&waiting, DETAILS).await;
+    assert_eq!(ground.asked(), [""; 0]);
+    let trying = ground.east.sidecar("curl", "curl", 16, unready(Some(WhenNothingHealthy::TryAll)));
+    assert_eq!(eventually("an answer", || http::ok(trying.port(15080), URL)).await, "west-1");
+    let headers = ground.gateway.headers.lock().unwrap();
+    assert!(!headers.is_empty() && headers.iter().all(|header| header.unready_too && header.cluster == "west"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_beyond_a_limit_is_refused_at_once_with_the_reason_and_counted() {
     let ground = Ground::new(7, None).await;
     // A cluster that was left is no place for what is too much elsewhere.

@@ -131,12 +131,18 @@ impl Desk {
         let listed = self.sources.iter().flat_map(|sources| sources.files.iter());
         let mut rows: BTreeMap<String, ConfigRow> = listed
             .map(|(file, in_force, errors)| {
-                (file.clone(), ConfigRow { file: file.clone(), in_force: *in_force, errors: errors.clone() })
+                let (in_force, former) = (*in_force, *in_force && !errors.is_empty());
+                (file.clone(), ConfigRow { file: file.clone(), in_force, former, errors: errors.clone() })
             })
             .collect();
         for fault in &self.compiled.faults {
             let row = rows.entry(fault.file.clone());
-            let row = row.or_insert_with(|| ConfigRow { file: fault.file.clone(), in_force: true, errors: vec![] });
+            let row = row.or_insert_with(|| ConfigRow {
+                file: fault.file.clone(),
+                in_force: true,
+                former: false,
+                errors: vec![],
+            });
             row.errors.push(fault.clone());
         }
         rows.into_values().collect()

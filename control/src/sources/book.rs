@@ -142,6 +142,22 @@ const UNREADABLE: &str = "(file)";
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_policy_that_is_changed_to_nonsense_goes_on_forbidding_what_it_forbade() {
+        let policy = |share: &str| {
+            let spec = format!("spec: {{constraints: {{never: [eu-west]}}, leave: {{healthyShare: {share}}}}}");
+            let head = "apiVersion: isthmus.dev/v1alpha1\nkind: FailoverPolicy\nmetadata: {name: p, namespace: n}";
+            Listing::from([("p.yaml".into(), Ok(format!("{head}\n{spec}\n")))])
+        };
+        let mut book = Book::default();
+        book.see(policy("0.7"), crate::compiler::parse);
+        let good = format!("{:?}", book.in_force().collect::<Vec<_>>());
+        assert!(book.see(policy("7"), crate::compiler::parse));
+        assert_eq!(format!("{:?}", book.in_force().collect::<Vec<_>>()), good);
+        let (_, in_force, faults) = book.files().next().unwrap();
+        assert!(in_force && faults[0].field == "spec.leave.healthyShare", "{faults:?}");
+    }
+
     fn parse(file: &str, text: &str) -> Result<u32, Vec<Fault>> {
         text.parse().map_err(|error: std::num::ParseIntError| {
             let (kind, reason) = (finding::Kind::Invalid, error.to_string());

@@ -1,7 +1,7 @@
 //! `/validate`: what control would refuse is refused while its author is looking, with the field and the reason. An object of
 //! Istio's is never refused: it may say what an Istio understands and this mesh does not. Its author is warned.
 
-use isthmus_core::resource::{Body, ObjectError, parse_documents};
+use isthmus_core::resource::{ObjectError, parse_documents};
 use serde_json::Value;
 
 use super::review::{Request, Verdict};
@@ -27,18 +27,11 @@ pub fn review(request: &Request) -> Verdict {
     let Ok(text) = serde_json::to_string_pretty(&request.object) else { return Verdict::allowed() };
     let mut faults = vec![];
     for parsed in parse_documents(FILE, &text) {
-        match parsed {
-            Err(ObjectError { field, reason, .. }) if field == "kind" => {
-                return Verdict::warned(format!("{reason}: it has no effect on the mesh"));
-            }
-            Err(ObjectError { field, reason, .. }) => faults.push(fault(&field, &reason)),
-            Ok(object) => {
-                if let Body::FailoverPolicy(policy) = object.body {
-                    let found = policy.faults(&object.metadata.namespace);
-                    faults.extend(found.iter().map(|(field, reason)| fault(field, reason)));
-                }
-            }
+        let errors = parsed.err().unwrap_or_default();
+        if let Some(ObjectError { reason, .. }) = errors.iter().find(|error| error.field == "kind") {
+            return Verdict::warned(format!("{reason}: it has no effect on the mesh"));
         }
+        faults.extend(errors.iter().map(|error| fault(&error.field, &error.reason)));
     }
     if faults.is_empty() {
         return Verdict::allowed();

@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{
-    Inputs,
-    finding::{Finding, Kind},
-    own,
-    services::Draft,
-};
+use super::{Inputs, own, services::Draft};
 use crate::{
     consent,
     failover::{
@@ -43,9 +38,9 @@ pub(super) struct Policies {
 }
 
 impl Policies {
-    pub(super) fn of(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> Self {
+    pub(super) fn of(inputs: &Inputs<'_>) -> Self {
         let own = inputs.setting.cluster.clone();
-        let mut written = own_policies(inputs, findings);
+        let mut written = own_policies(inputs);
         let listed = own::operators(inputs);
         let bound_by = consent::binding(&own, listed.as_deref(), inputs.operators);
         for (name, other) in inputs.others.iter().filter(|(name, _)| bound_by.contains(name)) {
@@ -117,22 +112,15 @@ fn path(policy: &Written) -> String {
     format!("{}/{}", policy.namespace, policy.name)
 }
 
-/// Own policies that are good; each fault of another is a finding.
-fn own_policies(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> Vec<(ClusterName, Arc<Written>)> {
+/// Own policies: what is in force of objects has no faults.
+fn own_policies(inputs: &Inputs<'_>) -> Vec<(ClusterName, Arc<Written>)> {
     let mut written = vec![];
-    for (file, object) in &inputs.objects {
+    for (_, object) in &inputs.objects {
         let Body::FailoverPolicy(spec) = &object.body else { continue };
-        let metadata = &object.metadata;
-        let faults = spec.faults(&metadata.namespace);
-        if faults.is_empty() {
-            let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
-            let created_ms = inputs.born.get(&format!("{namespace}/{name}")).copied().unwrap_or_default();
-            let policy = Written { namespace, name, created_ms, spec: spec.as_ref().clone() };
-            written.push((inputs.setting.cluster.clone(), Arc::new(policy)));
-        }
-        let (file, line) = ((*file).to_owned(), object.line);
-        let finding = |(field, reason)| Finding { file: file.clone(), line, field, kind: Kind::Invalid, reason };
-        findings.extend(faults.into_iter().map(finding));
+        let (namespace, name) = (object.metadata.namespace.clone(), object.metadata.name.clone());
+        let created_ms = inputs.born.get(&format!("{namespace}/{name}")).copied().unwrap_or_default();
+        let policy = Written { namespace, name, created_ms, spec: spec.as_ref().clone() };
+        written.push((inputs.setting.cluster.clone(), Arc::new(policy)));
     }
     written
 }

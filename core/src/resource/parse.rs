@@ -30,9 +30,10 @@ struct Document<'a> {
     text: String,
 }
 
-/// Parses all documents of a file. Each is a result of its own; the caller refuses the file if any is an error.
+/// Parses all documents of a file. Each is a result of its own, with all that is wrong with it; the caller refuses the file if any is
+/// an error.
 #[must_use]
-pub fn parse_documents(file: &str, text: &str) -> Vec<Result<Object, ObjectError>> {
+pub fn parse_documents(file: &str, text: &str) -> Vec<Result<Object, Vec<ObjectError>>> {
     documents(file, text).iter().map(Document::object).collect()
 }
 
@@ -78,7 +79,19 @@ struct Whole<T> {
 }
 
 impl Document<'_> {
-    fn object(&self) -> Result<Object, ObjectError> {
+    fn object(&self) -> Result<Object, Vec<ObjectError>> {
+        let object = self.read().map_err(|error| vec![error])?;
+        let faults = match &object.body {
+            Body::FailoverPolicy(policy) => policy.faults(&object.metadata.namespace),
+            _ => vec![],
+        };
+        if faults.is_empty() {
+            return Ok(object);
+        }
+        Err(faults.into_iter().map(|(field, reason)| self.error(0, &field, reason)).collect())
+    }
+
+    fn read(&self) -> Result<Object, ObjectError> {
         let head: Head = self.parse()?;
         let body = self.body(&head)?;
         Ok(Object { line: self.line, metadata: head.metadata, body })
@@ -190,7 +203,7 @@ mod tests {
         let text = format!("{SERVICE}---\n{}", SERVICE.replace("port: 80\n", "port: eighty\n"));
         let results = parse_documents("a.yaml", &text);
         assert!(results[0].is_ok());
-        let error = results[1].clone().unwrap_err();
+        let error = results[1].clone().unwrap_err().remove(0);
         assert_eq!((error.file.as_str(), error.field.as_str()), ("a.yaml", "spec.ports[0].port"), "{error}");
         assert_eq!(error.line, 10 + 8, "{error}");
         assert_eq!(error.reason, "\"port: eighty\" is not a whole number from 0 to 65535");
@@ -207,7 +220,7 @@ mod tests {
             (with("name: \"\u{e4}\u{1f600}\u{2028}\u{85}\"\n"), 8),
             (with("name: a\n  ?\r\r0\n"), 5),
         ] {
-            let error = parse_documents("a.yaml", &text)[0].clone().unwrap_err();
+            let error = parse_documents("a.yaml", &text)[0].clone().unwrap_err().remove(0);
             assert_eq!(error.line, line, "{text:?}: {error}");
         }
     }
@@ -216,7 +229,7 @@ mod tests {
     fn a_target_port_is_a_number_or_the_name_of_a_containers_port() {
         let read = |port: &str| {
             let text = SERVICE.replace("targetPort: 8080", &format!("targetPort: {port}"));
-            match parse_documents("a.yaml", &text).remove(0)?.body {
+            match parse_documents("a.yaml", &text).remove(0).map_err(|mut errors| errors.remove(0))?.body {
                 Body::Service(mut spec) => Ok(spec.ports.remove(0).target_port.unwrap()),
                 other => panic!("{other:?}"),
             }
@@ -232,12 +245,12 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused_not_ignored() {
         let route = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: a\nspec:\n  hosts: [a]\n  http:\n    - mirror:\n        host: b\n";
-        let error = parse_documents("a.yaml", route)[0].clone().unwrap_err();
+        let error = parse_documents("a.yaml", route)[0].clone().unwrap_err().remove(0);
         assert!(error.field.contains("mirror") && error.reason.contains("not supported"), "{error}");
         let misspelt = route.replace("mirror", "mirrror");
-        let error = parse_documents("a.yaml", &misspelt)[0].clone().unwrap_err();
+        let error = parse_documents("a.yaml", &misspelt)[0].clone().unwrap_err().remove(0);
         assert!(error.to_string().contains("mirrror"), "{error}");
         let filter = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata:\n  name: a\n";
-        assert_eq!(parse_documents("a.yaml", filter)[0].clone().unwrap_err().field, "kind");
+        assert_eq!(parse_documents("a.yaml", filter)[0].clone().unwrap_err()[0].field, "kind");
     }
 }

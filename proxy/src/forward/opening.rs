@@ -44,6 +44,7 @@ impl Opening {
             avoid,
             cluster: key.cluster.to_string(),
             traceparent: target.traceparent.to_owned(),
+            unready_too: tier.unready_too,
             ..Header::default()
         };
         let remotes = Arc::clone(&target.view.remotes);
