@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use isthmus_core::name;
+use isthmus_core::{model::Endpoint, name};
 use isthmus_runtime::config::Common;
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +87,15 @@ impl Config {
         let name = self.common.name.as_str();
         let pod = || name::pod_of(name, &self.namespace).unwrap_or(name);
         self.workload.as_deref().unwrap_or_else(pod)
+    }
+
+    /// Whether an endpoint is this workload. A pod's address is nobody else's in its cluster; on one machine workloads may share
+    /// theirs with others.
+    pub(crate) fn is_own(&self, endpoint: &Endpoint) -> bool {
+        match self.capture {
+            Some(_) => endpoint.address.ip() == self.application,
+            None => endpoint.id.as_str() == self.common.name,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use isthmus_runtime::{
 use crate::{
     config::Config,
     passage::Counted,
+    resting::Resting,
     snapshot::{Painter, Resources, View},
     telemetry::Metrics,
     worker::Shared,
@@ -37,8 +38,12 @@ const PROBE_LIMIT: Duration = Duration::from_millis(500);
 /// Puts every update in force until the process closes.
 pub(crate) async fn follow(shared: Arc<Shared>, mut updates: Updates, dump: Dump, ready: Part) {
     let mut painter = Painter::new(shared.config.common.clone(), shared.config.workers);
+    let mut resting = Resting::default();
     while let Some(update) = updates.next().await {
         let has_model = update.synced || update.from_disk;
+        if resting.begins(update.upserts.iter().map(|(.., resource)| resource), |one| shared.config.is_own(one)) {
+            shared.rest();
+        }
         shared.show(painter.apply(update.upserts, &update.removals, has_model));
         dump.store(Arc::new(painter.resources().clone()));
         update.ack.accept();

@@ -11,7 +11,6 @@ use http::{HeaderName, HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_core::{
-    model::Endpoint,
     name::{ServiceName, SpiffeId},
     retry::Fault,
 };
@@ -129,12 +128,7 @@ fn target(worker: &Worker, service: &ServiceName, port: u16, client: IpAddr) -> 
     let config = &worker.shared.config;
     let snapshot = worker.shared.snapshot.load();
     let view = snapshot.views.get(service)?;
-    // A pod's address is nobody else's in its cluster; on one machine workloads may share theirs with others.
-    let is_own = |endpoint: &Endpoint| match config.capture {
-        Some(_) => endpoint.address.ip() == config.application,
-        None => endpoint.id.as_str() == config.common.name,
-    };
-    let endpoint = view.endpoints.local.iter().find(|endpoint| is_own(endpoint))?;
+    let endpoint = view.endpoints.local.iter().find(|endpoint| config.is_own(endpoint))?;
     let address = SocketAddr::new(config.application, *endpoint.targets.get(&port)?);
     Some((Arc::clone(&view.called), Dial::application(address, config.capture, Some(client))))
 }
@@ -169,12 +163,31 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limit = limit(caller.proven.is_none());
-    let (caller, drain) = (Rc::new(caller), worker.shared.drain.clone());
+    let (drain, mut rests) = (worker.shared.drain.clone(), worker.shared.rests());
+    let is_of_mesh = caller.proven.is_some();
+    let ends = async move {
+        tokio::select! {
+            () = said(&drain) => {}
+            // Sidecars have others to go to; who came without one finds out as without a mesh.
+            Ok(()) = rests.changed(), if is_of_mesh => tokio::time::sleep(SAID_FIRST).await,
+        }
+    };
+    let caller = Rc::new(caller);
     let service = service_fn(move |request| {
         let (worker, caller) = (Rc::clone(&worker), Rc::clone(&caller));
         async move { Ok::<_, std::convert::Infallible>(request_in(worker, caller, request).await) }
     });
-    serve_http(stream, service, limit, &drain).await;
+    serve_http(stream, service, limit, ends).await;
+}
+
+/// Ends when a drain that begins from now on has been heard of by others. Who opens a connection later has not heard yet, and is
+/// served as ever.
+pub(crate) async fn said(drain: &Drain) {
+    if drain.is_draining() {
+        std::future::pending::<()>().await;
+    }
+    drain.draining().await;
+    tokio::time::sleep(SAID_FIRST).await;
 }
 
 /// How long a connection may idle, and a head may take.
@@ -182,10 +195,9 @@ pub(crate) fn limit(captured: bool) -> Duration {
     if captured { IDLE_LIMIT } else { HEADER_LIMIT }
 }
 
-/// HTTP/1.1 or HTTP/2 by the client's first bytes, with limits on what a stranger may make us keep. A connection that a
-/// drain finds open ends with the requests on it, once others had time to hear of the drain; one that comes later is
-/// served as ever: who opens it has not heard yet.
-pub(crate) async fn serve_http<I, S>(stream: I, service: S, limit: Duration, drain: &Drain)
+/// HTTP/1.1 or HTTP/2 by the client's first bytes, with limits on what a stranger may make us keep. Once it `ends` it takes no
+/// new requests, and is closed after the last one on it.
+pub(crate) async fn serve_http<I, S>(stream: I, service: S, limit: Duration, ends: impl Future<Output = ()>)
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>> + 'static,
@@ -196,13 +208,6 @@ where
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limit).max_buf_size(MAX_HEADERS + 4096);
     builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADERS as u32).max_concurrent_streams(1000);
     builder.http2().initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);
-    let ends = async {
-        if drain.is_draining() {
-            std::future::pending::<()>().await;
-        }
-        drain.draining().await;
-        tokio::time::sleep(SAID_FIRST).await;
-    };
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let served = tokio::select! {

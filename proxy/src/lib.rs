@@ -28,6 +28,7 @@
 //! | `metadata` | what each side says of itself, for labels |
 //! | `telemetry` | one record an exchange: metric and access-log line |
 //! | `snapshot` | the picture all of it decides on; `feeding` brings it |
+//! | `resting` | whether this workload stopped being ready, which callers of other clusters are told |
 
 mod body;
 pub mod capture;
@@ -49,6 +50,7 @@ mod passage;
 pub mod pod;
 mod pool;
 pub mod probes;
+mod resting;
 mod snapshot;
 mod stream;
 mod telemetry;

@@ -121,7 +121,7 @@ where
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
-    serve_http(stream, service, limit, &drain).await;
+    serve_http(stream, service, limit, inbound::said(&drain)).await;
 }
 
 /// CONNECT: what comes inside is told apart like on a service's own address.

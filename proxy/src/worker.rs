@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) under_way: UnderWay,
     /// The edition of the picture in force.
     changed: watch::Sender<u64>,
+    /// How often this workload stopped being ready.
+    rests: watch::Sender<u64>,
     next_gateway: AtomicU64,
 }
 
@@ -74,6 +76,7 @@ impl Shared {
             drain,
             under_way: UnderWay::default(),
             changed: watch::Sender::new(0),
+            rests: watch::Sender::new(0),
             next_gateway: AtomicU64::new(0),
         })
     }
@@ -88,6 +91,16 @@ impl Shared {
     /// Editions: pictures in which more changed than where requests go.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// This workload is not ready any more.
+    pub(crate) fn rest(&self) {
+        self.rests.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes each time this workload stops being ready from now on.
+    pub(crate) fn rests(&self) -> watch::Receiver<u64> {
+        self.rests.subscribe()
     }
 
     /// A local gateway whose path to the cluster is usable, in turn, and not this one; `None`: there is none.

@@ -15,7 +15,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use isthmus_core::{
     failover::policy::WhenNothingHealthy,
-    model::{FailoverTier, Resource},
+    model::{EndpointState, Endpoints, FailoverTier, Resource},
     plan::service_address,
 };
 use support::{
@@ -184,6 +184,33 @@ async fn where_nothing_is_ready_and_the_policy_says_so_what_is_not_ready_is_aske
     assert_eq!(eventually("an answer", || http::ok(trying.port(15080), URL)).await, "west-1");
     let headers = ground.gateway.headers.lock().unwrap();
     assert!(!headers.is_empty() && headers.iter().all(|header| header.unready_too && header.cluster == "west"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stops_being_ready_ends_the_connections_that_other_clusters_hold_to_it() {
+    let ground = Ground::new(17, Some("west-1")).await;
+    let client = ground.client(vec![tier(&ground.west, 1.0, None)]);
+    eventually("as many connections as are kept", || async {
+        http::ok(client.port(15080), URL).await?;
+        let asked = ground.gateway.asked();
+        if asked == 2 { Ok(()) } else { Err(format!("{asked} streams")) }
+    })
+    .await;
+    eventually("the far sidecar hears its control", || async {
+        if ground.west.heard.streams() > 0 { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    let mut own = endpoint(&ground.west, "west-1", "details", 17);
+    own.state = EndpointState::Unready;
+    let service = DETAILS.parse().unwrap();
+    let remote = Default::default();
+    ground.west.heard.say(&Resource::Endpoints(Endpoints { service, local: vec![own], remote }));
+    eventually("both are opened anew", || async {
+        http::ok(client.port(15080), URL).await.expect("no request fails");
+        let asked = ground.gateway.asked();
+        if asked == 4 { Ok(()) } else { Err(format!("{asked} streams")) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
