@@ -12,9 +12,10 @@ pub mod slice;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::failover::policy::FailoverPolicy;
-pub use parse::{ObjectError, parse_documents};
+pub use parse::{ObjectError, parse_documents, read_documents};
 
 /// `metadata` of an object: the fields that mean something here; what servers add is let through unread.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,16 @@ pub struct Metadata {
     /// Annotations.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// When an API server took it first (`creationTimestamp`), Unix milliseconds; files have none.
+    #[serde(default, rename = "creationTimestamp", deserialize_with = "unix_ms", skip_serializing)]
+    pub created_ms: Option<u64>,
+}
+
+/// RFC 3339; what is none says nothing.
+fn unix_ms<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let written = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
+    let read = OffsetDateTime::parse(&written, &Rfc3339).ok();
+    Ok(read.and_then(|at| u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()))
 }
 
 fn default_namespace() -> String {

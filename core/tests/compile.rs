@@ -252,6 +252,23 @@ fn a_policy_binds_a_cluster_that_wrote_it_or_lists_its_writer_and_no_other() {
 }
 
 #[test]
+fn the_older_of_two_policies_is_the_one_that_an_api_server_took_first() {
+    let policy = |name: &str, created: &str| {
+        POLICY.replace("name: resident,", &format!("name: {name}, creationTimestamp: {created},"))
+    };
+    let first = |policies: [String; 2]| {
+        let mut west = Cluster::new("west", &[DETAILS], &["a"]);
+        west.objects.extend(policies.iter().flat_map(|text| parse_documents("f.yaml", text)).map(Result::unwrap));
+        let details = ServiceName::new("bookinfo", "details").unwrap();
+        west.compile().orders.remove(&details).unwrap().policies.remove(0)
+    };
+    let (old, young) = ("\"2026-01-02T03:04:05Z\"", "2026-01-02T03:04:06Z");
+    assert_eq!(first([policy("a", young), policy("b", old)]), "bookinfo/b of west");
+    assert_eq!(first([policy("a", old), policy("b", young)]), "bookinfo/a of west");
+    assert_eq!(first([policy("a", old), policy("b", "null")]), "bookinfo/b of west", "nobody says when: before all");
+}
+
+#[test]
 fn a_policy_with_a_fault_is_refused_before_anything_is_made_of_it() {
     let bad = POLICY.replace("services: {names: [details]}", "services: {namespaces: [other]}");
     let errors = parse_documents("f.yaml", &bad).remove(0).unwrap_err();

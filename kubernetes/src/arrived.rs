@@ -139,6 +139,10 @@ fn document(kind: Kind, place: &Place, object: DynamicObject) -> Result<String, 
     }
     metadata.insert("labels".into(), json!(labels));
     metadata.insert("annotations".into(), json!(annotations));
+    if kind == Kind::FailoverPolicy {
+        // Of two policies the older may win.
+        metadata.insert("creationTimestamp".into(), json!(object.metadata.creation_timestamp));
+    }
     whole.insert("metadata".into(), metadata.into());
     // A line a field, because errors quote the line they are in.
     serde_json::to_string_pretty(&whole)
@@ -216,6 +220,15 @@ mod tests {
         let isthmus_core::resource::Body::EndpointSlice(read) = object.body else { panic!() };
         assert_eq!(read.service.as_deref(), Some("db"));
         assert_eq!((read.endpoints[0].conditions.ready, read.ports[0].port), (Some(true), Some(5432)));
+    }
+
+    #[test]
+    fn it_is_kept_when_a_policy_came_to_be() {
+        let policy = json!({"apiVersion": "isthmus.dev/v1alpha1", "kind": "FailoverPolicy", "spec": {},
+            "metadata": {"name": "p", "namespace": "n", "creationTimestamp": "2026-01-02T03:04:05Z"}});
+        let Read::Document(text) = arrived(Kind::FailoverPolicy, policy).read else { panic!() };
+        let object = isthmus_core::resource::parse_documents("f", &text).remove(0).unwrap();
+        assert_eq!(object.metadata.created_ms, Some(1_767_323_045_000));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use isthmus_core::{
     compile::{Compiled, Inputs, Setting, Workload, compile},
     model::{EndpointState, Resource},
     name::Locality,
-    resource::{Body, Object, parse_documents},
+    resource::{Body, Metadata, Object, parse_documents},
     statement::Gateways,
 };
 use isthmus_kubernetes::{Kind, Seen, arrived::Arrived, seen::Told};
@@ -22,7 +22,9 @@ const ANSWERS: &str = include_str!("same/api.json");
 fn parsed(file: &str, text: &str) -> Vec<Object> {
     let parsed =
         parse_documents(file, text).into_iter().map(|object| object.unwrap_or_else(|errors| panic!("{errors:?}")));
-    parsed.map(|object| Object { line: 0, ..object }).collect()
+    let bare =
+        |object: Object| Object { metadata: Metadata { created_ms: None, ..object.metadata }, line: 0, ..object };
+    parsed.map(bare).collect()
 }
 
 fn of_files() -> Vec<Object> {

@@ -117,8 +117,10 @@ fn own_policies(inputs: &Inputs<'_>) -> Vec<(ClusterName, Arc<Written>)> {
     let mut written = vec![];
     for (_, object) in &inputs.objects {
         let Body::FailoverPolicy(spec) = &object.body else { continue };
-        let (namespace, name) = (object.metadata.namespace.clone(), object.metadata.name.clone());
-        let created_ms = inputs.born.get(&format!("{namespace}/{name}")).copied().unwrap_or_default();
+        let metadata = &object.metadata;
+        let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
+        let born = inputs.born.get(&format!("{namespace}/{name}")).copied();
+        let created_ms = metadata.created_ms.or(born).unwrap_or_default();
         let policy = Written { namespace, name, created_ms, spec: spec.as_ref().clone() };
         written.push((inputs.setting.cluster.clone(), Arc::new(policy)));
     }

@@ -37,6 +37,14 @@ pub fn parse_documents(file: &str, text: &str) -> Vec<Result<Object, Vec<ObjectE
     documents(file, text).iter().map(Document::object).collect()
 }
 
+/// The same by the fields of the kinds alone: what a schema can hold, and not what fields say together.
+///
+/// # Errors
+/// For each document, the first that is wrong with it.
+pub fn read_documents(file: &str, text: &str) -> Vec<Result<Object, ObjectError>> {
+    documents(file, text).iter().map(Document::read).collect()
+}
+
 /// Splits at lines that are `---` (YAML 1.2, 9.1.4); documents of nothing but comments are left out.
 fn documents<'a>(file: &'a str, text: &str) -> Vec<Document<'a>> {
     let mut documents = vec![Document { file, line: 1, text: String::new() }];
