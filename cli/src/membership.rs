@@ -54,8 +54,15 @@ async fn begin(reach: &Reach, member: SocketAddr) -> Result<()> {
 
 /// Puts a cluster out of the mesh.
 pub async fn eject(reach: &Reach, cluster: &ClusterName, member: &Member) -> Result<()> {
-    operator::eject(reach.member(member, None).await?, cluster.as_str()).await?;
-    out::line(format_args!("{cluster} is out of the mesh; it may come back with a new key and a new token"));
+    let done = operator::eject(reach.member(member, None).await?, cluster.as_str()).await?;
+    if done["local"] == true {
+        out::line(format_args!(
+            "local: {cluster} is out for this cluster now, and for the others when there is a quorum ({})",
+            field(&done, "why")
+        ));
+    } else {
+        out::line(format_args!("{cluster} is out of the mesh; it may come back with a new key and a new token"));
+    }
     Ok(())
 }
 

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use crate::{
     error::Refusal,
     join,
-    member::Member,
-    state::{Blob, Deed},
+    member::{Ejected, Member},
+    state::Deed,
 };
 
 /// The member, once it is there: it waits for its identity first.
@@ -110,11 +110,11 @@ async fn tokens(State(later): State<Later>, Json(asked): Json<NewToken>) -> Resu
 
 async fn eject(State(later): State<Later>, Json(asked): Json<Named>) -> Result<Json<Value>, Refusal> {
     let member = there(&later).await?;
-    let held = member.look(|state| state.member(&asked.cluster).map(|held| held.federation_key.clone()))?;
-    let unknown = || Refusal::new(format!("{} is no member of this mesh", asked.cluster), "see `isthmus clusters`");
-    let key = Blob(held.ok_or_else(unknown)?);
-    member.act(Deed::Eject { cluster: asked.cluster.clone(), key }).await?;
-    Ok(Json(json!({ "ejected": asked.cluster })))
+    let (local, why) = match member.eject(&asked.cluster).await? {
+        Ejected::Written => (false, String::new()),
+        Ejected::Local(why) => (true, why),
+    };
+    Ok(Json(json!({ "ejected": asked.cluster, "local": local, "why": why })))
 }
 
 async fn operators(State(later): State<Later>, Json(asked): Json<Operators>) -> Result<Json<Value>, Refusal> {

@@ -3,6 +3,7 @@
 mod conversing;
 pub(crate) mod keeper;
 mod moving;
+mod shunning;
 mod writing;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -18,6 +19,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+pub(crate) use self::shunning::Ejected;
 use crate::{
     config::Config,
     error::{Error, Refusal},
@@ -64,6 +66,8 @@ pub struct Member {
     advertise: Mutex<Vec<String>>,
     /// What is still to go into the log, by cluster and key.
     pending: Mutex<BTreeMap<(String, String), SignedStatement>>,
+    /// Who is out for this cluster before the log has it.
+    shunned: Mutex<shunning::Shunned>,
     raft: tokio::sync::OnceCell<(Raft, Machine, Itself)>,
     running: tokio::sync::Notify,
     drain: Drain,
@@ -88,10 +92,12 @@ impl Member {
             view: View::default(),
             advertise: Mutex::default(),
             pending: Mutex::default(),
+            shunned: Mutex::default(),
             raft: tokio::sync::OnceCell::new(),
             running: tokio::sync::Notify::new(),
             drain,
         });
+        member.shun_kept()?;
         if let Some(itself) = disk::load_versioned::<Itself>(&member.file("member.json"), DISK_VERSION)? {
             member.begin(itself, false).await?;
         }
@@ -176,6 +182,7 @@ impl Member {
             News::Changed(Change::Member(record)) => {
                 if record.ejected {
                     self.sessions.close(&record.cluster);
+                    self.is_ejected(&record.cluster);
                 }
                 self.view.member(&self.mesh(), record);
             }

@@ -42,6 +42,8 @@ struct Inner {
     leases: BTreeMap<String, Version>,
     history: VecDeque<WatchEvent>,
     mesh: String,
+    /// Who is out for this cluster, with the key it was put out with, before the log has it.
+    shunned: BTreeMap<String, Vec<u8>>,
 }
 
 /// The view.
@@ -64,8 +66,8 @@ pub enum Heard {
 
 impl Default for View {
     fn default() -> Self {
-        let (members, books, epochs, leases, history) = Default::default();
-        let inner = Inner { revision: 0, members, books, epochs, leases, history, mesh: String::new() };
+        let (members, books, epochs, leases, history, shunned) = Default::default();
+        let inner = Inner { revision: 0, members, books, epochs, leases, history, mesh: String::new(), shunned };
         Self {
             id: format!("{:016x}", fastrand::u64(..)),
             inner: Mutex::new(inner),
@@ -85,9 +87,10 @@ impl View {
     }
 
     /// A member joined, changed or was ejected.
-    pub fn member(&self, mesh: &str, record: MemberRecord) {
+    pub fn member(&self, mesh: &str, mut record: MemberRecord) {
         let mut inner = self.inner.lock();
         inner.mesh = mesh.to_owned();
+        record.ejected |= inner.shunned.get(&record.cluster) == Some(&record.federation_key);
         let known = inner.members.get(&record.cluster);
         // A member that catches up meets entries of installations that are gone; Raft ids only grow.
         if known.is_some_and(|known| *known == record || known.raft_id > record.raft_id) {
@@ -101,6 +104,22 @@ impl View {
         }
         inner.members.insert(record.cluster.clone(), record.clone());
         self.push(&mut inner, Event::Member(record));
+    }
+
+    /// This cluster has put another one out, which counts here as if the log had it; without a key, not any more.
+    pub fn shun(&self, cluster: &str, key: Option<Vec<u8>>) {
+        let known = {
+            let mut inner = self.inner.lock();
+            let was_out = match key {
+                Some(key) => inner.shunned.insert(cluster.to_owned(), key).is_some(),
+                None => inner.shunned.remove(cluster).is_some(),
+            };
+            let known = inner.members.get(cluster).cloned();
+            known.map(|known| (inner.mesh.clone(), MemberRecord { ejected: known.ejected && !was_out, ..known }))
+        };
+        if let Some((mesh, known)) = known {
+            self.member(&mesh, known);
+        }
     }
 
     /// A statement came, by whichever way; only what its own cluster signed counts.

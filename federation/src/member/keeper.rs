@@ -38,11 +38,18 @@ pub(super) fn spawn(member: &Arc<Member>, changes: mpsc::UnboundedReceiver<News>
     tokio::spawn(keep_voters(Arc::clone(member)));
     tokio::spawn(tell(Arc::clone(member)));
     tokio::spawn(say_reach(Arc::clone(member)));
+    tokio::spawn(write_ejections(Arc::clone(member)));
 }
 
 async fn heed(member: Arc<Member>, mut changes: mpsc::UnboundedReceiver<News>) {
     while let Some(news) = changes.recv().await {
         member.heed(news);
+    }
+}
+
+async fn write_ejections(member: Arc<Member>) {
+    while member.drain.unless(tokio::time::sleep(LOOK)).await.is_some() {
+        member.write_ejections().await;
     }
 }
 
