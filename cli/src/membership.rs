@@ -55,7 +55,7 @@ async fn begin(reach: &Reach, member: SocketAddr) -> Result<()> {
 /// Puts a cluster out of the mesh.
 pub async fn eject(reach: &Reach, cluster: &ClusterName, member: &Member) -> Result<()> {
     let done = operator::eject(reach.member(member, None).await?, cluster.as_str()).await?;
-    if done["local"] == true {
+    if done.get("local") == Some(&Value::Bool(true)) {
         out::line(format_args!(
             "local: {cluster} is out for this cluster now, and for the others when there is a quorum ({})",
             field(&done, "why")
