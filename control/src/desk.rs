@@ -4,7 +4,8 @@
 //! objects were read once and the other clusters' words are known, from disk, from another replica or from the member, or [`GRACE`]
 //! has passed: a control that just started must not tell its proxies that the rest of the world is gone. In a pod it has no disk of
 //! an earlier one, so there it waits for its member for [`PATIENCE`], and as long for the sidecars of pods that are ready: that there
-//! are no endpoints is not its to say before. It is ready before that, because member and sidecars come to it.
+//! are no endpoints is not its to say before. It is ready before that, because member and sidecars come to it. What it hands out when
+//! nobody has told of the others is marked as partial: its clients keep what they know of them.
 
 mod compiling;
 mod keeping;
