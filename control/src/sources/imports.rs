@@ -104,4 +104,20 @@ mod tests {
         assert_eq!(cart.clusters, ["east".to_owned(), "west".to_owned()].into());
         assert_eq!(cart.ports, [("grpc".to_owned(), 80, Some("grpc"))]);
     }
+
+    #[tokio::test]
+    async fn nothing_is_said_of_imports_before_the_other_clusters_are_known() {
+        let ((compile, compiled), (say, mut said)) = (watch::channel(None), watch::channel(None));
+        let following = tokio::spawn(follow("east".parse().unwrap(), compiled, say));
+        let with = |partial, resources| Some(Arc::new(Compiled { partial, resources, ..Compiled::default() }));
+        compile.send_replace(with(true, vec![service("own", true, true)]));
+        tokio::task::yield_now().await;
+        compile.send_replace(with(false, vec![service("cart", true, true)]));
+        let first = said.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        assert_eq!(first.iter().map(|import| import.name.as_str()).collect::<Vec<_>>(), ["cart"]);
+        compile.send_replace(with(true, vec![]));
+        drop(compile);
+        following.await.unwrap();
+        assert_eq!(said.borrow().as_ref(), Some(&first), "and what was said stays said");
+    }
 }

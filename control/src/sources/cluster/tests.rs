@@ -129,7 +129,7 @@ async fn a_status_that_was_written_comes_back_as_no_change() {
 }
 
 #[tokio::test]
-async fn a_verdict_waits_for_what_was_told_last() {
+async fn a_verdict_waits_for_what_was_told_last_and_for_the_other_clusters() {
     let folder = tempfile::tempdir().unwrap();
     let mut ground = Ground::start(folder.path());
     let revision = ground.listed().await;
@@ -142,6 +142,8 @@ async fn a_verdict_waits_for_what_was_told_last() {
     };
     let compiled = |revision, faults| Some(Arc::new(Compiled { revision, faults, ..Compiled::default() }));
     ground.compiled.send_replace(compiled(revision - 1, vec![fault("old news")]));
+    let partial = Compiled { revision, partial: true, faults: vec![fault("nobody is there")], ..Compiled::default() };
+    ground.compiled.send_replace(Some(Arc::new(partial)));
     ground.compiled.send_replace(compiled(revision, vec![fault("it is odd")]));
     ground.said.wait_for(|said| !said.is_empty()).await.unwrap();
     let said = ground.said.borrow().clone();
