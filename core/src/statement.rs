@@ -270,15 +270,18 @@ impl ImportRules {
 /// The cluster's control is alive. Counted on the observer's monotonic clock; carries no time of its own.
 ///
 /// What changes each second and needs no memory goes with it: what this cluster wants of others' limits, and how it
-/// divides its own.
+/// divides its own. What is not known of it is passed over: a lease that is not read is a cluster that seems dead.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Lease {
     /// Whether control has its own member: false is *member down*, not blind.
     pub member: bool,
     /// Requests a second that it wants of limited services of other clusters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wants: BTreeMap<ClusterName, BTreeMap<ServiceName, f64>>,
+    /// The limits that it heeds there, requests a second: who is limited divides them, also where no policy with that limit
+    /// binds itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heeds: BTreeMap<ClusterName, BTreeMap<ServiceName, f64>>,
     /// Requests a second that others may send to its limited services.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: BTreeMap<ServiceName, BTreeMap<ClusterName, f64>>,

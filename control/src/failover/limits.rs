@@ -1,6 +1,9 @@
 //! Limits on what one cluster sends to another: the capped cluster divides its limit among its importers by the demand
 //! they report with their leases, and says the parts with its own; an importer divides its part among its proxies.
 //!
+//! An importer says which limit it heeds, so that it is divided also where no policy binds the capped cluster itself: among
+//! those who heed one, each from its own limit.
+//!
 //! Who is not heard any more keeps what it had: as an importer its last part, and as a demand its last demand.
 
 use std::{
@@ -11,7 +14,7 @@ use std::{
 use isthmus_core::{
     compile::Ordered,
     failover::{
-        cap::{Demand, calm, divide},
+        cap::{Demand, calm, calm_parts, divide},
         steering::{Steered, Tier},
     },
     model,
@@ -93,34 +96,53 @@ impl Limits {
         self.heard.retain(|cluster, _| others.contains(cluster));
         let mut lease = Lease::default();
         for (service, ordered) in orders {
-            for member in ordered.order.tiers.iter().flat_map(|tier| &tier.members).filter(|one| one.cap.is_some()) {
+            for member in ordered.order.tiers.iter().flat_map(|tier| &tier.members) {
+                let Some(cap) = member.cap else { continue };
                 let shown = self.said.wants.get(&member.cluster).and_then(|of| of.get(service)).copied();
                 let wants = calm(shown, self.rate(now, service, &member.cluster));
                 lease.wants.entry(member.cluster.clone()).or_default().insert(service.clone(), wants);
+                lease.heeds.entry(member.cluster.clone()).or_default().insert(service.clone(), cap);
             }
-            if let Some(cap) = ordered.own_cap {
-                lease.grants.insert(service.clone(), self.grants(service, cap, others));
+            let grants = match ordered.own_cap {
+                Some(cap) => self.grants(service, cap, others),
+                None => self.heeded(service),
+            };
+            if !grants.is_empty() {
+                lease.grants.insert(service.clone(), grants);
             }
         }
         self.said.clone_from(&lease);
         lease
     }
 
+    /// The parts of a limit of the own cluster's policy, which is for all others.
     fn grants(&self, service: &ServiceName, cap: f64, others: &BTreeSet<ClusterName>) -> BTreeMap<ClusterName, f64> {
-        let wants = |other: &ClusterName| {
-            let of = self.heard.get(other).and_then(|lease| lease.wants.get(&self.own));
-            of.and_then(|of| of.get(service)).copied().unwrap_or_default()
-        };
-        let demands = others.iter().map(|other| (other.clone(), wants(other))).collect();
+        let demands = others.iter().map(|other| (other.clone(), self.wants_here(service, other))).collect();
         divide(cap, &demands)
     }
 
-    /// The own cluster's part of a limit: what the capped cluster said, or an equal part before it said anything.
+    /// The parts of limits that only others heed, to each as its own limit gives it.
+    fn heeded(&self, service: &ServiceName) -> BTreeMap<ClusterName, f64> {
+        let heeds = |lease: &Lease| lease.heeds.get(&self.own)?.get(service).copied();
+        let caps: Vec<_> = self.heard.iter().filter_map(|(other, lease)| Some((other, heeds(lease)?))).collect();
+        let demands = caps.iter().map(|(other, _)| ((*other).clone(), self.wants_here(service, other))).collect();
+        let part = |(other, cap): (&ClusterName, f64)| Some((other.clone(), *divide(cap, &demands).get(other)?));
+        caps.into_iter().filter_map(part).collect()
+    }
+
+    /// Requests a second that another cluster wants of the own one.
+    fn wants_here(&self, service: &ServiceName, other: &ClusterName) -> f64 {
+        let of = self.heard.get(other).and_then(|lease| lease.wants.get(&self.own));
+        of.and_then(|of| of.get(service)).copied().unwrap_or_default()
+    }
+
+    /// The own cluster's part of a limit: what the capped cluster said, or an equal part before it said anything. Never more
+    /// than the limit that the own policy sets.
     #[must_use]
     pub fn part(&self, service: &ServiceName, member: &Steered, others: usize) -> Option<f64> {
         let cap = member.member.cap?;
         let said = self.heard.get(&member.member.cluster).and_then(|lease| lease.grants.get(service)?.get(&self.own));
-        Some(said.copied().unwrap_or(cap / others.max(1) as f64))
+        Some(said.map_or(cap / others.max(1) as f64, |said| said.min(cap)))
     }
 
     /// A tier as proxies get it.
@@ -144,12 +166,8 @@ impl Limits {
         };
         let demands: BTreeMap<String, f64> = seen.proxies.iter().map(rate).collect();
         let shown = self.parts.entry(place).or_default();
-        let parts: BTreeMap<String, f64> = divide(whole, &demands)
-            .into_iter()
-            .map(|(proxy, part)| (proxy.clone(), round(calm(shown.get(&proxy).copied(), part))))
-            .collect();
-        shown.clone_from(&parts);
-        Some(model::Cap { other: round(whole / (parts.len() + 1) as f64), parts })
+        *shown = calm_parts(shown, divide(whole, &demands));
+        Some(model::Cap { other: whole / (shown.len() + 1) as f64, parts: shown.clone() })
     }
 }
 
@@ -158,91 +176,5 @@ const REPORT: Duration = Duration::from_millis(500);
 /// A proxy that reports nothing for so long wants nothing.
 const FORGOTTEN: Duration = Duration::from_secs(30);
 
-fn round(rate: f64) -> f64 {
-    (rate * 10.0).round() / 10.0
-}
-
 #[cfg(test)]
-mod tests {
-    use isthmus_core::failover::order::{Member, Order, Tier as Ordering};
-
-    use super::*;
-
-    fn name(text: &str) -> ClusterName {
-        text.parse().unwrap()
-    }
-
-    fn service() -> ServiceName {
-        ServiceName::new("shop", "cart").unwrap()
-    }
-
-    fn steered(cap: f64) -> Steered {
-        let member = Member { cluster: name("eu"), weight: 1, healthy: 2, total: 2, capacity: None, cap: Some(cap) };
-        let (why, next) = Default::default();
-        Steered { member, share: 1.0, why, next, since: Duration::ZERO }
-    }
-
-    /// Orders of an importer, where eu is capped, or of eu itself.
-    fn orders(cap: f64, own: bool) -> BTreeMap<ServiceName, Ordered> {
-        let tiers = vec![Ordering { name: String::new(), members: vec![steered(cap).member] }];
-        let order = if own { Order::default() } else { Order { tiers, ..Order::default() } };
-        [(service(), Ordered { order, own_cap: own.then_some(cap), ..Ordered::default() })].into()
-    }
-
-    fn others(of: &[&str]) -> BTreeSet<ClusterName> {
-        of.iter().map(|one| name(one)).collect()
-    }
-
-    /// Ten seconds of reports of a steady demand.
-    fn demand(limits: &mut Limits, proxy: &str, rate: u64) -> Duration {
-        let mut now = Duration::ZERO;
-        for _ in 0..20 {
-            now += REPORT;
-            let (service, cluster) = (service().to_string(), "eu".into());
-            let evidence = ServiceEvidence { service, cluster, wanted: rate / 2, ..ServiceEvidence::default() };
-            limits.wanted(proxy, &evidence, now);
-        }
-        now
-    }
-
-    #[test]
-    fn the_capped_cluster_divides_by_demand_and_who_is_cut_off_keeps_its_last_part() {
-        let new = |own| Limits::restored(name(own), BTreeMap::new());
-        let (mut east, mut west, mut eu) = (new("east"), new("west"), new("eu"));
-        assert_eq!(east.part(&service(), &steered(90.0), 3), Some(30.0), "equally before anybody said anything");
-        let now = demand(&mut east, "a", 20);
-        demand(&mut west, "b", 400);
-        for round in 0..2 {
-            eu.heard(&name("east"), east.lease(now, &orders(90.0, false), &others(&["west", "eu"])));
-            eu.heard(&name("west"), west.lease(now, &orders(90.0, false), &others(&["east", "eu"])));
-            let said = eu.lease(now, &orders(90.0, true), &others(&["east", "west"]));
-            east.heard(&name("eu"), said.clone());
-            west.heard(&name("eu"), said);
-            let part = |limits: &Limits| limits.part(&service(), &steered(90.0), 2).unwrap();
-            assert!((part(&east) - 20.0).abs() < 0.5 && (part(&west) - 70.0).abs() < 0.5, "round {round}");
-        }
-        // Nothing is heard of west any more: its last demand counts on, and it keeps what it had.
-        let said = eu.lease(now + 60 * REPORT, &orders(90.0, true), &others(&["east", "west"]));
-        assert!((said.grants[&service()][&name("west")] - 70.0).abs() < 0.5);
-        let again = Limits::restored(name("west"), west.on_disk());
-        assert!((again.part(&service(), &steered(90.0), 2).unwrap() - 70.0).abs() < 0.5, "over a restart too");
-    }
-
-    #[test]
-    fn an_importer_divides_its_part_among_its_proxies_by_demand() {
-        let mut east = Limits::restored(name("east"), BTreeMap::new());
-        demand(&mut east, "busy", 500);
-        let now = demand(&mut east, "calm", 10);
-        let decider = crate::decider::Decider::restored(name("east"), BTreeMap::new());
-        let proxies = ["busy", "calm", "idle"].map(ToOwned::to_owned).into();
-        let at = super::super::Moment { now, unix_ms: 0 };
-        let seen = Seen { at, orders: &BTreeMap::new(), decider: &decider, proxies: &proxies };
-        let cap = east.cap(&service(), &steered(100.0), &seen).unwrap();
-        let part = |proxy: &str| cap.parts[proxy];
-        assert!(
-            (part("calm") - 10.0).abs() < 0.5 && (part("busy") - 90.0).abs() < 0.5 && part("idle") < 0.1,
-            "{cap:?}"
-        );
-        assert!((cap.parts.values().sum::<f64>() - 100.0).abs() < 0.5 && cap.other <= 25.0);
-    }
-}
+mod tests;
