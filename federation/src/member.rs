@@ -8,6 +8,7 @@ mod writing;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
+use isthmus_core::statement::Version;
 use isthmus_runtime::{disk, drain::Drain, identity::Identity, trust::TrustRoots};
 use isthmus_wire::{
     federation::{MemberRecord, SignedStatement, Standing},
@@ -188,8 +189,17 @@ impl Member {
             }
             News::Changed(Change::Token(_)) => return,
             News::Changed(Change::Statement(statement)) => {
-                self.pending.lock().retain(|_, waiting| *waiting != statement);
+                let is_last = {
+                    let mut pending = self.pending.lock();
+                    let before = pending.len();
+                    pending.retain(|_, waiting| *waiting != statement);
+                    before > 0 && pending.is_empty()
+                };
                 self.view.hear(&statement);
+                // Who waits for what it said to be in the log is told at once.
+                if is_last {
+                    self.view.standing(self.standing());
+                }
             }
         }
         self.believe();
@@ -282,6 +292,7 @@ impl Member {
         let (metrics, voters) = (metrics_of(raft), self.voters());
         let membership = metrics.membership_config.membership();
         let cluster = |id: u64| membership.get_node(&id).map(|node| node.cluster.clone()).unwrap_or_default();
+        let written = self.written();
         let reachable = voters.iter().filter(|(id, cluster)| self.reaches(*id, cluster)).count();
         Standing {
             leader: metrics.current_leader.map(cluster).unwrap_or_default(),
@@ -291,7 +302,18 @@ impl Member {
             quorum: metrics.current_leader.is_some() && reachable * 2 > voters.len(),
             applied: metrics.last_applied.map_or(0, |id| id.index),
             sessions: self.sessions.clusters(),
+            written_epoch: written.epoch,
+            written_number: written.number,
         }
+    }
+
+    /// Up to which version all that the own cluster said is in the log: below what still waits for it.
+    fn written(&self) -> Version {
+        let logged =
+            self.machine().map(|machine| machine.look(|state| state.highest(self.cluster()))).unwrap_or_default();
+        let waiting = self.pending.lock().values().map(version).min();
+        let below = |first: Version| Version { number: first.number.saturating_sub(1), ..first };
+        waiting.map_or(logged, |first| below(first).min(logged))
     }
 
     /// The first of a new mesh.

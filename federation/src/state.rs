@@ -11,7 +11,10 @@ mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus_core::epoch::{self, Outcome};
+use isthmus_core::{
+    epoch::{self, Outcome},
+    statement::Version,
+};
 use isthmus_wire::{
     federation::{MemberRecord, SignedStatement},
     signing,
@@ -121,6 +124,12 @@ impl State {
     pub fn has(&self, statement: &SignedStatement) -> bool {
         let said = self.said.get(&statement.cluster).filter(|said| said.has(statement));
         said.is_some() && self.verified(statement).is_some()
+    }
+
+    /// The highest version of anything that a cluster said, as far as the log has it.
+    #[must_use]
+    pub fn highest(&self, cluster: &str) -> Version {
+        self.said.get(cluster).map(said::Said::highest).unwrap_or_default()
     }
 
     /// What a newcomer must hear: the beginning of each epoch, all that is in force, and the ends that older statements

@@ -1,6 +1,10 @@
 //! Between control and this sidecar: pictures in, registration and evidence out.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use isthmus_runtime::{
@@ -115,6 +119,11 @@ pub(crate) async fn report(shared: Arc<Shared>, metrics: Metrics, reporter: Repo
 fn services(shared: &Shared, metrics: &Metrics) -> Vec<ServiceEvidence> {
     let mut services = vec![];
     for view in shared.snapshot.load().views.values() {
+        let refused = view.refused.swap(0, Ordering::Relaxed);
+        if refused > 0 {
+            let service = view.service.name.to_string();
+            services.push(ServiceEvidence { service, refused, ..ServiceEvidence::default() });
+        }
         for passage in &view.passages {
             let Some(counted) = passage.take_counted() else { continue };
             if counted.limited > 0 {
@@ -136,5 +145,6 @@ fn of_service(view: &View, cluster: String, counted: &Counted) -> ServiceEvidenc
         latency: counted.latency.to_vec(),
         wanted: counted.wanted,
         limited: counted.limited,
+        refused: 0,
     }
 }

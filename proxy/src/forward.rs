@@ -166,6 +166,7 @@ pub(crate) async fn forward(worker: &Rc<Worker>, target: &Target<'_>, request: R
         return nowhere("no such subset".into());
     };
     let Some(chosen) = rungs.ladder.choose(fastrand::u64(..)) else {
+        target.view.refuse();
         return nowhere(nothing_usable(target, &rungs.ladder));
     };
     target.view.budget.lock().earn(now());
@@ -179,6 +180,9 @@ pub(crate) async fn forward(worker: &Rc<Worker>, target: &Target<'_>, request: R
         && let Some(outcome) = walk.down(worker, target, rungs, chosen).await
     {
         return outcome;
+    }
+    if walk.tries == 0 {
+        target.view.refuse();
     }
     let failed = walk.last.as_ref().map(|failed| failed.detail.as_str());
     if let Some(detail) = walk.held_back.told(&target.view.service.name, failed) {

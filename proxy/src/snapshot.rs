@@ -8,7 +8,10 @@ mod paint;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -80,6 +83,8 @@ pub(crate) struct View {
     pub(crate) called: Arc<Called>,
     /// To every cluster that is on one of its ladders.
     pub(crate) passages: Vec<Arc<Passage>>,
+    /// Requests that no place might take, since they were reported last.
+    pub(crate) refused: Arc<AtomicU64>,
     /// `None`: nothing yet.
     pub(crate) decided: Option<Decided>,
     whole: Ladders,
@@ -93,6 +98,11 @@ impl View {
             None => Some(&self.whole),
             Some(subset) => self.subsets.get(subset),
         }
+    }
+
+    /// A request went nowhere, because no place might take it.
+    pub(crate) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The scope a call by this name has in effect.

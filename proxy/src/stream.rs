@@ -44,7 +44,10 @@ pub(crate) async fn open(worker: &Rc<Worker>, target: &Target<'_>, inner: Inner)
     let rungs = target.view.ladders(target.subset).map(|ladders| ladders.of(target.scope));
     let rungs = rungs.ok_or_else(|| nowhere("no such subset".into()))?;
     let ladder = &rungs.ladder;
-    let chosen = ladder.choose(fastrand::u64(..)).ok_or_else(|| nowhere(nothing_usable(target, ladder)))?;
+    let Some(chosen) = ladder.choose(fastrand::u64(..)) else {
+        target.view.refuse();
+        return Err(nowhere(nothing_usable(target, ladder)));
+    };
     let (mut last, mut held_back) = (None, HeldBack::default());
     for index in std::iter::once(chosen).chain(ladder.fallbacks(chosen)) {
         let Some((tier, passage)) = rungs.at(index) else { continue };
@@ -77,6 +80,9 @@ pub(crate) async fn open(worker: &Rc<Worker>, target: &Target<'_>, inner: Inner)
             Ok(opened) => return Ok(opened),
             Err(detail) => last = Some(detail),
         }
+    }
+    if last.is_none() {
+        target.view.refuse();
     }
     let limited = held_back.told(&target.view.service.name, last.as_deref());
     let failed = || (Fault::UpstreamConnectionFailure, last.unwrap_or_else(|| "no endpoint could be tried".into()));

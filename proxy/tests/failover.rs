@@ -162,6 +162,12 @@ async fn before_control_has_decided_and_where_its_policy_says_fail_nothing_leave
     let told = refusal(&failing, DETAILS).await;
     assert!(told.contains("cluster west: 1 of 1 endpoints usable, left"), "{told}");
     assert!(told.contains("whenNothingHealthy: Fail"), "{told}");
+    eventually("control hears of refusals", || async {
+        http::get(failing.port(15080), URL).await?;
+        let heard = ground.east.heard.of(DETAILS, "");
+        if heard.refused > 0 && heard.wanted == 0 { Ok(()) } else { Err(format!("{heard:?}")) }
+    })
+    .await;
     assert_eq!(ground.asked(), [""; 0]);
 }
 
@@ -219,6 +225,9 @@ async fn what_is_beyond_a_limit_is_refused_at_once_with_the_reason_and_counted()
     // A cluster that was left is no place for what is too much elsewhere.
     let client = ground.client(vec![tier(&ground.west, 1.0, Some(20.0)), tier(&ground.north, 0.0, None)]);
     let explicit = client.port(15080);
+    let heard = &ground.east.heard;
+    eventually("the client tells control", || async { (heard.streams() == 1).then_some(()).ok_or("no".to_owned()) })
+        .await;
     eventually("a first answer", || http::ok(explicit, URL)).await;
     let (began, mut answered, mut refused) = (Instant::now(), 0u32, 0u64);
     while answered < 20 || refused < 20 {
@@ -242,7 +251,9 @@ async fn what_is_beyond_a_limit_is_refused_at_once_with_the_reason_and_counted()
         let metrics = client.metrics().await;
         let limited = metric(&metrics, "isthmus_limited_requests_total", "destination_cluster=\"west\"");
         let told = metric(&metrics, "istio_requests_total", "response_flags=\"UO\"");
-        if limited == told && told >= refused { Ok(()) } else { Err(format!("{limited}, {told} of {refused}")) }
+        let heard = heard.of(DETAILS, "").refused;
+        let all = limited == told && told >= refused && heard >= refused;
+        if all { Ok(()) } else { Err(format!("{limited}, {told}, {heard} of {refused}")) }
     })
     .await;
 }

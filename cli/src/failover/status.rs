@@ -101,6 +101,12 @@ fn places(row: &FailoverRow) -> String {
     for (cluster, why) in &row.excluded {
         text.push_str(&format!("! {cluster} is not used: {why}\n"));
     }
+    if row.refused_per_second > 0.0 {
+        text.push_str(&format!(
+            "! {:.1} requests a second are refused: no place may take them\n",
+            row.refused_per_second
+        ));
+    }
     for note in &row.notes {
         text.push_str(&format!("! {note}\n"));
     }
@@ -185,6 +191,7 @@ pub mod tests {
             places,
             excluded: [("mars".parse().unwrap(), "region mars is not allowed".to_owned())].into(),
             notes: vec!["80 % of the capacity of eu is no limit".into()],
+            refused_per_second: 0.0,
         }
     }
 

@@ -42,6 +42,9 @@ pub struct FailoverRow {
     /// What its policy says and cannot hold.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Requests a second that were refused, of the last seconds: no place might take them.
+    #[serde(default)]
+    pub refused_per_second: f64,
 }
 
 /// A cluster in a tier.
@@ -145,6 +148,7 @@ impl Failover {
                 .flat_map(|tier| &tier.members)
                 .filter_map(|one| note(ordered, one, self.cluster()))
                 .collect(),
+            refused_per_second: self.steersman.refused(now, service) as f64 / RATE_OVER.as_secs_f64(),
         }
     }
 

@@ -59,6 +59,11 @@ impl Said {
         self.book.version(&statement.key).is_some_and(|held| held >= version(statement))
     }
 
+    /// The highest version of anything here.
+    pub(super) fn highest(&self) -> Version {
+        self.book.highest()
+    }
+
     /// All that is kept, the epoch's beginning first.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Blob> {
         self.epoch.iter().chain(self.book.iter().map(|(_, _, last)| last.blob()))

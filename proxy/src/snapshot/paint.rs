@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use isthmus_core::{
@@ -42,13 +42,14 @@ struct Kept {
     budget: Arc<Mutex<Budget>>,
     called: Arc<Called>,
     passages: Passages,
+    refused: Arc<AtomicU64>,
 }
 
 impl Kept {
     fn of(service: &ServiceName) -> Self {
-        let (vitals, remotes, passages) = Default::default();
+        let (vitals, remotes, passages, refused) = Default::default();
         let budget = Arc::new(Mutex::new(Budget::new(now())));
-        Self { vitals, remotes, budget, called: Arc::new(Called::service(service)), passages }
+        Self { vitals, remotes, budget, called: Arc::new(Called::service(service)), passages, refused }
     }
 
     /// What is known of an endpoint; one that has moved is another one.
@@ -250,6 +251,7 @@ impl Painter {
             budget: Arc::clone(&kept.budget),
             called: Arc::clone(&kept.called),
             passages: kept.passages.all(),
+            refused: Arc::clone(&kept.refused),
             decided: failover.map(|failover| Decided { when_nothing_healthy: failover.when_nothing_healthy }),
             service,
             endpoints,

@@ -56,6 +56,7 @@ impl Heard {
             sum.errors += one.errors;
             sum.wanted += one.wanted;
             sum.limited += one.limited;
+            sum.refused += one.refused;
             sum.latency.resize(one.latency.len(), 0);
             sum.latency.iter_mut().zip(&one.latency).for_each(|(sum, more)| *sum += more);
         }
