@@ -1,6 +1,8 @@
 //! All of it for one service in one importing cluster: from the order, what is seen and what was before to each
 //! cluster's share; why, since when, and what would change it. Decide every [`super::BEAT`].
 
+mod settled;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
@@ -152,7 +154,7 @@ impl Course {
         let health = health(member, policy);
         let path = if sight.left { 0.0 } else { 1.0 };
         let requests = if matches!(verdict, Verdict::Leave(_)) { 0.0 } else { 1.0 };
-        let limit = health.min(path).min(requests).min(sight.verbs.0);
+        let limit = most(health, sight, &verdict);
         // The judge has let the path prove itself for the stable time already.
         let path = self.path.of(now, path, after.saturating_sub(super::STABLE));
         let trouble = self.trouble.of(now, health.min(requests).min(sight.verbs.0), after);
@@ -160,7 +162,7 @@ impl Course {
         let calm = path.min(trouble);
         let most = if self.climb.is_new() { limit } else { limit.min(calm.max(self.share)) };
         let risen = self.climb.advance(now, most, ramp, !matches!(verdict, Verdict::Hold(_)));
-        self.share = (risen * 1000.0).round() / 1000.0;
+        self.share = rounded(risen);
         let cause = self.cause(member, policy, sight, &verdict, health);
         if self.cause.replace(cause) != Some(cause) {
             self.since = now;
@@ -189,6 +191,16 @@ impl Course {
             _ => Cause::Fine,
         }
     }
+}
+
+/// What a share may be at most, by all that is seen now.
+fn most(health: f64, sight: &Sight<'_>, verdict: &Verdict) -> f64 {
+    if sight.left || matches!(verdict, Verdict::Leave(_)) { 0.0 } else { health.min(sight.verbs.0) }
+}
+
+/// To thousandths: less would be noise in what is told.
+fn rounded(share: f64) -> f64 {
+    (share * 1000.0).round() / 1000.0
 }
 
 /// min(1, healthy part ÷ trigger part), and nothing below the floor.
