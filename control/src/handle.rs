@@ -1,7 +1,6 @@
 //! How the rest of control talks to the desk: messages in, snapshots out.
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clients::Role,
-    failover::simulation::Simulated,
+    failover::simulation::{Fate, Simulated},
     heard::World,
     registry::Registered,
     replicas::{Deeds, Hub, Memory},
@@ -122,8 +121,8 @@ pub enum Message {
     Do(Wish, oneshot::Sender<Result<Done, String>>),
     /// An operator takes a verb back, by its name.
     TakeBack(String, oneshot::Sender<Result<(), String>>),
-    /// Somebody asks what would go where if these clusters were gone.
-    Simulate(BTreeSet<ClusterName>, oneshot::Sender<Vec<Simulated>>),
+    /// Somebody asks what would go where if this became of clusters.
+    Simulate(Fate, oneshot::Sender<Vec<Simulated>>),
 }
 
 /// What an operator wants done.
@@ -257,10 +256,10 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err("this control stops".into()))
     }
 
-    /// What would go where if these clusters were gone.
-    pub async fn simulate(&self, down: BTreeSet<ClusterName>) -> Option<Vec<Simulated>> {
+    /// What would go where if this became of clusters.
+    pub async fn simulate(&self, fate: Fate) -> Option<Vec<Simulated>> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Message::Simulate(down, reply)).await;
+        self.tell(Message::Simulate(fate, reply)).await;
         answer.await.ok()
     }
 

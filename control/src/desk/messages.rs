@@ -49,8 +49,8 @@ impl Desk {
             Message::TakeBack(name, reply) => {
                 let _ = reply.send(self.take_back(&name));
             }
-            Message::Simulate(down, reply) => {
-                let _ = reply.send(self.simulate(&down));
+            Message::Simulate(fate, reply) => {
+                let _ = reply.send(self.simulate(&fate));
             }
             client => self.client(client),
         }

@@ -20,7 +20,7 @@ use crate::{
     failover::{
         Moment, Seen,
         history::Event,
-        simulation::{self, Simulated},
+        simulation::{self, Fate, Simulated},
     },
     handle::{Done, Wish},
 };
@@ -42,6 +42,12 @@ impl Desk {
         let proxies: BTreeSet<String> = connected.map(|client| client.name.clone()).collect();
         let seen = Seen { at: self.moment(), orders, decider: &self.decider, proxies: &proxies };
         self.failover.steer(&seen)
+    }
+
+    pub(super) fn simulate(&self, fate: &Fate) -> Vec<Simulated> {
+        let proxies = BTreeSet::new();
+        let seen = Seen { at: self.moment(), orders: &self.compiled.orders, decider: &self.decider, proxies: &proxies };
+        simulation::simulate(&self.failover, &seen, fate)
     }
 
     /// Each beat: shares along their ramps, without compiling all the rest anew.
@@ -151,10 +157,5 @@ impl Desk {
             Some(writer) => format!("{name} was done in {writer}; take it back there, with --at {writer}"),
             None => format!("no {name} is in force in {own}; `isthmus failover verbs` lists what is"),
         })
-    }
-
-    pub(super) fn simulate(&self, down: &BTreeSet<ClusterName>) -> Vec<Simulated> {
-        let now = Duration::from_millis(self.now());
-        simulation::simulate(&self.failover, &self.compiled.orders, down, now)
     }
 }
