@@ -6,6 +6,7 @@ mod failover;
 mod inject;
 mod install;
 mod link;
+mod names;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,10 +17,11 @@ use isthmus_scenarios::state::StateDir;
 
 pub use capture::{Capture, With};
 pub use context::ContextArgs;
-pub use failover::{Act, Drain, Failover, Look, Place, Service, Undo};
+pub use failover::{Act, Drain, Failover, Fate, Look, Place, Service, Undo};
 pub use inject::{Inject, Written};
 pub use install::{Install, Installation, Installing, Rollout, Uninstall};
-pub use link::Link;
+pub use link::{Link, Set as LinkSet};
+use names::{cluster, service};
 
 /// Gateways of a cluster that `up` raises at most: a third shows nothing that two do not.
 const MOST_GATEWAYS: i64 = 2;
@@ -106,7 +108,7 @@ pub enum Command {
     Capture(Capture),
     /// Add the sidecar to the workloads of a file, as the mesh would when their pods are created.
     Inject(Inject),
-    /// Print completions for a shell.
+    /// Print what makes a shell complete commands, options, clusters and services: source <(isthmus completion bash).
     Completion {
         /// The shell.
         shell: clap_complete::Shell,
@@ -131,6 +133,10 @@ pub struct Up {
     /// `isthmus link` then makes this network as bad as you like.
     #[arg(long)]
     pub emulate_wan: bool,
+    /// What decides which packets the emulated network loses, delays and overtakes; equal seeds decide equally [default:
+    /// always the same one; `isthmus link list` shows it].
+    #[arg(long, requires = "emulate_wan")]
+    pub seed: Option<u64>,
     /// Leave it running in the background once it answers.
     #[arg(long)]
     pub detach: bool,
@@ -159,6 +165,7 @@ pub enum Cluster {
     /// End a drain, and a drill of the same cluster.
     Undrain {
         /// The cluster.
+        #[arg(add = cluster())]
         cluster: ClusterName,
         #[command(flatten)]
         undo: Undo,
@@ -166,6 +173,7 @@ pub enum Cluster {
     /// Put a cluster out of the mesh. Its key never comes in again; only an operator's cluster may say so.
     Eject {
         /// The cluster.
+        #[arg(add = cluster())]
         cluster: ClusterName,
         #[command(flatten)]
         member: Member,
@@ -173,6 +181,7 @@ pub enum Cluster {
     /// Give the only vote of a mesh of two clusters to this one.
     Vote {
         /// The cluster.
+        #[arg(add = cluster())]
         cluster: ClusterName,
         #[command(flatten)]
         member: Member,
@@ -180,6 +189,7 @@ pub enum Cluster {
     /// Name the clusters that operate the mesh, all of them; without any, print who does.
     Operators {
         /// The clusters.
+        #[arg(add = cluster())]
         clusters: Vec<ClusterName>,
         #[command(flatten)]
         member: Member,
@@ -189,6 +199,7 @@ pub enum Cluster {
 #[derive(Debug, Args)]
 pub struct Processes {
     /// The cluster.
+    #[arg(add = cluster())]
     pub cluster: ClusterName,
     /// Only these: control, federation, gateway, gateway-2, a workload, or WORKLOAD.app for its application alone; may be
     /// repeated.
@@ -205,6 +216,7 @@ pub enum Listing {
     /// Everything that answers for a service, in this cluster and in others.
     Endpoints {
         /// The service: reviews.bookinfo or bookinfo/reviews.
+        #[arg(add = service())]
         service: String,
         #[command(flatten)]
         look: Look,
@@ -285,7 +297,7 @@ pub enum Token {
 #[derive(Debug, Args)]
 pub struct Member {
     /// The cluster whose member is meant, in the mesh on this machine [default: the first; of a join the token's].
-    #[arg(long, value_name = "CLUSTER")]
+    #[arg(long, value_name = "CLUSTER", add = cluster())]
     pub at: Option<ClusterName>,
     /// The member's admin endpoint, instead of a mesh on this machine.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "at")]

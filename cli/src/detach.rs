@@ -68,6 +68,7 @@ fn spawn(state: &StateDir, up: &Up, log: &Path) -> Result<Child> {
         .args(["--gateways", &up.gateways.to_string()])
         .args(up.witness.then_some("--witness"))
         .args(up.emulate_wan.then_some("--emulate-wan"))
+        .args(up.seed.map(|seed| format!("--seed={seed}")))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -24,7 +24,7 @@ use anyhow::Result;
 use isthmus_core::{failover::verb::Deed, name::ClusterName};
 
 use crate::{
-    args::{Drain, Failover, Service, Undo},
+    args::{Drain, Failover, Fate, Service, Undo},
     listing::parse_service,
     reach::Reach,
 };
@@ -34,7 +34,9 @@ pub async fn run(reach: &Reach, command: Failover) -> Result<()> {
         Failover::Status { service, look } => status::run(reach, service.as_deref(), &look).await,
         Failover::Verbs(look) => verbs::list(reach, &look).await,
         Failover::History(look) => history::run(reach, &look).await,
-        Failover::Simulate { down, fail_on_loss, look } => simulate::run(reach, &down, fail_on_loss, &look).await,
+        Failover::Simulate { fate: Fate { down, drained }, fail_on_loss, look } => {
+            simulate::run(reach, simulate::Asked { down: &down, drained: &drained, fail_on_loss }, &look).await
+        }
         Failover::Drill { cluster, lasts, reason, look } => {
             drill::run(reach, drill::Asked { cluster, lasts, reason }, &look).await
         }

@@ -9,31 +9,41 @@ use isthmus_scenarios::{
         settings::Change,
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    args::{Link, Output},
+    args::{Link, LinkSet as Set, Output},
     out, table,
 };
 
 pub async fn run(state: &StateDir, command: Link) -> Result<()> {
-    let (question, done) = match command {
+    let (question, done, output) = match command {
         Link::List(output) => return list(state, output).await,
         Link::Set(set) => {
-            let (scope, change) = (set.ends.into(), set.faults.into());
-            (Question::Link { scope, change }, "changed")
+            let Set { ends, faults, output } = *set;
+            (Question::Link { scope: ends.into(), change: faults.into() }, "changed", output)
         }
-        Link::Cut { ends } => (Question::Link { scope: ends.into(), change: Change::cut() }, "cut"),
-        Link::Heal { cluster, other, one_way } => {
-            (Question::Heal { scope: Scope { one: cluster, other, one_way } }, "healed")
+        Link::Cut { ends, output } => (Question::Link { scope: ends.into(), change: Change::cut() }, "cut", output),
+        Link::Heal { cluster, other, one_way, output } => {
+            (Question::Heal { scope: Scope { one: cluster, other, one_way } }, "healed", output)
         }
     };
     let answer = socket::ask(state, &question).await?;
     let (Question::Link { scope, .. } | Question::Heal { scope }) = question else { return Ok(()) };
     let count = answer.get("changed").and_then(Value::as_u64).unwrap_or(0);
-    let noun = if count == 1 { "direction" } else { "directions" };
-    out::line(format_args!("{done} {count} {noun} of the network {}", words(&scope)));
+    out::line(if output.is_for_people() { said(done, count, &scope) } else { told(done, count, &scope)? });
     Ok(())
+}
+
+/// What was done, for people.
+fn said(done: &str, count: u64, scope: &Scope) -> String {
+    let noun = if count == 1 { "direction" } else { "directions" };
+    format!("{done} {count} {noun} of the network {}", words(scope))
+}
+
+/// And for programs.
+fn told(done: &str, count: u64, scope: &Scope) -> Result<String> {
+    Ok(serde_json::to_string_pretty(&json!({ "done": done, "directions": count, "scope": scope }))?)
 }
 
 /// Which links a scope means.
@@ -49,7 +59,7 @@ fn words(scope: &Scope) -> String {
 
 async fn list(state: &StateDir, output: Output) -> Result<()> {
     let rows = socket::ask(state, &Question::Links).await?;
-    let columns: [table::Column; 9] = [
+    let columns: [table::Column; 13] = [
         ("FROM", |row| table::field(row, "from")),
         ("TO", |row| table::field(row, "to")),
         ("NETWORK", network),
@@ -59,8 +69,19 @@ async fn list(state: &StateDir, output: Output) -> Result<()> {
         ("QUEUE FULL", |row| count(row, "queue_full")),
         ("CUT", |row| count(row, "cut")),
         ("UDP/MTU", |row| format!("{}/{}", count(row, "udp"), count(row, "too_large"))),
+        ("OVERRUN", |row| count(row, "overrun")),
+        ("CLOSED", |row| count(row, "closed")),
+        ("FOREIGN", |row| count(row, "foreign")),
+        ("UNTAKEN", |row| count(row, "untaken")),
     ];
-    table::print(&rows, output, &columns)
+    table::print(&rows, output, &columns)?;
+    let seed = rows.as_array().and_then(|rows| rows.first()).map(|row| table::field(row, "seed"));
+    if let Some(seed) = seed.filter(|_| output.is_for_people()) {
+        out::line(format_args!(
+            "\nwhat is random follows from the seed {seed} (isthmus up --emulate-wan --seed {seed})"
+        ));
+    }
+    Ok(())
 }
 
 fn network(row: &Value) -> String {
@@ -85,5 +106,14 @@ mod tests {
         assert_eq!(scope(name("a"), None, true), "from a to all others");
         assert_eq!(scope(name("a"), None, false), "between a and all others");
         assert_eq!(scope(None, None, false), "between all clusters");
+        assert_eq!(said("cut", 1, &Scope::default()), "cut 1 direction of the network between all clusters");
+    }
+
+    #[test]
+    fn programs_get_what_was_done_as_json() {
+        let scope = Scope { one: Some("a".parse().unwrap()), other: None, one_way: true };
+        let told: Value = serde_json::from_str(&told("healed", 2, &scope).unwrap()).unwrap();
+        let scope = json!({ "one": "a", "other": null, "one_way": true });
+        assert_eq!(told, json!({ "done": "healed", "directions": 2, "scope": scope }));
     }
 }

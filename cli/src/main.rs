@@ -52,7 +52,9 @@ mod up;
 
 use std::{io::Write, process::ExitCode};
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use clap_complete::{CompleteEnv, env::Shells};
 
 use crate::{
     args::{Cli, Command, Installation},
@@ -63,7 +65,12 @@ use crate::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Set by what [`Command::Completion`] prints, to the name of the shell that asks.
+const COMPLETE: &str = "ISTHMUS_COMPLETE";
+
 fn main() -> ExitCode {
+    // Where a shell asks what may come next, that is all that is done.
+    CompleteEnv::with_factory(Cli::command).var(COMPLETE).complete();
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,8 +104,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Capture(args) => capture::run(&args),
         Command::Inject(command) => block_on(inject::run(contexts, &command)),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
-            Ok(())
+            let (shell, shells) = (shell.to_string(), Shells::builtins());
+            let shell = shells.completer(&shell).with_context(|| format!("nothing is known of the shell {shell}"))?;
+            Ok(shell.write_registration(COMPLETE, "isthmus", "isthmus", "isthmus", &mut std::io::stdout())?)
         }
     }
 }

@@ -211,7 +211,7 @@ mod tests {
     fn row(to: &str, changed: bool) -> Row {
         let settings = Settings { delay_us: 15_000, cut: true, ..Settings::default() };
         let counts = Default::default();
-        Row { from: "us-east".parse().unwrap(), to: to.parse().unwrap(), settings, changed, counts }
+        Row { from: "us-east".parse().unwrap(), to: to.parse().unwrap(), settings, changed, counts, seed: 0 }
     }
 
     #[test]

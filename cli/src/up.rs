@@ -33,7 +33,8 @@ pub fn run(state: &StateDir, up: &Up) -> Result<()> {
     let plan = bookinfo::plan(up.clusters, up.first_number)?;
     let plan = bookinfo::with_gateways(plan, up.gateways);
     let plan = if up.witness { bookinfo::with_witness(plan)? } else { plan };
-    let plan = if up.emulate_wan { bookinfo::apart(plan) } else { plan };
+    let mut plan = if up.emulate_wan { bookinfo::apart(plan) } else { plan };
+    plan.tuning.wan_seed = up.seed;
     if up.detach && !up.background {
         return crate::block_on(detach(state, up));
     }

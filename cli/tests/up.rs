@@ -89,7 +89,18 @@ fn every_listing_speaks_json(yard: &Yard) {
         assert!(value.to_string().contains(part), "{part} is not in {value}");
     }
     for shell in ["bash", "zsh", "fish"] {
-        assert!(yard.says(&["completion", shell]).contains("proxy-status"), "{shell}");
+        assert!(yard.says(&["completion", shell]).contains("ISTHMUS_COMPLETE"), "{shell}");
+    }
+    // As a shell asks that has this much typed.
+    for (typed, offered) in [
+        (&["proxy-st"][..], "proxy-status"),
+        (&["cluster", "drain", "us-"], "us-east"),
+        (&["clusters", "--at", ""], "us-east"),
+        (&["failover", "simulate", "--down", "us-west,us-e"], "us-west,us-east"),
+        (&["failover", "status", "rev"], "reviews.bookinfo"),
+    ] {
+        let said = yard.completes(typed);
+        assert!(said.lines().any(|line| line == offered), "{typed:?}: {said}");
     }
 }
 

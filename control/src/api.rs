@@ -10,11 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get},
 };
-use isthmus_core::name::ClusterName;
+use isthmus_core::name::{ClusterName, InvalidName};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    failover::simulation::Fate,
     handle::{Back, Handle, Wish},
     plugged::Standing,
     view::View,
@@ -61,17 +62,22 @@ async fn endpoints(State(desk): State<Handle>, Query(wanted): Query<Wanted>) -> 
     .await
 }
 
-#[derive(Deserialize)]
-struct Down {
-    /// Clusters, with commas between.
+/// Clusters, with commas between.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Fates {
     down: String,
+    drained: String,
 }
 
-async fn simulate(State(desk): State<Handle>, Query(Down { down }): Query<Down>) -> Response {
-    let named: Result<BTreeSet<ClusterName>, _> = down.split(',').map(str::parse).collect();
-    match named {
+async fn simulate(State(desk): State<Handle>, Query(Fates { down, drained }): Query<Fates>) -> Response {
+    let named = |text: &str| -> Result<BTreeSet<ClusterName>, InvalidName> {
+        text.split(',').filter(|name| !name.is_empty()).map(str::parse).collect()
+    };
+    let fate = named(&down).and_then(|down| Ok(Fate { down, drained: named(&drained)? }));
+    match fate {
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
-        Ok(down) => match desk.simulate(down).await {
+        Ok(fate) => match desk.simulate(fate).await {
             Some(rows) => Json(rows).into_response(),
             None => (StatusCode::SERVICE_UNAVAILABLE, "this control stops").into_response(),
         },

@@ -1,7 +1,6 @@
 //! How the rest of control talks to the desk: messages in, snapshots out.
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clients::Role,
-    failover::simulation::Simulated,
+    failover::simulation::{Fate, Simulated},
     heard::World,
     registry::Registered,
     replicas::{Deeds, Hub, Memory},
@@ -125,8 +124,8 @@ pub enum Message {
     TakeBack(String, Back, oneshot::Sender<Result<TakenBack, String>>),
     /// Somebody waits until the own verb of this name, or its end, is in the federation's log.
     Written(String, oneshot::Sender<()>),
-    /// Somebody asks what would go where if these clusters were gone.
-    Simulate(BTreeSet<ClusterName>, oneshot::Sender<Vec<Simulated>>),
+    /// Somebody asks what would go where if this became of clusters.
+    Simulate(Fate, oneshot::Sender<Vec<Simulated>>),
 }
 
 /// What an operator wants done.
@@ -301,10 +300,10 @@ impl Handle {
         matches!(tokio::time::timeout(limit, answer).await, Ok(Ok(())))
     }
 
-    /// What would go where if these clusters were gone.
-    pub async fn simulate(&self, down: BTreeSet<ClusterName>) -> Option<Vec<Simulated>> {
+    /// What would go where if this became of clusters.
+    pub async fn simulate(&self, fate: Fate) -> Option<Vec<Simulated>> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Message::Simulate(down, reply)).await;
+        self.tell(Message::Simulate(fate, reply)).await;
         answer.await.ok()
     }
 

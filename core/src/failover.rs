@@ -24,12 +24,14 @@
 //! | [`steering`] | all of it for one service: shares, why, since when, what next |
 //! | [`shares`] | shares to parts of all requests |
 //! | [`cap`] | a limit divided by demand, and the bucket that holds it |
+//! | [`flow`] | what flows where limits hold, and what is refused |
 //! | [`drill`] | when a drill stops by itself |
 
 pub mod breaker;
 pub mod cap;
 pub mod climb;
 pub mod drill;
+pub mod flow;
 pub mod judge;
 pub mod order;
 pub mod policy;

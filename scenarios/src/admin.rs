@@ -36,13 +36,29 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// Nobody was reached, so nothing of the request was sent.
+#[derive(Debug)]
+pub struct Unreached(pub String);
+
+impl std::fmt::Display for Unreached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unreached {}
+
 /// One request on a connection of its own.
 ///
 /// # Errors
-/// When nobody listens, or no whole answer came within `limit`.
+/// When nobody listens, as [`Unreached`]; when no whole answer came within `limit`: then it may have been done.
 pub async fn exchange(to: SocketAddr, request: Request<Full<Bytes>>, limit: Duration) -> Result<Answer> {
+    let until = tokio::time::Instant::now() + limit;
+    let stream = match tokio::time::timeout_at(until, TcpStream::connect(to)).await {
+        Ok(stream) => stream.map_err(|error| Unreached(error.to_string()))?,
+        Err(_) => return Err(Unreached(format!("no connection to {to} within {limit:?}")).into()),
+    };
     let exchange = async {
-        let stream = TcpStream::connect(to).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
@@ -52,7 +68,7 @@ pub async fn exchange(to: SocketAddr, request: Request<Full<Bytes>>, limit: Dura
         connection.abort();
         Ok::<_, anyhow::Error>(Answer { status: head.status, headers: head.headers, body })
     };
-    match tokio::time::timeout(limit, exchange).await {
+    match tokio::time::timeout_at(until, exchange).await {
         Ok(answer) => answer,
         Err(_) => bail!("nothing came from {to} within {limit:?}"),
     }

@@ -42,6 +42,8 @@ pub struct Tuning {
     pub leaf_ttl_seconds: Option<u64>,
     /// How long streams live on at a gateway that drains, seconds; `None`: the gateway's default.
     pub gateway_drain_seconds: Option<u32>,
+    /// What decides all that is random in the emulated network; `None`: [`SEED`](crate::wan::network::SEED).
+    pub wan_seed: Option<u64>,
     /// Log level of every role.
     pub log: String,
 }
@@ -54,6 +56,7 @@ impl Default for Tuning {
             election_ms: (600, 1200),
             leaf_ttl_seconds: None,
             gateway_drain_seconds: None,
+            wan_seed: None,
             log: LOG.into(),
         }
     }

@@ -22,12 +22,14 @@
 //! | [`loss`] | pure: which packets are lost, singly or in bursts |
 //! | [`pace`] | pure: a rate and the queue in front of it |
 //! | [`packet`] | pure: what the router reads of a packet, and the one it writes itself |
+//! | [`counts`] | what became of packets, by why
 //! | [`links`] | all links of a network, shared by the router and who changes them |
 //! | [`router`] | the thread that moves packets |
 //! | [`namespace`] | namespaces, their devices, and what is left of killed runs |
 //! | [`regions`] | round trips between regions |
 //! | [`network`] | all of it for a plan |
 
+pub mod counts;
 pub mod link;
 pub mod links;
 pub mod loss;

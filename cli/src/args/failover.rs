@@ -5,11 +5,15 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, Subcommand};
 use isthmus_core::{name::ClusterName, resource};
 
-use super::{Output, duration};
+use super::{
+    Output, duration,
+    names::{cluster, service},
+};
 
 #[derive(Debug, Args)]
 pub struct Drain {
     /// The cluster that traffic shall leave.
+    #[arg(add = cluster())]
     pub cluster: ClusterName,
     #[command(flatten)]
     pub pace: Pace,
@@ -22,9 +26,10 @@ pub enum Service {
     /// Take the traffic of a service from a cluster, evenly over a while; it ends by itself.
     Evacuate {
         /// The service: reviews.bookinfo or bookinfo/reviews.
+        #[arg(add = service())]
         service: String,
         /// The cluster that its traffic shall leave.
-        #[arg(long, value_name = "CLUSTER")]
+        #[arg(long, value_name = "CLUSTER", add = cluster())]
         from: ClusterName,
         #[command(flatten)]
         pace: Pace,
@@ -34,9 +39,10 @@ pub enum Service {
     /// End an evacuation.
     Restore {
         /// The service.
+        #[arg(add = service())]
         service: String,
         /// The cluster that its traffic left.
-        #[arg(long, value_name = "CLUSTER")]
+        #[arg(long, value_name = "CLUSTER", add = cluster())]
         from: ClusterName,
         #[command(flatten)]
         undo: Undo,
@@ -44,9 +50,10 @@ pub enum Service {
     /// Take a service from one cluster as long as that can serve it; it ends by itself.
     Pin {
         /// The service.
+        #[arg(add = service())]
         service: String,
         /// The cluster.
-        #[arg(long, value_name = "CLUSTER")]
+        #[arg(long, value_name = "CLUSTER", add = cluster())]
         to: ClusterName,
         #[command(flatten)]
         act: Act,
@@ -54,6 +61,7 @@ pub enum Service {
     /// End a pin.
     Unpin {
         /// The service.
+        #[arg(add = service())]
         service: String,
         #[command(flatten)]
         undo: Undo,
@@ -65,6 +73,7 @@ pub enum Failover {
     /// Where each cluster sends the requests of each service: the tier in use, why, since when, what would change it.
     Status {
         /// Only this service, with all places that may serve it.
+        #[arg(add = service())]
         service: Option<String>,
         #[command(flatten)]
         look: Look,
@@ -73,12 +82,12 @@ pub enum Failover {
     Verbs(Look),
     /// What happened: services and clusters that moved, what operators did; oldest first.
     History(Look),
-    /// What would go where if clusters were gone, at what share of whose capacity; no packet is sent.
+    /// What would go where if clusters were gone or drained, at what share of whose capacity; no packet is sent.
     Simulate {
-        /// The clusters, with commas between.
-        #[arg(long, value_name = "CLUSTERS", value_delimiter = ',', required = true)]
-        down: Vec<ClusterName>,
-        /// Fail when a service would have nowhere to go that has somewhere now, or a capacity or a limit would be exceeded.
+        #[command(flatten)]
+        fate: Fate,
+        /// Fail when a service would have nowhere to go that has somewhere now, requests would be refused, or a capacity
+        /// would be exceeded.
         #[arg(long)]
         fail_on_loss: bool,
         #[command(flatten)]
@@ -88,6 +97,7 @@ pub enum Failover {
     /// ended by `cluster undrain`.
     Drill {
         /// The cluster.
+        #[arg(add = cluster())]
         cluster: ClusterName,
         /// For how long: 30s, 5m, 1h. It ends by itself then, whatever becomes of this command.
         #[arg(long = "for", value_name = "DURATION", default_value = "5m", value_parser = any_duration)]
@@ -98,6 +108,17 @@ pub enum Failover {
         #[command(flatten)]
         look: Look,
     },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Fate {
+    /// Clusters that would be gone, and their clients with them; with commas between.
+    #[arg(long, value_name = "CLUSTERS", value_delimiter = ',', add = cluster())]
+    pub down: Vec<ClusterName>,
+    /// Clusters that would be drained: their own clients go on and are served elsewhere.
+    #[arg(long, value_name = "CLUSTERS", value_delimiter = ',', add = cluster())]
+    pub drained: Vec<ClusterName>,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -144,8 +165,9 @@ pub struct Look {
 
 #[derive(Debug, Default, Args)]
 pub struct Place {
-    /// Only by the control of this cluster [default: by those of the mesh on this machine, in its order].
-    #[arg(long, value_name = "CLUSTER")]
+    /// Only by the control of this cluster [default: what looks asks all of the mesh on this machine; what acts a cluster
+    /// that operates it, else the one concerned].
+    #[arg(long, value_name = "CLUSTER", add = cluster())]
     pub at: Option<ClusterName>,
     /// By the control with this admin endpoint instead.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "at")]

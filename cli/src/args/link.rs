@@ -7,7 +7,7 @@ use isthmus_scenarios::wan::{
     settings::{Change, Udp},
 };
 
-use super::Output;
+use super::{Output, names::cluster};
 
 #[derive(Debug, Subcommand)]
 pub enum Link {
@@ -19,24 +19,32 @@ pub enum Link {
     Cut {
         #[command(flatten)]
         ends: Ends,
+        #[command(flatten)]
+        output: Output,
     },
     /// Make links what they were when the mesh was raised: of a cluster, between two, or all.
     Heal {
         /// A cluster; none: all links.
+        #[arg(add = cluster())]
         cluster: Option<ClusterName>,
         /// The other end; none: every other cluster.
+        #[arg(add = cluster())]
         other: Option<ClusterName>,
         /// Only from the first cluster to the other, not back.
         #[arg(long, requires = "cluster")]
         one_way: bool,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
 #[derive(Debug, Args)]
 pub struct Ends {
     /// A cluster.
+    #[arg(add = cluster())]
     pub cluster: ClusterName,
     /// The other end; none: every other cluster.
+    #[arg(add = cluster())]
     pub other: Option<ClusterName>,
     /// Only from the first cluster to the other, not back.
     #[arg(long)]
@@ -55,6 +63,8 @@ pub struct Set {
     pub ends: Ends,
     #[command(flatten)]
     pub faults: Faults,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -70,7 +80,7 @@ pub struct Faults {
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     loss: Option<f64>,
     /// So many are lost in a row on average; 0: each by itself.
-    #[arg(long, value_name = "PACKETS")]
+    #[arg(long, value_name = "PACKETS", value_parser = count)]
     burst: Option<f64>,
     /// Bits a second: 10mbit, 500kbit, 1gbit; 0: without a limit.
     #[arg(long, value_parser = bits)]
@@ -81,7 +91,7 @@ pub struct Faults {
     /// How many packets of a hundred are held back so that later ones overtake them.
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     reorder: Option<f64>,
-    /// The largest packet; 0: as large as the devices take.
+    /// The largest packet, at most 1500; 0: that.
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u16>,
     /// open, blocked, or at most so many bits a second: 100kbit.
@@ -136,6 +146,12 @@ fn share(text: &str) -> Result<f64, String> {
     measure(text, "percentage", &[("", 0.01), ("%", 0.01)], "2 or 0.5%")
 }
 
+/// What is no finite number would be none at all where it is sent as JSON.
+fn count(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| format!("{text:?} is no finite number; write one such as 8"))
+}
+
 fn udp(text: &str) -> Result<Udp, String> {
     match text {
         "open" => Ok(Udp::Open),
@@ -175,6 +191,10 @@ mod tests {
         for bad in ["", "ms", "-1ms", "5", "1h", "1e9s", "..s", "ü", "99999999999999999999s"] {
             assert!(micros(bad).is_err_and(|reason| reason.contains("such as 200ms")), "{bad}");
         }
+        for bad in ["nan", "inf", "-inf", "1e999", "many"] {
+            assert!(count(bad).is_err_and(|reason| reason.contains("no finite number")), "{bad}");
+        }
+        assert_eq!(count("8"), Ok(8.0));
         assert!(udp("closed").is_err_and(|reason| reason.contains("neither open nor blocked")));
     }
 }

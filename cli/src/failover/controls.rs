@@ -80,10 +80,10 @@ async fn read<T: DeserializeOwned>(control: &Control, path: &str) -> Result<T> {
     serde_json::from_value(answer).context("its answer is none that this release knows; it may be of another")
 }
 
-/// That none of them answered, with why of the first.
+/// That none of them answered, with why of each.
 pub fn nobody(silent: &[Silent]) -> String {
-    let why = silent.first().map_or_else(String::new, |one| format!("{}: {}; ", one.cluster, one.why));
-    format!("no control answers ({why}`isthmus status` says what runs)")
+    let whys: String = silent.iter().map(|one| format!("{}: {}; ", one.cluster, one.why)).collect();
+    format!("no control answers ({whys}`isthmus status` says what runs)")
 }
 
 /// A line for each that did not answer.
@@ -99,9 +99,10 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_answer_is_named() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let controls = Controls(vec![Control { name: "eu".into(), admin: free }]);
+        let controls = Controls(["eu", "us"].map(|name| Control { name: name.into(), admin: free }).to_vec());
         let said = controls.ask::<Vec<u8>>("/api/verbs").await.unwrap_err().to_string();
         assert!(said.starts_with("no control answers (eu: ") && said.contains("isthmus status"), "{said}");
+        assert!(said.contains("; us: "), "each with its reason: {said}");
         let silent = [Silent { cluster: "eu".into(), why: "refused".into() }];
         assert_eq!(told(&silent), "! the control of eu does not answer: refused\n");
     }

@@ -51,6 +51,7 @@ pub async fn run(reach: &Reach, asked: Asked, look: &Look) -> Result<()> {
     // Heard from the start: between the verb and its watch nobody may leave without taking it back.
     let mut stop = Stop::listen()?;
     let doers = Controls::of(reach, &look.place).await?;
+    let doers = verbs::ordered(reach, doers, &look.place, &asked.cluster).await;
     // All are watched: --at says only where it is done.
     let watched = Controls::all(reach, &look.place).await?;
     let mut watch = Watch::before(&asked.cluster, &rows(&watched).await?.said);

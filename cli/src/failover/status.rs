@@ -98,6 +98,7 @@ fn places(row: &FailoverRow) -> String {
         ["CLUSTER", "TIER", "PART", "SHARE", "HEALTHY", "LIMIT", "KEPT BACK", "REQ/S", "ERRORS", "P90", "SINCE", "WHY"];
     let table = table::of(&headings, row.places.iter().map(place));
     let mut text = format!("\n{} from {}\n{table}\n", row.service, row.importer);
+    text.extend(row.places.iter().filter(|one| one.kept_back_per_second > 0.0).map(moved_on));
     for (cluster, why) in &row.excluded {
         text.push_str(&format!("! {cluster} is not used: {why}\n"));
     }
@@ -116,6 +117,17 @@ fn places(row: &FailoverRow) -> String {
     text
 }
 
+/// A part is what was decided; what a limit keeps back is not served there.
+fn moved_on(one: &PlaceRow) -> String {
+    format!(
+        "! the limit of {:.1} a second to {} keeps back {:.1} a second: they go on to the next place that may take them; PART \
+         is before limits, REQ/S is what flows\n",
+        one.limit.unwrap_or_default(),
+        one.cluster,
+        one.kept_back_per_second
+    )
+}
+
 fn place(one: &PlaceRow) -> Vec<String> {
     vec![
         one.cluster.clone(),
@@ -123,7 +135,7 @@ fn place(one: &PlaceRow) -> Vec<String> {
         percent(one.part),
         percent(one.share),
         format!("{}/{}", one.healthy, one.total),
-        one.limit.map_or_else(|| "-".into(), |limit| rate(limit)),
+        one.limit.map_or_else(|| "-".into(), rate),
         if one.limit.is_none() { "-".into() } else { format!("{:.1}/s", one.kept_back_per_second) },
         format!("{:.1}", one.requests_per_second),
         format!("{:.1} %", one.error_rate * 100.0),
@@ -229,8 +241,13 @@ pub mod tests {
         let cells = |line: usize| text.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(cells(1), "shop/cart from us");
         assert_eq!(cells(4), "eu near 25 % 100 % 2/3 12.5 3.0/s 2.5 0.0 % 4 ms 1m 10s path and lease hold");
-        assert_eq!(cells(5), "! mars is not used: region mars is not allowed");
-        assert_eq!(cells(6), "! 80 % of the capacity of eu is no limit");
+        assert_eq!(
+            cells(5),
+            "! the limit of 12.5 a second to eu keeps back 3.0 a second: they go on to the next place that may take them; \
+             PART is before limits, REQ/S is what flows"
+        );
+        assert_eq!(cells(6), "! mars is not used: region mars is not allowed");
+        assert_eq!(cells(7), "! 80 % of the capacity of eu is no limit");
         assert_eq!(sorted([row].into_iter(), Some("shop/other")).len(), 0);
     }
 }

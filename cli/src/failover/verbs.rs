@@ -1,23 +1,22 @@
-//! What operators do for a while, done and taken back: said to the first control of the mesh that may.
+//! What operators do for a while, done and taken back: said to the control of an operator, or to the one concerned.
 
+mod choice;
 mod undo;
 mod who;
 mod words;
 
 use anyhow::{Result, anyhow};
-use isthmus_control::{
-    failover::rows::VerbRow,
-    handle::{Done, Wish},
-};
+use isthmus_control::{failover::rows::VerbRow, handle::Wish};
 use isthmus_core::failover::verb::{DEFAULT_FOR, Deed};
-use isthmus_scenarios::admin::{self, Refused};
+use isthmus_scenarios::admin::Refused;
 
+pub use choice::{first, ordered};
 pub use undo::{end, undo, unpin};
 pub use who::who;
 
 use super::{
     clock,
-    controls::{Control, Controls, LIMIT, Silent, nobody, told},
+    controls::{Control, Controls, Silent, nobody, told},
     in_force::{self, InForce, merged},
 };
 use crate::{
@@ -29,7 +28,7 @@ use crate::{
 
 /// Does it, and says what is in force now.
 pub async fn act(reach: &Reach, deed: Deed, act: Act) -> Result<()> {
-    let controls = Controls::of(reach, &act.place).await?;
+    let controls = ordered(reach, Controls::of(reach, &act.place).await?, &act.place, deed.cluster()).await;
     let wish = Wish { deed, lasts: act.lasts, by: who(), reason: act.reason };
     let (at, done) = first(&controls, &wish).await?;
     let all = Controls::all(reach, &act.place).await?;
@@ -40,24 +39,11 @@ pub async fn act(reach: &Reach, deed: Deed, act: Act) -> Result<()> {
     if act.output.output == Form::Json {
         let all = serde_json::json!({ "wish": wish, "done_in": at.name, "done": done, "silent": silent });
         out::line(serde_json::to_string_pretty(&all)?);
-        return Ok(());
+    } else {
+        let end = clock::from_now(wish.lasts.unwrap_or(DEFAULT_FOR));
+        out::raw(&words::done(&words::Said { wish: &wish, at: &at.name, done: &done, silent: &silent, end: &end }));
     }
-    let end = clock::from_now(wish.lasts.unwrap_or(DEFAULT_FOR));
-    out::raw(&words::done(&words::Said { wish: &wish, at: &at.name, done: &done, silent: &silent, end: &end }));
-    Ok(())
-}
-
-/// The first control that does it. Where none does, the first refusal is told: it names the remedy.
-pub async fn first<'a>(controls: &'a Controls, wish: &Wish) -> Result<(&'a Control, Done)> {
-    let body = serde_json::to_value(wish)?;
-    let (mut refusals, mut silent) = (vec![], vec![]);
-    for control in &controls.0 {
-        match admin::send(control.admin, "/api/verbs", &body, LIMIT).await {
-            Ok(done) => return Ok((control, serde_json::from_value(done)?)),
-            Err(error) => sort(control, &error, &mut refusals, &mut silent),
-        }
-    }
-    Err(refused(refusals, &silent))
+    choice::binds_all(&at.name, &done, &act.place)
 }
 
 /// Who answered and refused it, and who did not answer.

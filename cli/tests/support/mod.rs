@@ -47,6 +47,15 @@ impl Yard {
         self.command(args).output().expect("the binary runs")
     }
 
+    /// What is offered to fish for the last of these words.
+    pub fn completes(&self, words: &[&str]) -> String {
+        let typed = [&["--", "isthmus"], words].concat();
+        let ran = self.command(&typed).env("ISTHMUS_COMPLETE", "fish").output().expect("the binary runs");
+        let lines = String::from_utf8_lossy(&ran.stdout).into_owned();
+        // Behind a tab comes what an offer means.
+        lines.lines().filter_map(|line| line.split('\t').next()).map(|line| format!("{line}\n")).collect()
+    }
+
     /// What a command prints; it must succeed.
     pub fn says(&self, args: &[&str]) -> String {
         let ran = self.run(args);

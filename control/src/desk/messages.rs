@@ -57,8 +57,8 @@ impl Desk {
                 self.waiting.push((name, reply));
                 self.settle_verbs();
             }
-            Message::Simulate(down, reply) => {
-                let _ = reply.send(self.simulate(&down));
+            Message::Simulate(fate, reply) => {
+                let _ = reply.send(self.simulate(&fate));
             }
             client => self.client(client),
         }

@@ -21,7 +21,7 @@ use crate::{
     failover::{
         Heard, Moment, Seen,
         history::Event,
-        simulation::{self, Simulated},
+        simulation::{self, Fate, Simulated},
     },
 };
 
@@ -42,6 +42,12 @@ impl Desk {
         let proxies: BTreeSet<String> = connected.map(|client| client.name.clone()).collect();
         let seen = Seen { at: self.moment(), orders, decider: &self.decider, proxies: &proxies };
         self.failover.steer(&seen)
+    }
+
+    pub(super) fn simulate(&self, fate: &Fate) -> Vec<Simulated> {
+        let proxies = BTreeSet::new();
+        let seen = Seen { at: self.moment(), orders: &self.compiled.orders, decider: &self.decider, proxies: &proxies };
+        simulation::simulate(&self.failover, &seen, fate)
     }
 
     /// Each beat: shares along their ramps, without compiling all the rest anew.
@@ -118,10 +124,5 @@ impl Desk {
             why: moved.why.into(),
             by: String::new(),
         });
-    }
-
-    pub(super) fn simulate(&self, down: &BTreeSet<ClusterName>) -> Vec<Simulated> {
-        let now = Duration::from_millis(self.now());
-        simulation::simulate(&self.failover, &self.compiled.orders, down, now)
     }
 }

@@ -10,6 +10,7 @@ use isthmus_core::{
         steering::{Sight, Steering, Tier, Wait},
         window::{BUCKETS, Tally, Window},
     },
+    model::Standing,
     name::{ClusterName, ServiceName},
 };
 use isthmus_wire::feed::ServiceEvidence;
@@ -39,6 +40,15 @@ struct Helm {
     in_use: Option<(ClusterName, Duration)>,
     /// What it was decided by.
     bound: Option<Bound>,
+}
+
+/// What a cluster is taken to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook {
+    /// It is left: dead or cut off.
+    pub left: bool,
+    /// What verbs leave of it, 0 to 1.
+    pub leaves: f64,
 }
 
 /// All services'.
@@ -123,6 +133,24 @@ impl Steersman {
         self.helms.get(service).map_or(&[], |helm| &helm.tiers)
     }
 
+    /// A service's tiers where its shares come to rest, if clusters are like this and show what they show now.
+    #[must_use]
+    pub fn settled(
+        &self,
+        now: Duration,
+        service: &ServiceName,
+        ordered: &Ordered,
+        outlook: impl Fn(&ClusterName) -> Outlook,
+    ) -> Vec<Tier> {
+        let (unknown, none) = (Helm::default(), Window::default());
+        let helm = self.helms.get(service).unwrap_or(&unknown);
+        helm.steering.settled(now, &ordered.order, &ordered.policy, |cluster| {
+            let Outlook { left, leaves } = outlook(cluster);
+            let window = helm.windows.get(cluster).unwrap_or(&none);
+            Sight { left, standing: (Standing::Alive, ""), verbs: (leaves, ""), window }
+        })
+    }
+
     /// The cluster that gets most of a service's requests, and since when.
     #[must_use]
     pub fn in_use(&self, service: &ServiceName) -> Option<&(ClusterName, Duration)> {
@@ -161,7 +189,7 @@ impl Helm {
             let standing = seen.decider.sight(cluster).filter(|_| cluster != own);
             Sight {
                 left: standing.is_some_and(|(left, ..)| left),
-                standing: standing.map_or((isthmus_core::model::Standing::Alive, ""), |(_, how, why)| (how, why)),
+                standing: standing.map_or((Standing::Alive, ""), |(_, how, why)| (how, why)),
                 verbs: (*leaves, why),
                 window: windows.get(cluster).unwrap_or(&none),
             }

@@ -1,6 +1,7 @@
 //! All of it for one service in one importing cluster: from the order, what is seen and what was before to each
 //! cluster's share; why, since when, and what would change it. Decide every [`super::BEAT`].
 
+mod settled;
 mod words;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -201,8 +202,7 @@ impl Course {
         let verdict = self.breaker.judge(now, sight.window, &policy.leave, &policy.failback);
         let health = health(member, policy);
         let path = if sight.left { 0.0 } else { 1.0 };
-        let requests = if matches!(verdict, Verdict::Leave(_)) { 0.0 } else { 1.0 };
-        let limit = health.min(path).min(requests).min(sight.verbs.0);
+        let limit = most(health, sight, &verdict);
         // The judge has let the path prove itself for the stable time already, and the breaker has waited itself.
         let path_after = after.saturating_sub(super::STABLE);
         let path = self.path.of(now, path, path_after);
@@ -210,7 +210,7 @@ impl Course {
         // Trouble of a while ago still bounds how far it may rise, trouble of now what it has.
         let most = if self.climb.is_new() { limit } else { limit.min(path.min(trouble).max(self.share)) };
         let risen = self.climb.advance(now, most, ramp, !matches!(verdict, Verdict::Hold(_)));
-        self.share = (risen * 1000.0).round() / 1000.0;
+        self.share = rounded(risen);
         let rises_in = self.path.stays(now, self.share, path_after).max(self.trouble.stays(now, self.share, after));
         let waits = most < limit && !rises_in.is_zero();
         let cause = self.cause(member, policy, sight, &verdict, health, waits);
@@ -264,6 +264,16 @@ pub fn parts(tiers: &[Tier], try_left: bool) -> BTreeMap<ClusterName, f64> {
     let parts = shares::parts(&tiers.iter().map(places).collect::<Vec<_>>(), try_left);
     let members = tiers.iter().flat_map(|tier| &tier.members).map(|one| one.member.cluster.clone());
     members.zip(parts.into_iter().flatten()).collect()
+}
+
+/// What a share may be at most, by all that is seen now.
+fn most(health: f64, sight: &Sight<'_>, verdict: &Verdict) -> f64 {
+    if sight.left || matches!(verdict, Verdict::Leave(_)) { 0.0 } else { health.min(sight.verbs.0) }
+}
+
+/// To thousandths: less would be noise in what is told.
+fn rounded(share: f64) -> f64 {
+    (share * 1000.0).round() / 1000.0
 }
 
 /// min(1, healthy part ÷ trigger part), and nothing below the floor.

@@ -60,6 +60,12 @@ pub enum Reason {
     QueueFull,
     /// It was lost on the way.
     Lost,
+    /// More are under way than the router keeps, all links together.
+    Overrun,
+    /// It goes to a port that a cluster does not show to others.
+    Closed,
+    /// It comes from a cluster and has the address of another.
+    Foreign,
 }
 
 /// One direction of a link.

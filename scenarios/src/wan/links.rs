@@ -10,6 +10,7 @@ use isthmus_core::name::ClusterName;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+pub use super::counts::Counts;
 use super::{
     link::{Link, Packet, Reason, Verdict},
     settings::{Change, Settings},
@@ -22,27 +23,6 @@ pub struct End {
     pub name: ClusterName,
     /// Its number in the address plan.
     pub number: u8,
-}
-
-/// What became of the packets of one direction since the network was raised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Arrived.
-    pub passed: u64,
-    /// Bytes of those.
-    pub passed_bytes: u64,
-    /// On their way now, or waiting for the rate.
-    pub under_way: u64,
-    /// Lost at random.
-    pub lost: u64,
-    /// Dropped because the queue was full.
-    pub queue_full: u64,
-    /// Dropped because the link was cut.
-    pub cut: u64,
-    /// Dropped because UDP was blocked or throttled.
-    pub udp: u64,
-    /// Dropped because of the MTU.
-    pub too_large: u64,
 }
 
 /// One direction of a link as it is now.
@@ -58,6 +38,9 @@ pub struct Row {
     pub changed: bool,
     /// What became of them.
     pub counts: Counts,
+    /// What decides all that is random in the network.
+    #[serde(default)]
+    pub seed: u64,
 }
 
 /// Which links are meant: all, those of one cluster, those between two.
@@ -82,6 +65,7 @@ struct Cell {
 /// All links of a network.
 pub struct Links {
     begun: Instant,
+    seed: u64,
     ends: Vec<End>,
     cells: Mutex<BTreeMap<(u8, u8), Cell>>,
 }
@@ -99,7 +83,7 @@ impl Links {
                 cells.insert((from.number, to.number), Cell { link, raised, counts: Counts::default() });
             }
         }
-        Self { begun: Instant::now(), ends, cells: Mutex::new(cells) }
+        Self { begun: Instant::now(), seed, ends, cells: Mutex::new(cells) }
     }
 
     /// The links' time.
@@ -113,22 +97,24 @@ impl Links {
         let mut cells = self.cells.lock();
         let cell = cells.get_mut(&(from, to))?;
         let verdict = cell.link.offer(now, packet);
-        let counts = &mut cell.counts;
         let counter = match verdict {
-            Verdict::Arrives(_) => &mut counts.under_way,
-            Verdict::Dropped(Reason::Lost) => &mut counts.lost,
-            Verdict::Dropped(Reason::QueueFull) => &mut counts.queue_full,
-            Verdict::Dropped(Reason::Cut) => &mut counts.cut,
-            Verdict::Dropped(Reason::Udp) => &mut counts.udp,
-            Verdict::Dropped(Reason::TooLarge) => &mut counts.too_large,
+            Verdict::Arrives(_) => &mut cell.counts.under_way,
+            Verdict::Dropped(why) => cell.counts.dropped(why),
         };
         *counter += 1;
         Some(verdict)
     }
 
-    /// A packet has come to the end of its way: whether it arrives. A cut holds back what is under way too, so that
-    /// nothing arrives after it.
-    pub(super) fn arrives(&self, from: u8, to: u8, bytes: usize) -> bool {
+    /// A packet was dropped before its link saw it.
+    pub(super) fn refused(&self, from: u8, to: u8, why: Reason) {
+        if let Some(cell) = self.cells.lock().get_mut(&(from, to)) {
+            *cell.counts.dropped(why) += 1;
+        }
+    }
+
+    /// A packet has come to the end of its way: whether it is handed over. A cut holds back what is under way too, so
+    /// that nothing arrives after it.
+    pub(super) fn ends(&self, from: u8, to: u8) -> bool {
         let mut cells = self.cells.lock();
         let Some(cell) = cells.get_mut(&(from, to)) else { return false };
         cell.counts.under_way = cell.counts.under_way.saturating_sub(1);
@@ -136,9 +122,19 @@ impl Links {
             cell.counts.cut += 1;
             return false;
         }
-        cell.counts.passed += 1;
-        cell.counts.passed_bytes += bytes as u64;
         true
+    }
+
+    /// It was handed over; whether the device at the other end took it.
+    pub(super) fn arrived(&self, from: u8, to: u8, bytes: usize, taken: bool) {
+        let mut cells = self.cells.lock();
+        let Some(Cell { counts, .. }) = cells.get_mut(&(from, to)) else { return };
+        if taken {
+            counts.passed += 1;
+            counts.passed_bytes += bytes as u64;
+        } else {
+            counts.untaken += 1;
+        }
     }
 
     /// The largest packet of a link.
@@ -211,7 +207,7 @@ impl Links {
         let row = |(&(from, to), cell): (&(u8, u8), &Cell)| {
             let settings = *cell.link.settings();
             let changed = settings != cell.raised;
-            Some(Row { from: name(from)?, to: name(to)?, settings, changed, counts: cell.counts })
+            Some(Row { from: name(from)?, to: name(to)?, settings, changed, counts: cell.counts, seed: self.seed })
         };
         cells.iter().filter_map(row).collect()
     }
@@ -278,11 +274,24 @@ mod tests {
         assert!(matches!(links.offer(Duration::ZERO, 1, 2, packet), Some(Verdict::Arrives(_))));
         assert!(matches!(links.offer(Duration::ZERO, 1, 2, packet), Some(Verdict::Arrives(_))));
         assert_eq!(count().under_way, 2);
-        assert!(links.arrives(1, 2, 100));
+        assert!(links.ends(1, 2));
+        links.arrived(1, 2, 100, true);
         links.change(&scope("east", "west", true), &Change::cut()).unwrap();
-        assert!(!links.arrives(1, 2, 100));
+        assert!(!links.ends(1, 2));
         links.offer(Duration::ZERO, 1, 2, packet).unwrap();
         assert_eq!(count(), Counts { passed: 1, passed_bytes: 100, cut: 2, ..Counts::default() });
         assert!(links.offer(Duration::ZERO, 1, 9, packet).is_none());
+    }
+
+    #[test]
+    fn what_no_link_saw_and_what_no_device_took_has_not_passed_and_is_counted() {
+        let links = links();
+        [Reason::Overrun, Reason::Closed, Reason::Foreign].into_iter().for_each(|why| links.refused(1, 2, why));
+        links.offer(Duration::ZERO, 1, 2, Packet { bytes: 100, protocol: Protocol::Tcp });
+        assert!(links.ends(1, 2));
+        links.arrived(1, 2, 100, false);
+        let row = &links.rows()[0];
+        assert_eq!(row.counts, Counts { overrun: 1, closed: 1, foreign: 1, untaken: 1, ..Counts::default() });
+        assert_eq!(row.seed, 1);
     }
 }

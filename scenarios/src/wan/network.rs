@@ -19,8 +19,8 @@ use crate::plan::{
     roles::{MEMBER_PORT, TUNNEL_PORT},
 };
 
-/// Decides all that is random in the links of a mesh; a fixed one, so that a run can be repeated.
-const SEED: u64 = 0x15_7411;
+/// Decides all that is random in the links of a mesh where nobody names another; a fixed one, so that a run can be repeated.
+pub const SEED: u64 = 0x15_7411;
 
 /// A network that runs until it is dropped.
 pub struct Network {
@@ -45,7 +45,7 @@ impl Network {
         let region = |end: &End| plan.cluster(end.name.as_str()).map_or("", |cluster| cluster.region.as_str());
         let like = |from: &End, to: &End| Settings::with_round_trip(regions::round_trip(region(from), region(to)));
         // Other clusters reach a gateway; and the member of a witness, which has none.
-        Self::raise(SEED, ends, Doors(vec![TUNNEL_PORT, MEMBER_PORT]), like).map(Some)
+        Self::raise(plan.tuning.wan_seed.unwrap_or(SEED), ends, Doors(vec![TUNNEL_PORT, MEMBER_PORT]), like).map(Some)
     }
 
     /// Raises a network between these ends.

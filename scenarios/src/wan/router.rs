@@ -155,9 +155,8 @@ impl Table {
         let Some(head) = packet::read(bytes) else { return };
         let [_, own, _, _] = head.source.octets();
         let [_, to, _, _] = head.destination.octets();
-        // Who is in one cluster speaks with no other cluster's address.
-        if own != from || !self.doors.let_through(&head) || self.under_way.len() >= MOST_UNDER_WAY {
-            return;
+        if let Some(why) = self.refuses(own, from, &head) {
+            return self.links.refused(from, to, why);
         }
         match self.links.offer(self.links.now(), from, to, head.packet) {
             Some(Verdict::Arrives(at)) => {
@@ -174,20 +173,33 @@ impl Table {
         }
     }
 
+    /// Why a packet does not come to a link.
+    fn refuses(&self, own: u8, from: u8, head: &packet::Head) -> Option<Reason> {
+        if own != from {
+            // Who is in one cluster speaks with no other cluster's address.
+            Some(Reason::Foreign)
+        } else if !self.doors.let_through(head) {
+            Some(Reason::Closed)
+        } else {
+            (self.under_way.len() >= MOST_UNDER_WAY).then_some(Reason::Overrun)
+        }
+    }
+
     fn deliver(&mut self) {
         let now = self.links.now();
         while self.under_way.peek().is_some_and(|Reverse(next)| next.at <= now) {
             let Some(Reverse(packet)) = self.under_way.pop() else { return };
-            if self.links.arrives(packet.from, packet.to, packet.bytes.len()) {
-                self.put(packet.to, &packet.bytes);
+            if self.links.ends(packet.from, packet.to) {
+                let taken = self.put(packet.to, &packet.bytes);
+                self.links.arrived(packet.from, packet.to, packet.bytes.len(), taken);
             }
         }
     }
 
-    /// A namespace that is just being removed takes nothing: like a host that was switched off.
-    fn put(&self, to: u8, bytes: &[u8]) {
-        if let Some(port) = self.ports.iter().find(|port| port.number == to) {
-            let _ = port.device.send(bytes);
-        }
+    /// Whether the device of a cluster took it: in a namespace that is just being removed none does, like a host that was
+    /// switched off.
+    fn put(&self, to: u8, bytes: &[u8]) -> bool {
+        let port = self.ports.iter().find(|port| port.number == to);
+        port.is_some_and(|port| port.device.send(bytes).is_ok())
     }
 }

@@ -35,7 +35,7 @@ pub struct Settings {
     pub queue: u64,
     /// The part of the packets that is held back so that later ones overtake them, 0 to 1.
     pub reorder: f64,
-    /// The largest packet, bytes; 0: as large as the devices take.
+    /// The largest packet, bytes, at most [`DEVICE_MTU`]; 0: that.
     pub mtu: u16,
     /// Nothing passes, and nothing arrives that is under way.
     pub cut: bool,
@@ -133,6 +133,9 @@ impl Settings {
         if self.mtu != 0 && self.mtu < SMALLEST_MTU {
             bail!("an MTU of {} bytes; IPv4 needs at least {SMALLEST_MTU}", self.mtu);
         }
+        if self.mtu > DEVICE_MTU {
+            bail!("an MTU of {} bytes; the devices before the links carry at most {DEVICE_MTU}", self.mtu);
+        }
         Ok(())
     }
 
@@ -227,6 +230,8 @@ mod tests {
         assert!(refused(Change { rate: Some(1), ..none }).contains("at least 8000 bit/s"));
         assert!(refused(Change { udp: Some(Udp::Throttled(1)), ..none }).contains("rate for UDP"));
         assert!(refused(Change { mtu: Some(20), ..none }).contains("at least 68"));
+        assert!(refused(Change { mtu: Some(1501), ..none }).contains("at most 1500"));
+        Settings::default().after(&Change { mtu: Some(1500), ..none }).unwrap();
         assert!(refused(Change { delay_us: Some(u64::MAX), ..none }).contains("at most 10 s"));
     }
 

@@ -65,6 +65,9 @@ pub fn report(report: &Report) -> String {
         .rose
         .iter()
         .for_each(|rose| text.push_str(&format!("! more requests failed than before: {}\n", rose.line())));
+    if report.importers.iter().any(|one| one.kept_back >= 1.0) {
+        text.push_str("! limits moved on what was beyond them: DURING is before limits\n");
+    }
     for (cluster, why) in &report.silent {
         text.push_str(&format!("! the control of {cluster} did not answer all the time: {why}\n"));
     }
@@ -115,7 +118,8 @@ mod tests {
         assert_eq!(cells(3), "us 1/2 0.4 s 28 0.0 % 1 (4.3 %) 12 4 ms");
         assert_eq!(cells(6), "shop/cart us eu 100 % us 100 % 0.4 s");
         assert_eq!(cells(7), "shop/only us eu 100 % eu 100 % it stayed");
-        assert_eq!(cells(8), "! the control of ap did not answer all the time: refused");
+        assert_eq!(cells(8), "! limits moved on what was beyond them: DURING is before limits");
+        assert_eq!(cells(9), "! the control of ap did not answer all the time: refused");
         let mut failing = watch();
         failing.look(Duration::from_secs(20), &said(0.0, 0.5), vec![]);
         let text = report(&failing.report("us", Duration::from_secs(20), End::Over));

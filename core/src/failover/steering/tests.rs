@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::failover::BEAT;
+use crate::failover::{BEAT, window::Tally};
 
 fn name() -> ClusterName {
     "west".parse().unwrap()
@@ -39,15 +39,21 @@ impl Story {
         let mut decided = vec![];
         for _ in 0..beats {
             self.now += BEAT;
-            decided = self.steering.decide(self.now, &order(healthy, 4), &self.policy, |_| Sight {
-                left,
-                standing: (if left { Standing::Dead } else { Standing::Alive }, "no path to it"),
-                verbs: (verbs, "drain of west over 10m"),
-                window: &self.window,
-            });
+            let sight = sight(&self.window, left, verbs);
+            decided = self.steering.decide(self.now, &order(healthy, 4), &self.policy, |_| sight.clone());
         }
         decided.remove(0)
     }
+
+    fn settled(&self, (healthy, left, verbs): Shown) -> Tier {
+        let sight = sight(&self.window, left, verbs);
+        self.steering.settled(self.now, &order(healthy, 4), &self.policy, |_| sight.clone()).remove(0)
+    }
+}
+
+fn sight(window: &Window, left: bool, verbs: f64) -> Sight<'_> {
+    let standing = (if left { Standing::Dead } else { Standing::Alive }, "no path to it");
+    Sight { left, standing, verbs: (verbs, "drain of west over 10m"), window }
 }
 
 #[test]
@@ -229,6 +235,21 @@ fn a_floor_leaves_a_cluster_that_has_fewer() {
     assert!((story.run(100, (3, false, 1.0)).share - 1.0).abs() < 1e-9);
 }
 
+#[test]
+fn what_requests_have_left_is_not_taken_for_returned() {
+    let mut story = Story::new();
+    story.policy.leave.error_rate =
+        serde_json::from_str::<FailoverPolicy>(r#"{"leave": {"errorRate": {"above": 0.5, "over": "5s"}}}"#)
+            .unwrap()
+            .leave
+            .error_rate;
+    story.window.add(story.now, &Tally { requests: 100, errors: 100, ..Tally::default() });
+    assert_eq!(story.settled((4, false, 1.0)).share, 0.0, "nobody has judged it yet");
+    assert_eq!(story.run(1, (4, false, 1.0)).share, 0.0);
+    story.window = Window::default();
+    assert_eq!(story.settled((4, false, 1.0)).share, 0.0);
+}
+
 fn shown() -> impl Strategy<Value = (u32, bool, f64)> {
     (0u32..=4, proptest::bool::weighted(0.2), prop_oneof![Just(1.0), 0.0f64..=1.0])
 }
@@ -242,6 +263,17 @@ proptest! {
             let worse = bad.run(1, (a.0.min(b.0), a.1 || b.1, a.2.min(b.2)));
             prop_assert!(worse.share <= better.share + 2e-3, "{worse:?} above {better:?}");
         }
+    }
+
+    #[test]
+    fn what_is_settled_is_what_decisions_come_to(
+        history in proptest::collection::vec(shown(), 0..40), last in shown(),
+    ) {
+        let mut story = Story::new();
+        history.into_iter().for_each(|shown| drop(story.run(1, shown)));
+        let settled = story.settled(last);
+        let decided = story.run(100, last);
+        prop_assert_eq!((settled.share, settled.members[0].share), (decided.share, decided.members[0].share));
     }
 
     #[test]
