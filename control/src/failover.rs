@@ -9,6 +9,7 @@
 
 pub mod history;
 pub mod limits;
+mod reason;
 pub mod rows;
 pub mod simulation;
 pub mod steersman;
@@ -21,6 +22,7 @@ use std::{
 
 use isthmus_core::{
     compile::Ordered,
+    failover::steering::Wait,
     model::{self, Resource},
     name::{ClusterName, ServiceName},
     statement::{Content, Lease},
@@ -31,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use self::{
     history::{Event, History},
     limits::Limits,
-    steersman::Steersman,
+    steersman::{Of, Steersman},
     verbs::Verbs,
 };
 use crate::{decider::Decider, heard::World, replicas::Deeds};
@@ -40,7 +42,9 @@ use crate::{decider::Decider, heard::World, replicas::Deeds};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OnDisk {
-    shares: BTreeMap<ServiceName, BTreeMap<ClusterName, f64>>,
+    shares: Of<f64>,
+    /// What the shares wait for; files of before know none.
+    waits: Of<Wait>,
     verbs: verbs::OnDisk,
     limits: BTreeMap<ClusterName, Lease>,
     history: Vec<Event>,
@@ -90,7 +94,7 @@ impl Failover {
     pub fn restored(own: ClusterName, on_disk: OnDisk) -> Self {
         let kept = on_disk.clone();
         Self {
-            steersman: Steersman::restored(own.clone(), on_disk.shares),
+            steersman: Steersman::restored(own.clone(), on_disk.shares, on_disk.waits),
             limits: Limits::restored(own.clone(), on_disk.limits),
             verbs: Verbs::restored(own.clone(), on_disk.verbs),
             history: History::restored(on_disk.history),
@@ -103,10 +107,11 @@ impl Failover {
     /// What to keep on disk, if it changed since it was kept last.
     #[must_use]
     pub fn to_keep(&self) -> Option<OnDisk> {
-        let (shares, verbs, limits) = (self.steersman.shares(), self.verbs.on_disk(), self.limits.on_disk());
+        let (verbs, limits) = (self.verbs.on_disk(), self.limits.on_disk());
         let kept = &self.kept;
+        let steered = self.steersman.shares() == kept.shares && self.steersman.waits() == kept.waits;
         // A thousand events are compared each beat, and copied only when something is to be written.
-        let same = shares == kept.shares && verbs == kept.verbs && limits == kept.limits && self.born == kept.born;
+        let same = steered && verbs == kept.verbs && limits == kept.limits && self.born == kept.born;
         if same && self.history.all().eq(&kept.history) {
             return None;
         }
@@ -123,6 +128,7 @@ impl Failover {
     pub fn memory(&self) -> OnDisk {
         OnDisk {
             shares: self.steersman.shares(),
+            waits: self.steersman.waits(),
             verbs: self.verbs.on_disk(),
             limits: self.limits.on_disk(),
             history: self.history.all().cloned().collect(),
@@ -208,3 +214,6 @@ impl Failover {
         &self.own
     }
 }
+
+#[cfg(test)]
+mod tests;

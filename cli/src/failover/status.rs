@@ -101,6 +101,9 @@ fn places(row: &FailoverRow) -> String {
     for (cluster, why) in &row.excluded {
         text.push_str(&format!("! {cluster} is not used: {why}\n"));
     }
+    for note in &row.notes {
+        text.push_str(&format!("! {note}\n"));
+    }
     if row.policies.len() > 1 {
         text.push_str(&format!("policies for it, the first binds: {}\n", row.policies.join(", ")));
     }
@@ -114,7 +117,7 @@ fn place(one: &PlaceRow) -> Vec<String> {
         percent(one.part),
         percent(one.share),
         format!("{}/{}", one.healthy, one.total),
-        one.limit.map_or_else(|| "-".into(), |limit| format!("{limit:.1}")),
+        one.limit.map_or_else(|| "-".into(), rate),
         if one.limit.is_none() { "-".into() } else { format!("{:.1}/s", one.kept_back_per_second) },
         format!("{:.1}", one.requests_per_second),
         format!("{:.1} %", one.error_rate * 100.0),
@@ -122,6 +125,11 @@ fn place(one: &PlaceRow) -> Vec<String> {
         span(one.since_seconds),
         dash(&one.why),
     ]
+}
+
+/// Requests a second: a small limit is none of nothing.
+fn rate(limit: f64) -> String {
+    if limit < 1.0 { format!("{limit:.3}") } else { format!("{limit:.1}") }
 }
 
 /// A part of one, in hundredths.
@@ -176,6 +184,7 @@ pub mod tests {
             policies: vec![],
             places,
             excluded: [("mars".parse().unwrap(), "region mars is not allowed".to_owned())].into(),
+            notes: vec!["80 % of the capacity of eu is no limit".into()],
         }
     }
 
@@ -214,6 +223,7 @@ pub mod tests {
         assert_eq!(cells(1), "shop/cart from us");
         assert_eq!(cells(4), "eu near 25 % 100 % 2/3 12.5 3.0/s 2.5 0.0 % 4 ms 1m 10s path and lease hold");
         assert_eq!(cells(5), "! mars is not used: region mars is not allowed");
+        assert_eq!(cells(6), "! 80 % of the capacity of eu is no limit");
         assert_eq!(sorted([row].into_iter(), Some("shop/other")).len(), 0);
     }
 }

@@ -6,7 +6,7 @@ use isthmus_core::{
     compile::Ordered,
     failover::{steering::Steered, verb::Deed},
     name::{ClusterName, ServiceName},
-    resource::duration,
+    resource::{duration, kubernetes::CAPACITY},
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub struct FailoverRow {
     pub places: Vec<PlaceRow>,
     /// Clusters that must not be used, and why.
     pub excluded: BTreeMap<ClusterName, String>,
+    /// What its policy says and cannot hold.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A cluster in a tier.
@@ -125,24 +128,23 @@ impl Failover {
             tiers.iter().flat_map(|tier| tier.members.iter().map(|one| place(&tier.name, one))).collect();
         let in_use = self.steersman.in_use(service);
         let used = places.iter().find(|one| in_use.is_some_and(|(cluster, _)| cluster.as_str() == one.cluster));
-        // What is wrong with an earlier tier is why a later one is used.
-        let wrong = places.iter().take_while(|one| used.is_none_or(|used| used.cluster != one.cluster)).next();
-        let told = wrong.or(used);
+        let (why, next) = self.steersman.why(service, &parts);
         FailoverRow {
             service: service.to_string(),
             importer: self.cluster().to_string(),
             in_use: used.map(|used| used.cluster.clone()).unwrap_or_default(),
             tier: used.map(|used| used.tier.clone()).unwrap_or_default(),
-            why: match (wrong, used) {
-                (Some(wrong), _) => format!("{}: {}", wrong.cluster, wrong.why),
-                (None, Some(used)) => used.why.clone(),
-                (None, None) => "nobody that may be used offers it".into(),
-            },
+            why,
             since_seconds: in_use.map_or(0, |(_, since)| now.saturating_sub(*since).as_secs()),
-            next: told.map(|told| told.next.clone()).unwrap_or_default(),
+            next,
             policies: ordered.policies.clone(),
             places,
             excluded: ordered.order.excluded.clone(),
+            notes: tiers
+                .iter()
+                .flat_map(|tier| &tier.members)
+                .filter_map(|one| note(ordered, one, self.cluster()))
+                .collect(),
         }
     }
 
@@ -181,6 +183,19 @@ impl Failover {
     pub fn verb_rows(&self, now: Duration) -> Vec<VerbRow> {
         self.verbs.list(now).map(|one| verb_row(&one)).collect()
     }
+}
+
+/// That a part of a capacity which nobody says is no limit.
+fn note(ordered: &Ordered, one: &Steered, own: &ClusterName) -> Option<String> {
+    let cluster = &one.member.cluster;
+    let unknown = cluster != own && one.member.capacity.is_none();
+    let cap = ordered.policy.cap_of(cluster).filter(|_| unknown)?;
+    cap.share_of_capacity.map(|share| {
+        format!(
+            "{:.0} % of the capacity of {cluster} is no limit: the Service there says nothing in {CAPACITY}",
+            share * 100.0
+        )
+    })
 }
 
 fn verb_row(one: &InForce<'_>) -> VerbRow {

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub use isthmus_core::failover::steering::parts;
 use isthmus_core::{
     compile::Ordered,
     failover::{
-        shares::{self, Place},
-        steering::{Sight, Steering, Tier},
+        steering::{Sight, Steering, Tier, Wait},
         window::{BUCKETS, Tally, Window},
     },
     name::{ClusterName, ServiceName},
@@ -16,8 +16,12 @@ use isthmus_wire::feed::ServiceEvidence;
 use super::{
     Seen,
     history::{Event, History},
+    reason::{Bound, Moved, of_use},
     verbs::Verbs,
 };
+
+/// Something of each cluster, of each service.
+pub type Of<T> = BTreeMap<ServiceName, BTreeMap<ClusterName, T>>;
 
 /// Rates for people are of so long.
 pub const RATE_OVER: Duration = Duration::from_secs(5);
@@ -30,6 +34,8 @@ struct Helm {
     tiers: Vec<Tier>,
     /// The cluster that gets most, and since when.
     in_use: Option<(ClusterName, Duration)>,
+    /// What it was decided by.
+    bound: Option<Bound>,
 }
 
 /// All services'.
@@ -42,19 +48,27 @@ pub struct Steersman {
 }
 
 impl Steersman {
-    /// With the shares that an earlier run gave.
+    /// With the shares that an earlier run gave, and what they wait for.
     #[must_use]
-    pub fn restored(own: ClusterName, shares: BTreeMap<ServiceName, BTreeMap<ClusterName, f64>>) -> Self {
+    pub fn restored(own: ClusterName, shares: Of<f64>, mut waits: Of<Wait>) -> Self {
         let helm = |(service, shares): (ServiceName, BTreeMap<ClusterName, f64>)| {
-            (service, Helm { steering: Steering::restored(&shares), ..Helm::default() })
+            let steering = Steering::restored(&shares, waits.remove(&service).unwrap_or_default());
+            (service, Helm { steering, ..Helm::default() })
         };
         Self { own, helms: shares.into_iter().map(helm).collect(), all: Window::default() }
     }
 
     /// What to keep for the next run.
     #[must_use]
-    pub fn shares(&self) -> BTreeMap<ServiceName, BTreeMap<ClusterName, f64>> {
+    pub fn shares(&self) -> Of<f64> {
         self.helms.iter().map(|(service, helm)| (service.clone(), helm.steering.shares())).collect()
+    }
+
+    /// What to keep beside the shares.
+    #[must_use]
+    pub fn waits(&self) -> Of<Wait> {
+        let all = self.helms.iter().map(|(service, helm)| (service.clone(), helm.steering.waits()));
+        all.filter(|(_, waits)| !waits.is_empty()).collect()
     }
 
     /// What a proxy reports.
@@ -101,6 +115,12 @@ impl Steersman {
         self.helms.get(service)?.in_use.as_ref()
     }
 
+    /// Why it gets most of them, and what would change it.
+    #[must_use]
+    pub fn why(&self, service: &ServiceName, parts: &BTreeMap<ClusterName, f64>) -> (String, String) {
+        of_use(self.tiers(service), parts, self.in_use(service).map(|(cluster, _)| cluster))
+    }
+
     /// Decides every service.
     pub fn steer(&mut self, seen: &Seen<'_>, verbs: &Verbs, history: &mut History) {
         self.helms.retain(|service, _| seen.orders.contains_key(service));
@@ -141,43 +161,22 @@ impl Helm {
         let parts = parts(&self.tiers, ordered.policy.when_nothing_healthy.is_none());
         let most = parts.iter().filter(|(_, part)| **part > 0.0).max_by(|(_, a), (_, b)| a.total_cmp(b));
         let most = most.map(|(cluster, _)| cluster.clone());
+        let now = Bound::of(ordered);
+        let bound = self.bound.replace(now.clone());
         let before = self.in_use.as_ref().map(|(cluster, _)| cluster.clone());
         if most == before {
             return None;
         }
         self.in_use = most.clone().map(|cluster| (cluster, seen.at.now));
-        let name = |cluster: Option<&ClusterName>| cluster.map_or_else(|| "nowhere".into(), ToString::to_string);
-        let reason = before
-            .as_ref()
-            .and_then(|left| why(&self.tiers, left))
-            .or(most.as_ref().and_then(|to| why(&self.tiers, to)));
-        let before_name = before.as_ref()?;
+        let left = before?;
+        let moved = Moved { ordered, tiers: &self.tiers, before: bound.as_ref(), now: &now };
         Some(Event {
             at_ms: seen.at.unix_ms,
             kind: "service".into(),
             of: service.to_string(),
-            what: format!("{before_name} → {}", name(most.as_ref())),
-            why: reason.unwrap_or_default(),
+            what: format!("{left} → {}", most.as_ref().map_or_else(|| "nowhere".into(), ToString::to_string)),
+            why: moved.why(&left, most.as_ref()),
             by: String::new(),
         })
     }
-}
-
-fn why(tiers: &[Tier], cluster: &ClusterName) -> Option<String> {
-    tiers.iter().flat_map(|tier| &tier.members).find(|one| one.member.cluster == *cluster).map(|one| one.why.clone())
-}
-
-/// The part of all requests of each cluster.
-#[must_use]
-pub fn parts(tiers: &[Tier], try_left: bool) -> BTreeMap<ClusterName, f64> {
-    let places = |tier: &Tier| {
-        let place = |one: &isthmus_core::failover::steering::Steered| Place {
-            weight: f64::from(one.member.weight) * one.share,
-            usable: one.member.healthy > 0,
-        };
-        (tier.share, tier.members.iter().map(place).collect::<Vec<_>>())
-    };
-    let parts = shares::parts(&tiers.iter().map(places).collect::<Vec<_>>(), try_left);
-    let members = tiers.iter().flat_map(|tier| &tier.members).map(|one| one.member.cluster.clone());
-    members.zip(parts.into_iter().flatten()).collect()
 }

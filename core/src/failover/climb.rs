@@ -10,6 +10,8 @@ use super::BEAT;
 const FIRST: (f64, f64) = (0.25, 0.2);
 /// What a ramp begins with, so that there is something to see.
 const LEAST: f64 = 0.02;
+/// Shares are told in thousandths.
+const ROUNDED: f64 = 0.001;
 
 /// The share at this point of a ramp, 0 to 1.
 #[must_use]
@@ -35,19 +37,47 @@ fn progress_of(share: f64) -> f64 {
 
 /// The least of the values of the last while.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Least(VecDeque<(Duration, f64)>);
+pub struct Least {
+    values: VecDeque<(Duration, f64)>,
+    /// So far the moments are ahead of the clock: what an earlier run saw may be older than this one's clock.
+    ahead: Duration,
+}
 
 impl Least {
+    /// As an earlier run kept it.
+    #[must_use]
+    pub fn restored(now: Duration, kept: &[(u64, f64)]) -> Self {
+        let ahead = Duration::from_secs(kept.iter().map(|(age, _)| *age).max().unwrap_or_default());
+        let seen = |(age, value): &(u64, f64)| ((now + ahead).saturating_sub(Duration::from_secs(*age)), *value);
+        Self { values: kept.iter().map(seen).collect(), ahead }
+    }
+
+    /// What to keep for the next run: each value below one with its age, whole seconds.
+    #[must_use]
+    pub fn kept(&self, now: Duration) -> Vec<(u64, f64)> {
+        let now = now + self.ahead;
+        let below = self.values.iter().filter(|(_, value)| *value < 1.0);
+        below.map(|(at, value)| (now.saturating_sub(*at).as_secs(), *value)).collect()
+    }
+
     /// Takes a value; gives the least of those not older than `within`.
     pub fn of(&mut self, now: Duration, value: f64, within: Duration) -> f64 {
-        while self.0.back().is_some_and(|(_, last)| *last >= value) {
-            self.0.pop_back();
+        let now = now + self.ahead;
+        while self.values.back().is_some_and(|(_, last)| *last >= value) {
+            self.values.pop_back();
         }
-        self.0.push_back((now, value));
-        while self.0.front().is_some_and(|(at, _)| now.saturating_sub(*at) > within) {
-            self.0.pop_front();
+        self.values.push_back((now, value));
+        while self.values.front().is_some_and(|(at, _)| now.saturating_sub(*at) > within) {
+            self.values.pop_front();
         }
-        self.0.front().map_or(value, |(_, least)| *least)
+        self.values.front().map_or(value, |(_, least)| *least)
+    }
+
+    /// How long it will stay at this share or below.
+    #[must_use]
+    pub fn stays(&self, now: Duration, share: f64, within: Duration) -> Duration {
+        let last = self.values.iter().rev().find(|(_, value)| *value <= share + ROUNDED);
+        last.map_or(Duration::ZERO, |(at, _)| within.saturating_sub((now + self.ahead).saturating_sub(*at)))
     }
 }
 
@@ -131,6 +161,18 @@ mod tests {
             .map(|(value, at)| least.of(second * at, value, 2 * second))
             .collect();
         assert_eq!(seen, [1.0, 0.5, 0.5, 0.5, 0.8, 1.0]);
+    }
+
+    #[test]
+    fn what_was_least_is_kept_with_its_age_and_holds_on_under_another_clock() {
+        let (mut least, second, within) = (Least::default(), Duration::from_secs(1), Duration::from_secs(120));
+        least.of(500 * second, 0.0, within);
+        least.of(510 * second, 1.0, within);
+        assert_eq!(least.stays(510 * second, 0.0, within), 110 * second);
+        let mut again = Least::restored(2 * second, &least.kept(510 * second));
+        assert_eq!(again.stays(2 * second, 0.0, within), 110 * second);
+        assert_eq!(again.of(112 * second, 1.0, within), 0.0);
+        assert_eq!(again.of(113 * second, 1.0, within), 1.0);
     }
 
     proptest! {

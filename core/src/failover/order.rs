@@ -172,7 +172,7 @@ fn member(inputs: &Inputs<'_>, party: &Party, weights: &BTreeMap<ClusterName, u3
 /// The limit that a policy sets on what others send to a cluster, requests a second.
 #[must_use]
 pub fn limit(policy: &FailoverPolicy, party: &Party) -> Option<f64> {
-    let cap = policy.caps.iter().find(|cap| cap.clusters.is_empty() || cap.clusters.contains(&party.name))?;
+    let cap = policy.cap_of(&party.name)?;
     cap.requests_per_second.or_else(|| Some(cap.share_of_capacity? * party.whole_capacity()?))
 }
 

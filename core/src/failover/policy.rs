@@ -8,7 +8,10 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::selector::{LabelSelector, PropertySelector};
+use super::{
+    selector::{LabelSelector, PropertySelector},
+    window::SLOWEST_TOLD,
+};
 use crate::{
     name::{ClusterName, ServiceName},
     resource::duration,
@@ -76,7 +79,8 @@ pub struct TierSpec {
     /// All that no tier above selects, each a tier of its own, by measured round trip.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub nearest: bool,
-    /// Parts inside the tier, by cluster; 1 where none is written, 0: none.
+    /// Parts inside the tier, by cluster; 1 where none is written. With 0 it gets none and props up nothing: it is tried
+    /// when nothing that has a part, of any tier, is left.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<ClusterName, u32>,
 }
@@ -104,7 +108,8 @@ impl Default for Leave {
     }
 }
 
-/// Failed requests of all, over a window.
+/// Failed requests of all, over a window: those without an answer, with a 5xx, or with a status of gRPC that means as much.
+/// Fewer than [`super::breaker::LEAST_REQUESTS`] in it prove nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ErrorRate {
@@ -118,7 +123,9 @@ pub struct ErrorRate {
     pub over: Duration,
 }
 
-/// A percentile of the time to the answer's head, over a window.
+/// A percentile of the time to the answer's head, over a window. Times are counted in buckets
+/// ([`super::window::BOUNDS_MS`]): `above` holds when all of the percentile's bucket is above it, `below` when all of it is
+/// below. Fewer than [`super::breaker::LEAST_REQUESTS`] in the window prove nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Latency {
@@ -221,6 +228,14 @@ impl FailoverPolicy {
     }
 }
 
+impl FailoverPolicy {
+    /// What limits what others send to a cluster: the first that selects it.
+    #[must_use]
+    pub fn cap_of(&self, cluster: &ClusterName) -> Option<&Cap> {
+        self.caps.iter().find(|cap| cap.clusters.is_empty() || cap.clusters.contains(cluster))
+    }
+}
+
 fn is_part(value: f64) -> bool {
     value > 0.0 && value <= 1.0
 }
@@ -262,6 +277,9 @@ impl Leave {
         if let Some(latency) = &self.latency {
             if latency.above.is_zero() || latency.below.is_some_and(|below| below > latency.above) {
                 fault("latency.below", "it must not be above `above`, and `above` not 0".into());
+            }
+            if latency.above > SLOWEST_TOLD {
+                fault("latency.above", "times beyond 10s are not told apart; write 10s or less".into());
             }
             if !(latency.percentile > 0.0 && latency.percentile <= 100.0) {
                 fault("latency.percentile", format!("{} is no percentile", latency.percentile));

@@ -1,17 +1,22 @@
 //! All of it for one service in one importing cluster: from the order, what is seen and what was before to each
 //! cluster's share; why, since when, and what would change it. Decide every [`super::BEAT`].
 
+mod words;
+
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+use self::words::Told;
 use super::{
-    breaker::{Breaker, Verdict},
+    breaker::{self, Breaker, Verdict},
     climb::{Climb, Least},
     order::{Member, Order},
     policy::{Failback, FailoverPolicy},
-    shares::{Strength, tier_share},
+    shares::{self, Place, Strength, tier_share},
     window::Window,
 };
-use crate::{model::Standing, name::ClusterName, resource::duration::written};
+use crate::{model::Standing, name::ClusterName};
 
 /// What is seen of a cluster now.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,8 +67,21 @@ enum Cause {
     Requests,
     Unhealthy,
     Held,
+    Waiting,
     Returning,
     Fine,
+}
+
+/// What a cluster's share still waits for, in durations: kept over a restart, whose clock begins anew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wait {
+    /// What its requests showed.
+    breaker: breaker::Kept,
+    /// When its path was lost: seconds ago, and the share it was left.
+    path: Vec<(u64, f64)>,
+    /// When it was in other trouble.
+    trouble: Vec<(u64, f64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,12 +93,33 @@ struct Course {
     cause: Option<Cause>,
     since: Duration,
     share: f64,
+    /// When it was decided last.
+    at: Duration,
+    /// What an earlier run kept: it lasts from the first decision on.
+    kept: Option<Wait>,
 }
 
 impl Course {
-    fn new(climb: Climb, share: f64) -> Self {
-        let (breaker, path, trouble) = Default::default();
-        Self { climb, breaker, path, trouble, cause: None, since: Duration::ZERO, share }
+    fn new(climb: Climb, share: f64, kept: Option<Wait>) -> Self {
+        let (breaker, path, trouble, since, at) = Default::default();
+        Self { climb, breaker, path, trouble, cause: None, since, share, at, kept }
+    }
+
+    fn wait(&self) -> Wait {
+        self.kept.clone().unwrap_or_else(|| Wait {
+            breaker: self.breaker.kept(self.at),
+            path: self.path.kept(self.at),
+            trouble: self.trouble.kept(self.at),
+        })
+    }
+
+    fn go_on(&mut self, now: Duration) {
+        self.at = now;
+        if let Some(kept) = self.kept.take() {
+            self.breaker = Breaker::restored(now, kept.breaker);
+            self.path = Least::restored(now, &kept.path);
+            self.trouble = Least::restored(now, &kept.trouble);
+        }
     }
 }
 
@@ -91,10 +130,12 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// With the shares that an earlier run gave: a restart moves nothing.
+    /// With the shares that an earlier run gave and what they wait for: a restart moves nothing.
     #[must_use]
-    pub fn restored(shares: &BTreeMap<ClusterName, f64>) -> Self {
-        let course = |(name, share): (&ClusterName, &f64)| (name.clone(), Course::new(Climb::restored(*share), *share));
+    pub fn restored(shares: &BTreeMap<ClusterName, f64>, mut waits: BTreeMap<ClusterName, Wait>) -> Self {
+        let course = |(name, share): (&ClusterName, &f64)| {
+            (name.clone(), Course::new(Climb::restored(*share), *share, waits.remove(name)))
+        };
         Self { courses: shares.iter().map(course).collect() }
     }
 
@@ -102,6 +143,13 @@ impl Steering {
     #[must_use]
     pub fn shares(&self) -> BTreeMap<ClusterName, f64> {
         self.courses.iter().map(|(name, course)| (name.clone(), course.share)).collect()
+    }
+
+    /// What to keep beside the shares, of each cluster that waits for something.
+    #[must_use]
+    pub fn waits(&self) -> BTreeMap<ClusterName, Wait> {
+        let all = self.courses.iter().map(|(name, course)| (name.clone(), course.wait()));
+        all.filter(|(_, wait)| *wait != Wait::default()).collect()
     }
 
     /// Decides.
@@ -123,7 +171,7 @@ impl Steering {
                     let course = self
                         .courses
                         .entry(member.cluster.clone())
-                        .or_insert_with(|| Course::new(Climb::default(), 0.0));
+                        .or_insert_with(|| Course::new(Climb::default(), 0.0, None));
                     course.decide(now, member, policy, &sight(&member.cluster))
                 })
                 .collect();
@@ -139,13 +187,15 @@ impl Tier {
     pub fn of(name: &str, members: Vec<Steered>, trigger: f64) -> Self {
         let strength =
             |one: &Steered| Strength { share: one.share, healthy: one.member.healthy, total: one.member.total };
-        let strengths: Vec<_> = members.iter().map(strength).collect();
+        // What has no part of a tier carries nothing of it.
+        let strengths: Vec<_> = members.iter().filter(|one| one.member.weight > 0).map(strength).collect();
         Self { name: name.to_owned(), share: tier_share(&strengths, trigger), members }
     }
 }
 
 impl Course {
     fn decide(&mut self, now: Duration, member: &Member, policy: &FailoverPolicy, sight: &Sight<'_>) -> Steered {
+        self.go_on(now);
         let Failback { after, ramp } = policy.failback;
         let after = after.max(super::STABLE);
         let verdict = self.breaker.judge(now, sight.window, &policy.leave, &policy.failback);
@@ -153,19 +203,29 @@ impl Course {
         let path = if sight.left { 0.0 } else { 1.0 };
         let requests = if matches!(verdict, Verdict::Leave(_)) { 0.0 } else { 1.0 };
         let limit = health.min(path).min(requests).min(sight.verbs.0);
-        // The judge has let the path prove itself for the stable time already.
-        let path = self.path.of(now, path, after.saturating_sub(super::STABLE));
-        let trouble = self.trouble.of(now, health.min(requests).min(sight.verbs.0), after);
+        // The judge has let the path prove itself for the stable time already, and the breaker has waited itself.
+        let path_after = after.saturating_sub(super::STABLE);
+        let path = self.path.of(now, path, path_after);
+        let trouble = self.trouble.of(now, health.min(sight.verbs.0), after);
         // Trouble of a while ago still bounds how far it may rise, trouble of now what it has.
-        let calm = path.min(trouble);
-        let most = if self.climb.is_new() { limit } else { limit.min(calm.max(self.share)) };
+        let most = if self.climb.is_new() { limit } else { limit.min(path.min(trouble).max(self.share)) };
         let risen = self.climb.advance(now, most, ramp, !matches!(verdict, Verdict::Hold(_)));
         self.share = (risen * 1000.0).round() / 1000.0;
-        let cause = self.cause(member, policy, sight, &verdict, health);
+        let rises_in = self.path.stays(now, self.share, path_after).max(self.trouble.stays(now, self.share, after));
+        let waits = most < limit && !rises_in.is_zero();
+        let cause = self.cause(member, policy, sight, &verdict, health, waits);
         if self.cause.replace(cause) != Some(cause) {
             self.since = now;
         }
-        let (why, next) = words(cause, member, policy, sight, &verdict);
+        let told = Told {
+            member,
+            policy,
+            sight,
+            verdict: &verdict,
+            wait: self.breaker.tried_again_in(now).unwrap_or(rises_in),
+            doubt: self.breaker.doubt(now, sight.window, &policy.leave),
+        };
+        let (why, next) = told.words(cause);
         Steered { member: member.clone(), share: self.share, why, next, since: self.since }
     }
 
@@ -176,6 +236,7 @@ impl Course {
         sight: &Sight<'_>,
         verdict: &Verdict,
         health: f64,
+        waits: bool,
     ) -> Cause {
         match verdict {
             _ if sight.verbs.0 < 1.0 => Cause::Verb,
@@ -185,10 +246,24 @@ impl Course {
             Verdict::Leave(_) => Cause::Requests,
             _ if health < 1.0 => Cause::Unhealthy,
             Verdict::Hold(_) if self.share < 1.0 => Cause::Held,
+            _ if self.share < 1.0 && waits => Cause::Waiting,
             _ if self.share < 1.0 => Cause::Returning,
             _ => Cause::Fine,
         }
     }
+}
+
+/// The part of all requests of each cluster.
+#[must_use]
+pub fn parts(tiers: &[Tier], try_left: bool) -> BTreeMap<ClusterName, f64> {
+    let places = |tier: &Tier| {
+        let place =
+            |one: &Steered| Place { weight: f64::from(one.member.weight) * one.share, usable: one.member.healthy > 0 };
+        (tier.share, tier.members.iter().map(place).collect::<Vec<_>>())
+    };
+    let parts = shares::parts(&tiers.iter().map(places).collect::<Vec<_>>(), try_left);
+    let members = tiers.iter().flat_map(|tier| &tier.members).map(|one| one.member.cluster.clone());
+    members.zip(parts.into_iter().flatten()).collect()
 }
 
 /// min(1, healthy part ÷ trigger part), and nothing below the floor.
@@ -198,51 +273,6 @@ fn health(member: &Member, policy: &FailoverPolicy) -> f64 {
         return 0.0;
     }
     (f64::from(healthy) / f64::from(total) / policy.leave.healthy_share).min(1.0)
-}
-
-fn words(
-    cause: Cause,
-    member: &Member,
-    policy: &FailoverPolicy,
-    sight: &Sight<'_>,
-    verdict: &Verdict,
-) -> (String, String) {
-    let Member { healthy, total, .. } = *member;
-    let (leave, failback) = (&policy.leave, policy.failback);
-    let after = written(failback.after.max(super::STABLE));
-    let seen = match verdict {
-        Verdict::Leave(why) | Verdict::Hold(why) => why.clone(),
-        Verdict::Fine => String::new(),
-    };
-    let whole = (f64::from(total) * leave.healthy_share).ceil();
-    let back = format!("returns {after} after that, along a ramp of {}", written(failback.ramp));
-    match cause {
-        Cause::Verb => (sight.verbs.1.to_owned(), "ends when it is taken back or its time is over".into()),
-        Cause::Left => (sight.standing.1.to_owned(), format!("path and lease hold again; it {back}")),
-        Cause::Empty => ("it has no endpoints".into(), format!("one is ready; it {back}")),
-        Cause::TooFew => (
-            format!("{healthy} of {total} endpoints healthy, fewer than {}", leave.healthy_at_least),
-            format!("{} are healthy; it {back}", leave.healthy_at_least),
-        ),
-        Cause::Requests => {
-            (seen, "it is tried again after a while; each further time the while is twice as long".into())
-        }
-        Cause::Unhealthy => {
-            (format!("{healthy} of {total} endpoints healthy"), format!("{whole:.0} are healthy; the rest {back}"))
-        }
-        Cause::Held => (format!("its share stays: {seen}"), "that falls below the lower limit".into()),
-        Cause::Returning => ("returning along the ramp".into(), "trouble would stop it".into()),
-        Cause::Fine => (fine(member, sight), String::new()),
-    }
-}
-
-fn fine(member: &Member, sight: &Sight<'_>) -> String {
-    let healthy = format!("{} of {} endpoints healthy", member.healthy, member.total);
-    match sight.standing {
-        (Standing::Alive | Standing::Returning, _) => healthy,
-        (_, "") => healthy,
-        (_, why) => format!("{healthy}; {why}"),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,10 @@ use super::policy::LONGEST_WINDOW;
 /// Upper bounds of latency buckets, milliseconds; what is slower is in a last bucket of its own.
 pub const BOUNDS_MS: [u64; 24] =
     [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 7000, 10_000];
+/// Times up to this are not told apart.
+pub const FASTEST_TOLD: Duration = Duration::from_millis(1);
+/// Times beyond this are not told apart.
+pub const SLOWEST_TOLD: Duration = Duration::from_secs(10);
 /// Buckets, with the one for what is slower than all bounds.
 pub const BUCKETS: usize = BOUNDS_MS.len() + 1;
 
@@ -15,7 +19,7 @@ pub const BUCKETS: usize = BOUNDS_MS.len() + 1;
 pub struct Tally {
     /// Requests that ended.
     pub requests: u64,
-    /// Those that failed: no answer, or 5xx.
+    /// Those that failed: no answer, 5xx, or a status of gRPC that means 5xx ([`is_grpc_failure`]).
     pub errors: u64,
     /// Tries that a limit kept back; they are no requests, and may have gone on to the next tier.
     pub limited: u64,
@@ -28,6 +32,13 @@ pub struct Tally {
 pub fn bucket(took: Duration) -> usize {
     let millis = u64::try_from(took.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
     BOUNDS_MS.partition_point(|bound| *bound < millis)
+}
+
+/// Whether a status of gRPC says that the server failed: those that mean 5xx in HTTP (`google/rpc/code.proto`), as Envoy's
+/// outlier detection has it. UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+#[must_use]
+pub fn is_grpc_failure(status: &str) -> bool {
+    matches!(status, "2" | "4" | "12" | "13" | "14" | "15")
 }
 
 impl Tally {
@@ -60,6 +71,14 @@ impl Tally {
     /// bounds twice the last.
     #[must_use]
     pub fn percentile(&self, percentile: f64) -> Option<Duration> {
+        let (_, upper) = self.percentile_within(percentile)?;
+        Some(upper.unwrap_or(2 * SLOWEST_TOLD))
+    }
+
+    /// What this percentile is above, and what it is at most: the bounds of its bucket. No upper one of what is slower than
+    /// all; `None`: nothing was counted.
+    #[must_use]
+    pub fn percentile_within(&self, percentile: f64) -> Option<(Duration, Option<Duration>)> {
         let all: u64 = self.latency.iter().fold(0, |sum, count| sum.saturating_add(*count));
         let wanted = (all as f64 * percentile / 100.0).ceil().max(1.0) as u64;
         let mut seen = 0u64;
@@ -67,8 +86,8 @@ impl Tally {
             seen = seen.saturating_add(*count);
             seen >= wanted
         })?;
-        let last = BOUNDS_MS.last().copied().unwrap_or_default();
-        Some(Duration::from_millis(BOUNDS_MS.get(place).copied().unwrap_or(2 * last)))
+        let bound = |place: usize| BOUNDS_MS.get(place).copied().map(Duration::from_millis);
+        Some((place.checked_sub(1).and_then(bound).unwrap_or_default(), bound(place)))
     }
 }
 
@@ -121,6 +140,10 @@ mod tests {
         (0..10).for_each(|_| tally.count(true, Duration::from_secs(60)));
         assert_eq!(tally.percentile(90.0), Some(Duration::from_millis(5)));
         assert_eq!(tally.percentile(90.1), Some(Duration::from_secs(20)));
+        let millis = Duration::from_millis;
+        assert_eq!(tally.percentile_within(90.0), Some((millis(3), Some(millis(5)))));
+        assert_eq!(tally.percentile_within(90.1), Some((SLOWEST_TOLD, None)));
+        assert_eq!([BOUNDS_MS[0], BOUNDS_MS[23]].map(millis), [FASTEST_TOLD, SLOWEST_TOLD]);
         assert!((tally.error_rate() - 0.1).abs() < 1e-9);
         assert_eq!([0, 1_000, 1_001, 10_000_000].map(|us| bucket(Duration::from_micros(us))), [0, 0, 1, 23]);
     }

@@ -108,14 +108,117 @@ fn a_drain_that_meets_a_death_holds_and_moves_nothing_back() {
     assert!(undrained.share > 0.0 && undrained.share < 0.1, "back along the ramp: {undrained:?}");
 }
 
+/// Another run of control: its clock begins anew, and it has seen no request yet.
+fn restarted(story: &mut Story) {
+    let waits = serde_json::to_string(&story.steering.waits()).unwrap();
+    story.steering = Steering::restored(&story.steering.shares(), serde_json::from_str(&waits).unwrap());
+    (story.now, story.window) = (Duration::from_secs(7), Window::default());
+}
+
+/// So many beats of ten requests each, of which so many fail; the share at the end.
+fn sent(story: &mut Story, beats: u32, errors: u64) -> Tier {
+    let mut last = None;
+    for _ in 0..beats {
+        let mut tally = super::super::window::Tally::default();
+        (0..10).for_each(|nth| tally.count(nth < errors, Duration::from_millis(5)));
+        story.window.add(story.now + BEAT, &tally);
+        last = Some(story.run(1, (4, false, 1.0)));
+    }
+    last.unwrap()
+}
+
+/// Leaves for errors, and returns after two minutes.
+fn strict() -> FailoverPolicy {
+    serde_json::from_str(
+        r#"{"leave": {"errorRate": {"above": 0.2, "over": "10s"}}, "failback": {"after": "2m", "ramp": "20s"}}"#,
+    )
+    .unwrap()
+}
+
+/// Beats without a request until there is a share again.
+fn beats_until_it_returns(story: &mut Story) -> u32 {
+    (1..2000).find(|_| story.run(1, (4, false, 1.0)).share > 0.0).unwrap()
+}
+
 #[test]
 fn a_restart_of_control_moves_nothing() {
     let mut story = Story::new();
     story.run(1, (4, true, 1.0));
     let before = story.run(12, (4, false, 1.0)).share;
-    story.steering = Steering::restored(&story.steering.shares());
+    restarted(&mut story);
     let after = story.run(1, (4, false, 1.0)).share;
     assert!((after - before).abs() < 0.02, "{before} then {after}");
+}
+
+#[test]
+fn a_restart_forgets_no_errors() {
+    let mut story = Story { policy: strict(), ..Story::new() };
+    let left = sent(&mut story, 2, 9);
+    assert_eq!(left.share, 0.0);
+    story.run(40, (4, false, 1.0));
+    restarted(&mut story);
+    let still = story.run(1, (4, false, 1.0));
+    assert_eq!((still.share, &still.members[0].why), (0.0, &left.members[0].why));
+    assert!(still.members[0].next.starts_with("it is tried again in 100s, "), "{still:?}");
+    let beats = beats_until_it_returns(&mut story);
+    assert!((195..=201).contains(&beats), "{beats} beats of the 200 that were left");
+}
+
+#[test]
+fn a_restart_forgets_no_wait_before_a_return() {
+    for trouble in [(4, true, 1.0), (0, false, 1.0), (4, false, 0.0)] {
+        let mut story = Story { policy: strict(), ..Story::new() };
+        story.run(4, trouble);
+        let waits = story.run(40, (4, false, 1.0));
+        assert_eq!((waits.share, waits.members[0].why.as_str()), (0.0, "healthy again"));
+        restarted(&mut story);
+        let after = story.run(1, (4, false, 1.0));
+        assert_eq!((after.share, after.members[0].why.as_str()), (0.0, "healthy again"));
+        let beats = beats_until_it_returns(&mut story);
+        assert!((190..=202).contains(&beats), "{beats} beats for {trouble:?}");
+    }
+}
+
+#[test]
+fn a_restart_lets_nothing_rise_that_errors_hold() {
+    let mut story = Story { policy: strict(), ..Story::new() };
+    sent(&mut story, 10, 9);
+    beats_until_it_returns(&mut story);
+    let held = sent(&mut story, 12, 2);
+    assert!(held.members[0].why.starts_with("its share stays"), "{held:?}");
+    restarted(&mut story);
+    assert_eq!(story.run(10, (4, false, 1.0)).share, held.share);
+}
+
+#[test]
+fn what_errors_left_is_tried_after_the_wait_and_not_after_twice_of_it() {
+    let mut story = Story { policy: strict(), ..Story::new() };
+    let left = sent(&mut story, 2, 9);
+    assert!(left.members[0].next.contains("tried again in 2m, "), "{left:?}");
+    let beats = beats_until_it_returns(&mut story);
+    assert!((235..=241).contains(&beats), "{beats} beats of two minutes");
+}
+
+#[test]
+fn a_wait_says_how_long_it_lasts() {
+    let mut story = Story { policy: strict(), ..Story::new() };
+    story.run(4, (2, false, 1.0));
+    let waits = story.run(36, (4, false, 1.0));
+    assert_eq!(waits.members[0].why, "healthy again");
+    assert_eq!(waits.members[0].next, "it returns in 102s if it holds, along a ramp of 20s");
+    let returns = story.run(206, (4, false, 1.0));
+    assert_eq!(returns.members[0].why, "returning along the ramp", "{returns:?}");
+}
+
+#[test]
+fn what_has_no_weight_holds_up_no_tier() {
+    let steered = |name: &str, weight, healthy| {
+        let member = Member { cluster: name.parse().unwrap(), weight, healthy, total: 4, capacity: None, cap: None };
+        let (why, next, since) = Default::default();
+        Steered { member, share: f64::from(healthy) / 4.0, why, next, since }
+    };
+    let tier = Tier::of("t", vec![steered("a", 1, 0), steered("b", 0, 4)], 0.7);
+    assert_eq!(tier.share, 0.0, "nothing goes to a tier whose only healthy cluster has no part of it");
 }
 
 #[test]
