@@ -3,6 +3,7 @@
 //! Pure and deterministic: equal inputs give equal outputs, byte for byte. A finding refuses the part of an object that
 //! cannot be honoured (a route to an unknown subset) and says so; the rest of the object goes on.
 
+mod capacity;
 mod endpoints;
 pub mod finding;
 mod orders;
@@ -162,10 +163,8 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
         resources.push(Resource::Service(service));
         resources.push(Resource::Endpoints(endpoints));
     }
-    let known = references::Known::new(&drafts, &imported);
-    known.services(inputs, &mut findings);
-    known.routes(&mut resources, &mut findings);
-    references::clusters(inputs, &mut findings);
+    references::Known::new(&drafts, &imported).all(inputs, &mut resources, &mut findings);
+    capacity::unsaid(inputs, &drafts, &orders, &mut findings);
     findings.sort();
     // A VirtualService of several hosts has its routes at each.
     findings.dedup();

@@ -252,6 +252,21 @@ fn a_policy_binds_a_cluster_that_wrote_it_or_lists_its_writer_and_no_other() {
 }
 
 #[test]
+fn a_limit_that_is_a_part_of_a_capacity_nobody_says_is_named_until_it_is_said() {
+    let policy = POLICY.replace("constraints: {never: [west]}", "caps: [{shareOfCapacity: 0.5}]");
+    let compiled = Cluster::new("west", &[DETAILS, &policy], &["a"]).compile();
+    assert_eq!(found(&compiled), [(Kind::NoCapacity, "spec.caps[0].shareOfCapacity")]);
+    assert!(compiled.findings[0].reason.starts_with("it limits nothing of bookinfo/details in west: "));
+    let said =
+        DETAILS.replacen("namespace: bookinfo", "namespace: bookinfo, annotations: {isthmus.dev/capacity: '5'}", 1);
+    let west = Cluster::new("west", &[&said, &policy], &["a"]);
+    let compiled = west.compile();
+    assert_eq!(found(&compiled), []);
+    let details = ServiceName::new("bookinfo", "details").unwrap();
+    assert_eq!(compiled.orders[&details].own_cap, Some(2.5));
+}
+
+#[test]
 fn a_policy_with_a_fault_is_named_and_not_said() {
     let bad = POLICY.replace("services: {names: [details]}", "services: {namespaces: [other]}");
     let compiled = Cluster::new("west", &[&bad], &[]).compile();

@@ -144,6 +144,7 @@ fn not_found(kind: finding::Kind) -> &'static str {
     match kind {
         finding::Kind::NoSubset => "SubsetNotFound",
         finding::Kind::NoCluster => "ClusterNotFound",
+        finding::Kind::NoCapacity => "CapacityNotFound",
         _ => "BackendNotFound",
     }
 }

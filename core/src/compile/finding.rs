@@ -18,13 +18,15 @@ pub enum Kind {
     NoSubset,
     /// It names a cluster that is no member of the mesh.
     NoCluster,
+    /// It is a part of a capacity that no Service says.
+    NoCapacity,
 }
 
 impl Kind {
     /// Whether what is wrong is that something else is not there: it may come, and then nothing is wrong.
     #[must_use]
     pub fn is_reference(self) -> bool {
-        matches!(self, Self::NoService | Self::NoSubset | Self::NoCluster)
+        matches!(self, Self::NoService | Self::NoSubset | Self::NoCluster | Self::NoCapacity)
     }
 }
 

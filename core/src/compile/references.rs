@@ -41,12 +41,19 @@ impl<'a> Known<'a> {
         Self { drafts, imported }
     }
 
+    /// Looks all of it up.
+    pub(super) fn all(&self, inputs: &Inputs<'_>, resources: &mut [Resource], findings: &mut Vec<Finding>) {
+        self.services(inputs, findings);
+        self.routes(resources, findings);
+        clusters(inputs, findings);
+    }
+
     fn has(&self, name: &ServiceName) -> bool {
         self.imported.contains(name) || self.drafts.get(name).is_some_and(|draft| draft.defined)
     }
 
     /// Objects that are about a service, and policies that name one.
-    pub(super) fn services(&self, inputs: &Inputs<'_>, findings: &mut Vec<Finding>) {
+    fn services(&self, inputs: &Inputs<'_>, findings: &mut Vec<Finding>) {
         for (name, draft) in self.drafts.iter().filter(|(name, _)| !self.has(name)) {
             findings.extend(draft.named_at.iter().map(|at| at.finding(Kind::NoService, missing(name))));
         }
@@ -73,7 +80,7 @@ impl<'a> Known<'a> {
     }
 
     /// Destinations of routes. Those to a service or subset of which nothing is known are taken out.
-    pub(super) fn routes(&self, resources: &mut [Resource], findings: &mut Vec<Finding>) {
+    fn routes(&self, resources: &mut [Resource], findings: &mut Vec<Finding>) {
         let subsets = subsets(resources);
         for resource in resources {
             let Resource::Service(service) = resource else { continue };
@@ -127,7 +134,7 @@ fn subsets(resources: &[Resource]) -> BTreeSet<(ServiceName, String)> {
 }
 
 /// Clusters that are no members. As long as no other cluster is known nothing is said: this one has just begun.
-pub(super) fn clusters(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) {
+fn clusters(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) {
     if inputs.others.is_empty() {
         return;
     }

@@ -1,0 +1,81 @@
+//! Limits that are a part of a capacity which no Service says: they limit nothing, and whoever wrote them is told.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Inputs,
+    finding::{Finding, Kind},
+    orders::Ordered,
+    services::Draft,
+};
+use crate::{
+    failover::policy::{Cap, FailoverPolicy},
+    name::ServiceName,
+    resource::{Body, kubernetes::CAPACITY},
+};
+
+/// So many places are named; the rest is counted.
+const NAMED: usize = 3;
+
+/// A finding for each such limit of an own policy that binds a service here.
+pub(super) fn unsaid(
+    inputs: &Inputs<'_>,
+    drafts: &BTreeMap<ServiceName, Draft>,
+    orders: &BTreeMap<ServiceName, Ordered>,
+    findings: &mut Vec<Finding>,
+) {
+    for (file, object) in &inputs.objects {
+        let Body::FailoverPolicy(policy) = &object.body else { continue };
+        let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
+        let binds = format!("{namespace}/{name} of {}", inputs.setting.cluster);
+        let bound: Vec<_> = orders.iter().filter(|(_, ordered)| ordered.policies.first() == Some(&binds)).collect();
+        for (index, cap) in policy.caps.iter().enumerate().filter(|(_, cap)| cap.share_of_capacity.is_some()) {
+            let places: Vec<_> = bound
+                .iter()
+                .flat_map(|(service, ordered)| places(inputs, drafts, policy, cap, service, ordered))
+                .collect();
+            if !places.is_empty() {
+                let field = format!("spec.caps[{index}].shareOfCapacity");
+                let reason = format!(
+                    "it limits nothing of {}: the Service there says nothing in {CAPACITY}; annotate it, or write \
+                     requestsPerSecond",
+                    listed(&places)
+                );
+                findings.push(Finding {
+                    file: (*file).to_owned(),
+                    line: object.line,
+                    field,
+                    kind: Kind::NoCapacity,
+                    reason,
+                });
+            }
+        }
+    }
+}
+
+/// Where a service's capacity is not said, of the clusters that a limit is for. The own one counts when others use it.
+fn places(
+    inputs: &Inputs<'_>,
+    drafts: &BTreeMap<ServiceName, Draft>,
+    policy: &FailoverPolicy,
+    cap: &Cap,
+    service: &ServiceName,
+    ordered: &Ordered,
+) -> Vec<String> {
+    let own = &inputs.setting.cluster;
+    let is_exported = drafts.get(service).is_some_and(|draft| draft.exported.is_some());
+    let members = ordered.order.tiers.iter().flat_map(|tier| &tier.members);
+    members
+        .filter(|one| one.capacity.is_none() && (one.cluster != *own || is_exported))
+        .filter(|one| policy.cap_of(&one.cluster).is_some_and(|found| std::ptr::eq(found, cap)))
+        .map(|one| format!("{service} in {}", one.cluster))
+        .collect()
+}
+
+fn listed(places: &[String]) -> String {
+    let named = places.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match places.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
