@@ -13,8 +13,9 @@ mod stall;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderName, Request, Response, request::Parts};
+use http::{HeaderName, Request, Response, header::CONTENT_TYPE, request::Parts};
 use isthmus_core::{
+    failover::window::is_grpc_failure,
     ladder::{Place, Tier},
     name::{ClusterName, HostScope},
     outlier::Showed,
@@ -23,7 +24,7 @@ use isthmus_core::{
 
 use crate::{
     body::Body,
-    passage::Trying,
+    passage::{Late, Passage, Trying},
     pool::{Peer, link::LinkKey},
     snapshot::{Rungs, View, Vital, now},
     worker::Worker,
@@ -40,6 +41,7 @@ pub(crate) use self::{
 
 /// Said by a sidecar with an answer of its own: the response flag of what went wrong behind it.
 pub(crate) const FLAGS: HeaderName = HeaderName::from_static("x-isthmus-flags");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Tries of one request, over all endpoints and tiers, that were never sent: a bound on walking, not on retrying.
 const MOST_TRIES: usize = 12;
 
@@ -111,20 +113,26 @@ pub(crate) struct Outcome {
     pub(crate) upstream: Arc<str>,
     /// Kept as long as the answer's body passes.
     pub(crate) guard: Option<Box<dyn std::any::Any>>,
+    /// Told the status that the answer ends with.
+    pub(crate) late: Option<Late>,
 }
 
 impl Outcome {
     fn answered(answer: Response<Body>, peer: Rc<Peer>, upstream: Arc<str>, guard: Box<dyn std::any::Any>) -> Self {
-        Self { answer: Ok(answer), detail: String::new(), peer: Some(peer), upstream, guard: Some(guard) }
+        Self { answer: Ok(answer), detail: String::new(), peer: Some(peer), upstream, guard: Some(guard), late: None }
     }
 
-    /// Whether the application answered with an error.
-    fn is_error(&self) -> bool {
-        self.answer.as_ref().is_ok_and(|answer| answer.status().is_server_error())
+    /// Whether the application answered with an error; `None`: that is told at the end of its answer.
+    fn is_error(&self) -> Option<bool> {
+        let Ok(answer) = &self.answer else { return Some(false) };
+        let said = |name: &HeaderName| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        let is_error = answer.status().is_server_error() || said(&GRPC_STATUS).is_some_and(is_grpc_failure);
+        let is_grpc = said(&CONTENT_TYPE).is_some_and(|of| of.starts_with("application/grpc"));
+        (is_error || !is_grpc || said(&GRPC_STATUS).is_some()).then_some(is_error)
     }
 
     pub(crate) fn failed(fault: Fault, detail: String) -> Self {
-        Self { answer: Err(fault), detail, peer: None, upstream: "".into(), guard: None }
+        Self { answer: Err(fault), detail, peer: None, upstream: "".into(), guard: None, late: None }
     }
 }
 
@@ -200,11 +208,15 @@ async fn exchange(
 }
 
 /// What a try showed of a cluster.
-fn count(trying: Trying<'_>, exchanged: &Result<Outcome, Failed>) {
+fn count(trying: Trying<'_>, exchanged: &mut Result<Outcome, Failed>, passage: &Arc<Passage>, worker: usize) {
     match exchanged {
         Err(failed) if failed.says_nothing() => trying.void(),
         Err(_) => trying.ended(true),
-        Ok(outcome) => trying.ended(outcome.is_error()),
+        Ok(outcome) => {
+            let is_error = outcome.is_error();
+            trying.ended(is_error.unwrap_or_default());
+            outcome.late = is_error.is_none().then(|| Late { passage: Arc::clone(passage), worker });
+        }
     }
 }
 
@@ -271,8 +283,8 @@ impl Walk {
             };
             let request = self.request.take()?;
             self.tries += 1;
-            let exchanged = exchange(worker, target, tier, &mut tried, request, self.replay.is_some()).await;
-            count(trying, &exchanged);
+            let mut exchanged = exchange(worker, target, tier, &mut tried, request, self.replay.is_some()).await;
+            count(trying, &mut exchanged, passage, worker.number);
             match exchanged {
                 Ok(outcome) => match self.another(target, &outcome) {
                     None => return Some(outcome),

@@ -264,7 +264,7 @@ async fn request_in(worker: Rc<Worker>, caller: Rc<Caller>, mut request: Request
             answer.headers_mut().remove(forward::FLAGS);
             record.source = caller.peer.party();
             record.code = answer.status().as_u16();
-            finish_with(&worker, Measured { began, received: counted }, record, answer, None)
+            finish_with(&worker, Measured { began, received: counted }, record, answer, (None, None))
         }
         Err(failed) => silent(&worker, &caller, began, record, failed),
     }
@@ -285,7 +285,7 @@ fn silent(
     record.source = caller.peer.party();
     record.fault = Some(fault);
     record.code = answer.status().as_u16();
-    finish_with(worker, Measured { began, received: None }, record, answer, None)
+    finish_with(worker, Measured { began, received: None }, record, answer, (None, None))
 }
 
 /// Asks the application on a connection of its own; with what becomes the client's bytes when it switches.

@@ -15,6 +15,7 @@ use isthmus_core::{
 use crate::{
     body::{Body, Passed, Watched},
     forward::{self, FLAGS, Outcome, Steps, Target},
+    passage::Late,
     snapshot::{View, now},
     telemetry::{
         Called, Party, Record, Reporter,
@@ -189,7 +190,7 @@ fn answer(worker: &Rc<Worker>, seen: Seen, view: &Arc<View>, routed: Routed) -> 
 
 /// The answer, or ours in its place; recorded when its last byte has passed.
 fn respond(worker: &Rc<Worker>, measured: Measured, mut record: Record, outcome: Outcome) -> Response<Body> {
-    let Outcome { answer, detail, peer, guard, .. } = outcome;
+    let Outcome { answer, detail, peer, guard, late, .. } = outcome;
     if let Some(peer) = &peer {
         record.destination = peer.party();
     }
@@ -201,7 +202,7 @@ fn respond(worker: &Rc<Worker>, measured: Measured, mut record: Record, outcome:
         }
     };
     record.code = response.status().as_u16();
-    finish_with(worker, measured, record, response, guard)
+    finish_with(worker, measured, record, response, (guard, late))
 }
 
 /// Nobody answered; what is said of the destination is what the caller knows.
@@ -224,7 +225,7 @@ pub(crate) fn finish_with(
     Measured { began, received: counted }: Measured,
     mut record: Record,
     response: Response<Body>,
-    guard: Option<Box<dyn std::any::Any>>,
+    (guard, late): (Option<Box<dyn std::any::Any>>, Option<Late>),
 ) -> Response<Body> {
     if record.protocol == "grpc" {
         record.grpc_status = text(response.headers(), "grpc-status").to_owned();
@@ -236,9 +237,11 @@ pub(crate) fn finish_with(
                 record.sent = passed.bytes;
                 record.received = counted.map_or(record.received, |counted| counted.get());
                 record.duration = began.elapsed();
-                if let Some(status) = passed.grpc_status.filter(|_| record.protocol == "grpc") {
-                    record.grpc_status = status.to_str().unwrap_or_default().to_owned();
+                let status = passed.grpc_status.as_ref().and_then(|status| status.to_str().ok());
+                if let Some(status) = status.filter(|_| record.protocol == "grpc") {
+                    record.grpc_status = status.to_owned();
                 }
+                late.zip(status).into_iter().for_each(|(late, status)| late.ended(status));
                 if !passed.whole {
                     record.fault.get_or_insert(Fault::DownstreamConnectionTermination);
                 }

@@ -14,7 +14,7 @@ use std::{
 use isthmus_core::{
     failover::{
         cap::Bucket,
-        window::{BUCKETS, bucket},
+        window::{BUCKETS, bucket, is_grpc_failure},
     },
     name::ClusterName,
 };
@@ -55,7 +55,7 @@ pub(crate) struct Counted {
     pub(crate) wanted: u64,
     /// Those that a limit kept back.
     pub(crate) limited: u64,
-    /// Those that brought no answer, or a 5xx.
+    /// Those that brought no answer, a 5xx, or a status of gRPC that means as much.
     pub(crate) errors: u64,
     /// By time to the answer's head.
     pub(crate) latency: [u64; BUCKETS],
@@ -189,6 +189,22 @@ impl Drop for Trying<'_> {
     }
 }
 
+/// An answer whose status comes at its end, as gRPC's does. It is counted already, and as a failure once it says so.
+pub(crate) struct Late {
+    pub(crate) passage: Arc<Passage>,
+    pub(crate) worker: usize,
+}
+
+impl Late {
+    /// The status that its end brought.
+    pub(crate) fn ended(self, status: &str) {
+        if let Some(tally) = self.passage.tally(self.worker).filter(|_| is_grpc_failure(status)) {
+            tally.errors.fetch_add(1, Ordering::Relaxed);
+            tally.touched.store(true, Ordering::Release);
+        }
+    }
+}
+
 /// Passages of one service, by cluster.
 #[derive(Default)]
 pub(crate) struct Passages(Vec<Arc<Passage>>);
@@ -232,6 +248,17 @@ mod tests {
         let counted = passage.take_counted().unwrap();
         assert_eq!((counted.wanted, counted.limited, counted.errors, counted.requests()), (3, 0, 1, 3));
         assert_eq!(passage.take_counted(), None);
+    }
+
+    #[test]
+    fn a_status_at_the_end_of_an_answer_counts_as_a_failure_where_it_means_one() {
+        let passage = Arc::new(passage());
+        for status in ["0", "5", "14", "13", "x"] {
+            passage.enter(1, None).unwrap_or_else(|_| panic!("no limit")).ended(false);
+            Late { passage: Arc::clone(&passage), worker: 1 }.ended(status);
+        }
+        let counted = passage.take_counted().unwrap();
+        assert_eq!((counted.requests(), counted.errors), (5, 2));
     }
 
     #[test]

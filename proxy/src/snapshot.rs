@@ -41,7 +41,7 @@ pub(crate) struct Rungs {
 }
 
 impl Rungs {
-    pub(crate) fn at(&self, index: usize) -> Option<(&Tier, &Passage)> {
+    pub(crate) fn at(&self, index: usize) -> Option<(&Tier, &Arc<Passage>)> {
         Some((self.ladder.tiers().get(index)?, self.passages.get(index)?))
     }
 }

@@ -56,7 +56,7 @@ pub(crate) async fn outbound(
             let answer = explain(fault, record.said(Head::authority), &detail);
             record.fault = Some(fault);
             record.code = answer.status().as_u16();
-            finish_with(worker, Measured { began, received: None }, record, answer, None)
+            finish_with(worker, Measured { began, received: None }, record, answer, (None, None))
         }
     }
 }
@@ -139,7 +139,7 @@ pub(crate) fn switch(
     record.code = answer.status().as_u16();
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let measured = Measured { began, received: None };
-        return finish_with(worker, measured, record, answer.map(Body::Incoming), guard);
+        return finish_with(worker, measured, record, answer.map(Body::Incoming), (guard, None));
     }
     let (server, worker) = (hyper::upgrade::on(&mut answer), Rc::clone(worker));
     let entered = worker.shared.under_way.enter();

@@ -275,6 +275,27 @@ async fn control_hears_how_many_requests_there_were_how_many_failed_and_what_lim
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_hears_of_failures_that_only_grpc_tells() {
+    let ground = Ground::new(15, Some("west-1")).await;
+    let client = ground.client(vec![tier(&ground.west, 1.0, None)]);
+    let heard = &ground.east.heard;
+    eventually("the client tells control", || async { (heard.streams() == 1).then_some(()).ok_or("no".to_owned()) })
+        .await;
+    eventually("a first answer", || http::ok(client.port(15080), URL)).await;
+    // Three failures in trailers, two in heads, and three of what is none.
+    for path in ["grpc/14", "grpc/13", "grpc/2", "grpc/head/14", "grpc/head/4", "grpc/0", "grpc/5", "grpc/head/7"] {
+        let url = URL.replace("/x", &format!("/{path}"));
+        http::ok(client.port(15080), &url).await.expect("HTTP has nothing against it");
+    }
+    let told = eventually("all of it in reports", || async {
+        let told = heard.of(DETAILS, "west");
+        if told.requests >= 9 && told.errors >= 5 { Ok(told) } else { Err(format!("{told:?}")) }
+    })
+    .await;
+    assert_eq!(told.errors, 5, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn control_hears_of_the_own_cluster_exactly_what_was() {
     let east = Cluster::new("east", 160);
     let known = || picture(&east, &[], vec![endpoint(&east, "details-1", "details", 12)], vec![]);

@@ -57,7 +57,7 @@ pub(super) async fn plain(worker: &Rc<Worker>, seen: Seen, to: &Plain, request: 
         Ok((answer, _)) => {
             // Nobody of the mesh, who could say what it is.
             let upstream = Arc::clone(&to.name);
-            Outcome { answer: Ok(answer), detail: String::new(), peer: None, upstream, guard: None }
+            Outcome { answer: Ok(answer), detail: String::new(), peer: None, upstream, guard: None, late: None }
         }
         Err(failed) => Routed::failed(failed.fault, failed.detail).outcome,
     };

@@ -40,7 +40,8 @@ pub async fn ok(to: SocketAddr, target: &str) -> Result<String, String> {
     if status.contains(" 200") { Ok(body) } else { Err(format!("{status}: {body}")) }
 }
 
-/// An application that answers every request with its name, and those of `/fail` with 500.
+/// An application that answers every request with its name, those of `/fail` with 500, and those of `/grpc/…` as a server of
+/// gRPC: with the status that is said, at the end of the answer, or in its head where there is nothing else (`/grpc/head/…`).
 pub async fn application(at: SocketAddr, name: &'static str) {
     Gate::open().application(at, name).await;
 }
@@ -93,12 +94,26 @@ impl Gate {
                 let head: Vec<_> = heard.drain(..end + 4).collect();
                 self.came.send_modify(|came| *came += 1);
                 let _ = open.wait_for(|open| *open).await;
-                let status = if head.starts_with(b"GET /fail ") { "500 Broken" } else { "200 OK" };
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                let head = String::from_utf8_lossy(&head);
+                let answer = answer_to(head.split(' ').nth(1).unwrap_or_default(), name);
                 if tcp.write_all(answer.as_bytes()).await.is_err() {
                     return;
                 }
             }
         }
+    }
+}
+
+fn answer_to(path: &str, name: &str) -> String {
+    let ok = "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n";
+    let length = name.len();
+    match path.split('/').collect::<Vec<_>>()[..] {
+        [_, "grpc", "head", status] => format!("{ok}grpc-status: {status}\r\ncontent-length: 0\r\n\r\n"),
+        [_, "grpc", status] => format!(
+            "{ok}transfer-encoding: chunked\r\ntrailer: grpc-status\r\n\r\n{length:x}\r\n{name}\r\n0\r\ngrpc-status: \
+             {status}\r\n\r\n"
+        ),
+        [_, "fail"] => format!("HTTP/1.1 500 Broken\r\ncontent-length: {length}\r\n\r\n{name}"),
+        _ => format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{name}"),
     }
 }
