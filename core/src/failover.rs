@@ -7,8 +7,8 @@
 //! requests ────────► window: errors, latency ─► breaker ────────────────────┘      └─ climb: calm up, fast down
 //! demand ──────────► cap: who gets how much of a limit
 //! ```
-//! Everything here is pure: time is an argument, equal inputs give equal outputs. What must always hold, each with its
-//! property test: shares sum to one, a constraint is never violated, worse health never draws more traffic, noise under
+//! Everything here is pure: time is an argument, equal inputs give equal outputs. What must always hold of the whole, as
+//! `properties` tests it: shares sum to one, a constraint is never violated, worse health never draws more traffic, noise under
 //! the hysteresis moves nothing.
 //!
 //! | module | idea |
@@ -33,6 +33,8 @@ pub mod drill;
 pub mod judge;
 pub mod order;
 pub mod policy;
+#[cfg(test)]
+mod properties;
 pub mod selector;
 pub mod shares;
 pub mod steering;
