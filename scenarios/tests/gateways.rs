@@ -13,13 +13,13 @@
 mod held;
 mod support;
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use held::{Held, Stream, Streams};
 use isthmus_scenarios::plan::bookinfo;
 use support::{
     Raised, eventually,
-    load::{Load, Sample, Target, slowest},
+    load::{Load, Sample, Target, disturbed, slowest},
     url,
 };
 
@@ -101,14 +101,6 @@ impl Traffic {
 }
 
 impl Came {
-    /// How long after it began a GET that was due during `story` was last late.
-    fn disturbed(&self, story: &Range<Duration>) -> Duration {
-        let late = Duration::from_millis(100) + self.stall;
-        let due = |one: &&Sample| one.due + one.took > story.start && one.due < story.end && one.took > late;
-        let ends = self.gets.iter().filter(due).map(|one| one.due + one.took);
-        ends.map(|end| end.saturating_sub(story.start)).max().unwrap_or_default()
-    }
-
     fn broken(&self) -> Vec<&Stream> {
         self.streams.iter().filter(|(_, took)| took.is_err()).collect()
     }
@@ -117,16 +109,17 @@ impl Came {
         self.streams.iter().filter_map(|(_, took)| took.as_ref().ok()).max().copied().unwrap_or_default()
     }
 
-    fn tell(&self, story: &str, during: &Range<Duration>) {
+    fn tell(&self, story: &str) {
+        let disturbed = disturbed(&self.gets, self.stall);
         let failed = |samples: &[Sample]| samples.iter().filter(|sample| sample.failed()).count();
         // As the rows of the matrix are told, for `scenarios/rehearse`.
         println!(
-            "ROW|{story}|{}|{}|{}|{}|{}|-|-|{} POSTs, {} failed; {} new streams, slowest {:.2} s",
+            "ROW|{story}|{}|{}|{}|{}|{}|-|-|-|{} POSTs, {} failed; {} new streams, slowest {:.2} s",
             self.gets.len(),
             failed(&self.gets),
             slowest(&self.gets).as_millis(),
             self.stall.as_millis(),
-            self.disturbed(during).as_millis(),
+            disturbed.as_millis(),
             self.posts.len(),
             failed(&self.posts),
             self.streams.len(),
@@ -138,7 +131,7 @@ impl Came {
             self.gets.len(),
             failed(&self.gets),
             slowest(&self.gets),
-            self.disturbed(during),
+            disturbed,
             self.posts.len(),
             failed(&self.posts),
             slowest(&self.posts),
@@ -168,16 +161,14 @@ fn no_failure(story: &str, what: &str, samples: &[Sample]) {
 async fn one_dies(mesh: &Raised, cluster: &str, side: &str) {
     let story = format!("a gateway of {side} dies");
     let traffic = Traffic::start(mesh).await;
-    let since = traffic.gets.now();
     mesh.kill(cluster, &["gateway-2"]).await;
     let killed = traffic.streams.now();
     traffic.until_it_ran(6).await;
-    let during = since..traffic.gets.now();
     mesh.start(cluster, &["gateway-2"]);
     mesh.wait_ready(cluster, "gateway-2").await;
     both_are_used(mesh, cluster).await;
     let mut came = traffic.finish().await;
-    came.tell(&story, &during);
+    came.tell(&story);
     // What was open when it died is lost with it; only what came later is new.
     came.streams.retain(|(due, took)| *due >= killed || took.is_ok());
     came.assert_unharmed(&story);
@@ -187,14 +178,13 @@ async fn one_is_restarted(mesh: &Raised, cluster: &str, side: &str) {
     let story = format!("a gateway of {side} is restarted");
     let held = Held::open(mesh.curl("us-west"), HELD).await;
     let traffic = Traffic::start(mesh).await;
-    let (since, asked, before) = (traffic.gets.now(), held.now(), closed(mesh, other(cluster)).await);
+    let (asked, before) = (held.now(), closed(mesh, other(cluster)).await);
     mesh.restart(cluster, &["gateway-2"]).await;
-    let during = since..traffic.gets.now();
     let (took, after) = (held.now() - asked, closed(mesh, other(cluster)).await);
     both_are_used(mesh, cluster).await;
     traffic.until_it_ran(2).await;
     let (came, ended) = (traffic.finish().await, held.finish().await);
-    came.tell(&story, &during);
+    came.tell(&story);
     let times: Vec<_> = ended.closed.iter().map(|(_, at)| at.saturating_sub(asked)).collect();
     println!(
         "{story}: back after {took:?}; {} held lived on, {} were closed after {:?} to {:?}, {} counted by peers",
@@ -220,13 +210,13 @@ async fn one_is_restarted(mesh: &Raised, cluster: &str, side: &str) {
 async fn both_are_restarted(mesh: &Raised, cluster: &str, side: &str) {
     let story = format!("both gateways of {side} are restarted, one after the other");
     let traffic = Traffic::start(mesh).await;
-    let (since, before) = (traffic.gets.now(), closed(mesh, other(cluster)).await);
+    let before = closed(mesh, other(cluster)).await;
     let asked = std::time::Instant::now();
     mesh.restart(cluster, &["gateway", "gateway-2"]).await;
-    let (took, during) = (asked.elapsed(), since..traffic.gets.now());
+    let took = asked.elapsed();
     both_are_used(mesh, cluster).await;
     let came = traffic.finish().await;
-    came.tell(&story, &during);
+    came.tell(&story);
     println!("{story}: back after {took:?}");
     came.assert_unharmed(&story);
     no_failure(&story, "POSTs", &came.posts);

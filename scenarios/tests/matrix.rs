@@ -2,7 +2,8 @@
 //! load on a local service that tells what the machine itself suffers.
 //!
 //! `scenarios/rehearse` runs all rows several times on a release build and writes `scenarios/RESULTS.md`; the fast ones
-//! run here with every test run. `ISTHMUS_ROWS=word,word` picks rows by words of their names.
+//! run here with every test run. `ISTHMUS_ROWS=word,word` picks rows by words of their names; rows that nobody
+//! has fail.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,12 +15,16 @@
 
 mod support;
 
+#[path = "matrix/clock.rs"]
+mod clock;
 #[path = "matrix/death.rs"]
 mod death;
 #[path = "matrix/federation.rs"]
 mod federation;
 #[path = "matrix/health.rs"]
 mod health;
+#[path = "matrix/ledger.rs"]
+mod ledger;
 #[path = "matrix/network.rs"]
 mod network;
 #[path = "matrix/row.rs"]

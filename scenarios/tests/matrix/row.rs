@@ -4,7 +4,7 @@ use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, time::Duration};
 
 use futures_util::FutureExt;
 
-use crate::{death, federation, health, network, stage::Stage, verbs};
+use crate::{clock, death, federation, health, network, stage::Stage, verbs};
 
 /// Where a row is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,8 +28,10 @@ pub struct Figures {
     pub control: Duration,
     /// For how long requests failed or were slow, in all.
     pub disturbed: Duration,
-    /// From the event until the last request that was answered from there.
+    /// From the event until the last request was sent there, as far as sidecars told.
     pub left: Option<Duration>,
+    /// From the event until it was decided that none is sent there.
+    pub decided: Option<Duration>,
     /// From the end of the event until the first request that was answered from there again.
     pub back: Option<Duration>,
     /// What else there is to tell.
@@ -68,7 +70,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row!(Processes, true, "a survivor dies while it carries another's load", death::a_survivor),
         row!(Processes, false, "a cluster comes back empty-handed", death::comes_back_empty_handed),
-        row!(Processes, false, "a cluster comes back with its clock an hour off", death::clock_is_wrong),
+        row!(Processes, false, "a cluster comes back with its clock an hour off", clock::is_wrong),
         row!(
             Processes,
             false,
@@ -98,6 +100,7 @@ pub async fn run(rows: impl Iterator<Item = Row>) {
     let words: Vec<_> = words.split(',').filter(|word| !word.is_empty()).collect();
     let is_picked = |row: &Row| words.is_empty() || words.iter().any(|word| row.name.contains(word));
     let mut rows: Vec<_> = rows.filter(is_picked).collect();
+    assert!(!rows.is_empty(), "no row that is played here has any of {words:?} in its name");
     rows.sort_by_key(|row| row.ground);
     let mut failed = vec![];
     for ground in [Ground::Processes, Ground::Network] {
@@ -118,6 +121,7 @@ pub async fn run(rows: impl Iterator<Item = Row>) {
                 Err(_) => {
                     println!("-- {} FAILED", row.name);
                     failed.push(row.name);
+                    stage.remember(true);
                     stage.revive();
                 }
             }
@@ -131,7 +135,7 @@ pub async fn run(rows: impl Iterator<Item = Row>) {
 fn tell(row: &Row, figures: &Figures) {
     let millis = |time: Option<Duration>| time.map_or_else(|| "-".into(), |time| time.as_millis().to_string());
     println!(
-        "ROW|{}|{}|{}|{}|{}|{}|{}|{}|{}",
+        "ROW|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}",
         row.name,
         figures.requests,
         figures.failed,
@@ -139,6 +143,7 @@ fn tell(row: &Row, figures: &Figures) {
         figures.control.as_millis(),
         figures.disturbed.as_millis(),
         millis(figures.left),
+        millis(figures.decided),
         millis(figures.back),
         figures.note,
     );

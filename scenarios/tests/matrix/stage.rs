@@ -1,12 +1,15 @@
 //! The mesh that rows are played on: us-west asks, eu-west and us-east answer; and how it is put in order again.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::ensure;
 use http::{Request, header};
 use isthmus_scenarios::{
     admin,
-    plan::{ClusterPlan, bookinfo},
+    plan::{ClusterPlan, Plan, WorkloadPlan, bookinfo},
 };
 use serde_json::{Value, json};
 
@@ -24,6 +27,11 @@ pub const HERE: &str = "us-west";
 pub const FIRST: &str = "eu-west";
 /// Who answers next.
 pub const NEXT: &str = "us-east";
+/// Control and member alone, which vote.
+pub const WITNESS: &str = "witness";
+/// Who sees whom.
+const SIGHTS: [(&str, &str); 6] =
+    [(HERE, FIRST), (HERE, NEXT), (FIRST, NEXT), (NEXT, FIRST), (FIRST, HERE), (NEXT, HERE)];
 /// The policy file that rows write.
 const POLICY: &str = "rehearsal.yaml";
 
@@ -31,6 +39,8 @@ const POLICY: &str = "rehearsal.yaml";
 pub struct Stage {
     pub mesh: Raised,
     pub ground: Ground,
+    /// Whether a row had anybody left since controls began.
+    left: AtomicBool,
 }
 
 impl Stage {
@@ -38,13 +48,18 @@ impl Stage {
         let mesh = match ground {
             Ground::Processes => {
                 let mut plan = bookinfo::plan(3, 180).expect("the demo's plan");
-                let first = plan.clusters.iter_mut().find(|one| one.name.as_str() == FIRST).expect("it is there");
-                more_ratings(first);
-                Raised::up_as(plan).await
+                // An unoptimised build has many requests under way when an endpoint dies; of two deaths in a row some would
+                // fail for want of retries that a service may have.
+                let reviews = u8::from(!cfg!(debug_assertions));
+                for (name, app, more) in [(FIRST, "ratings", 2), (HERE, "reviews", reviews)] {
+                    let cluster = plan.clusters.iter_mut().find(|one| one.name.as_str() == name).expect("it is there");
+                    more_endpoints(cluster, app, more);
+                }
+                Raised::up_as(witnessed(plan)).await
             }
             Ground::Network => Raised::up_wan(190).await,
         };
-        Self { mesh, ground }
+        Self { mesh, ground, left: AtomicBool::new(false) }
     }
 
     pub async fn end(self) {
@@ -53,7 +68,8 @@ impl Stage {
 
     /// Starts whatever is down.
     pub fn revive(&self) {
-        [FIRST, NEXT, HERE].into_iter().for_each(|cluster| self.mesh.start(cluster, &[]));
+        let plan = &self.mesh.mesh.plan;
+        plan.clusters.iter().for_each(|cluster| self.mesh.start(cluster.name.as_str(), &[]));
     }
 
     /// Everything runs, nobody is left, drained or bad: each row begins so.
@@ -70,16 +86,38 @@ impl Stage {
                     self.take_back(cluster, verb["name"].as_str().unwrap()).await;
                 }
             }
-            let file = self.mesh.config_dir(cluster).join(POLICY);
-            if file.exists() {
-                std::fs::remove_file(file).expect("the policy goes");
-            }
+            self.no_policy(cluster).await;
         }
-        for (from, to) in [(HERE, FIRST), (HERE, NEXT), (FIRST, NEXT), (NEXT, FIRST)] {
+        for (from, to) in SIGHTS {
             self.mesh.wait_standing(from, to, "alive", PATIENCE).await;
+        }
+        if self.left.swap(false, Ordering::Relaxed) {
+            self.forget().await;
         }
         let first = if self.ground == Ground::Network { network::FIRST } else { FIRST };
         self.until_served_by(first, 1.0).await;
+    }
+
+    /// A row had somebody left, or nobody.
+    pub fn remember(&self, somebody: bool) {
+        self.left.fetch_or(somebody, Ordering::Relaxed);
+    }
+
+    /// Who is left again within minutes is returned to later each time, and rows come one after the other; a control that
+    /// begins anew remembers no flap.
+    async fn forget(&self) {
+        for cluster in [FIRST, NEXT, HERE] {
+            self.mesh.kill(cluster, &["control"]).await;
+            self.mesh.start(cluster, &["control"]);
+        }
+        for (from, to) in SIGHTS {
+            eventually(&format!("{from} sees {to} for itself"), PATIENCE, || async {
+                let view = self.mesh.view(from, to).await?;
+                ensure!(view["why"] == "path and lease hold", "{view}");
+                Ok(())
+            })
+            .await;
+        }
     }
 
     /// Waits until ratings are sent from here to this cluster in this part, and its share is whole.
@@ -131,10 +169,24 @@ impl Stage {
              spec:\n  services: {{names: [ratings]}}\n{spec}"
         );
         std::fs::write(self.mesh.config_dir(cluster).join(POLICY), text).expect("the policy is written");
-        eventually("the policy binds", PATIENCE, || async {
+        self.until_policy_binds(true).await;
+    }
+
+    /// Takes a cluster's policy for ratings away, if it has one, and waits until it binds here no more.
+    pub async fn no_policy(&self, cluster: &str) {
+        let file = self.mesh.config_dir(cluster).join(POLICY);
+        if file.exists() {
+            std::fs::remove_file(file).expect("the policy goes");
+            self.until_policy_binds(false).await;
+        }
+    }
+
+    async fn until_policy_binds(&self, wanted: bool) {
+        eventually("the policy binds, or does not", PATIENCE, || async {
             let rows = self.rows(HERE, "/api/failover").await;
             let row = rows.iter().find(|row| row["service"] == "bookinfo/ratings").cloned().unwrap_or_default();
-            ensure!(row["policies"][0].as_str().is_some_and(|policy| policy.contains("rehearsal")), "{row}");
+            let binds = row["policies"][0].as_str().is_some_and(|policy| policy.contains("rehearsal"));
+            ensure!(binds == wanted, "{row}");
             Ok(())
         })
         .await;
@@ -156,15 +208,21 @@ impl Stage {
     }
 }
 
-/// Two more endpoints of ratings.
-fn more_ratings(cluster: &mut ClusterPlan) {
-    let one = cluster.workloads.iter().find(|one| one.app.as_deref() == Some("ratings")).expect("ratings").clone();
-    for more in 1..=2u8 {
+/// With a witness before the cluster that answers first, so that it votes in its place: without the other two voters
+/// there is no quorum, and yet two members live between which endpoints can flow.
+fn witnessed(plan: Plan) -> Plan {
+    let mut plan = bookinfo::with_witness(plan).expect("its name");
+    let at = |plan: &Plan, name: &str| plan.clusters.iter().position(|one| one.name.as_str() == name);
+    let (witness, first) = (at(&plan, WITNESS).expect("it is there"), at(&plan, FIRST).expect("it is there"));
+    plan.clusters.swap(witness, first);
+    plan
+}
+
+/// So many more endpoints of an application.
+fn more_endpoints(cluster: &mut ClusterPlan, app: &str, more: u8) {
+    let one = cluster.workloads.iter().find(|one| one.app.as_deref() == Some(app)).expect("it has one").clone();
+    for more in 1..=more {
         let index = cluster.workloads.iter().map(|one| one.index).max().unwrap_or_default() + 1;
-        cluster.workloads.push(isthmus_scenarios::plan::WorkloadPlan {
-            name: format!("ratings-more-{more}"),
-            index,
-            ..one.clone()
-        });
+        cluster.workloads.push(WorkloadPlan { name: format!("{app}-more-{more}"), index, ..one.clone() });
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     row::Figures,
     stage::{FIRST, HERE, NEXT, PATIENCE, Stage},
-    watch::Watch,
+    watch::{Seen, Watch},
 };
 
 /// A drain of the first cluster by the operator, and its death in the middle of it: traffic leaves, and stays away until
@@ -37,6 +37,7 @@ pub async fn drained_and_dies(stage: &Stage) -> Figures {
     let back = seen.part(FIRST, gone, undrained);
     assert!(back.abs() < f64::EPSILON, "{back:.3} went back to a cluster that is drained");
     let second = Duration::from_secs(1);
+    falls_only(&seen, begun, died);
     let (early, late) = (seen.part(FIRST, begun, begun + second), seen.part(FIRST, died - second, died));
     Figures {
         note: format!(
@@ -44,4 +45,16 @@ pub async fn drained_and_dies(stage: &Stage) -> Figures {
         ),
         ..seen.left(FIRST, died, Some(undrained))
     }
+}
+
+/// While it drains its part falls from second to second; what chance adds to a second is less than the tolerance.
+fn falls_only(seen: &Seen, from: Duration, to: Duration) {
+    let second = Duration::from_secs(1);
+    let begins = (0..).map(|count| from + second * count).take_while(|begin| *begin + second <= to);
+    let parts: Vec<_> = begins.map(|begin| seen.part(FIRST, begin, begin + second)).collect();
+    let rises = |pair: &[f64]| pair[1] > pair[0] + if cfg!(debug_assertions) { 0.25 } else { 0.1 };
+    assert!(
+        parts.len() > 2 && !parts.windows(2).any(rises),
+        "requests moved back in the middle of the drain: {parts:?}"
+    );
 }

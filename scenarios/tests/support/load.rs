@@ -216,3 +216,18 @@ pub fn count_by<'a>(samples: &'a [Sample], key: impl Fn(&'a Sample) -> &'a str) 
 pub fn slowest(samples: &[Sample]) -> Duration {
     samples.iter().map(|sample| sample.took).max().unwrap_or_default()
 }
+
+/// A request is slow that takes longer than this, and longer than the control's slowest.
+const SLOW: Duration = Duration::from_millis(250);
+/// Disturbance is counted in pieces of this length.
+const PIECE: Duration = Duration::from_millis(20);
+
+/// For how long in all requests that were due failed or were slow, beside a control whose slowest took so long.
+pub fn disturbed(samples: &[Sample], control: Duration) -> Duration {
+    let slow = SLOW.max(control);
+    let bad = samples.iter().filter(|sample| sample.failed() || sample.took > slow);
+    let mut pieces: Vec<_> = bad.map(|sample| sample.due.as_millis() / PIECE.as_millis()).collect();
+    pieces.sort_unstable();
+    pieces.dedup();
+    PIECE * u32::try_from(pieces.len()).unwrap_or(u32::MAX)
+}
