@@ -16,7 +16,7 @@ use isthmus_scenarios::state::StateDir;
 
 pub use capture::{Capture, With};
 pub use context::ContextArgs;
-pub use failover::{Act, Drain, Failover, Look, Place, Service};
+pub use failover::{Act, Drain, Failover, Look, Place, Service, Undo};
 pub use inject::{Inject, Written};
 pub use install::{Install, Installation, Installing, Rollout, Uninstall};
 pub use link::Link;
@@ -156,12 +156,12 @@ pub enum Cluster {
     Restart(Processes),
     /// Let traffic leave a cluster, evenly over a while; it ends by itself.
     Drain(Drain),
-    /// End a drain.
+    /// End a drain, and a drill of the same cluster.
     Undrain {
         /// The cluster.
         cluster: ClusterName,
         #[command(flatten)]
-        place: Place,
+        undo: Undo,
     },
     /// Put a cluster out of the mesh. Its key never comes in again; only an operator's cluster may say so.
     Eject {

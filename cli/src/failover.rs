@@ -24,7 +24,7 @@ use anyhow::Result;
 use isthmus_core::{failover::verb::Deed, name::ClusterName};
 
 use crate::{
-    args::{Drain, Failover, Place, Service},
+    args::{Drain, Failover, Service, Undo},
     listing::parse_service,
     reach::Reach,
 };
@@ -48,14 +48,14 @@ pub async fn service(reach: &Reach, command: Service) -> Result<()> {
             let deed = Deed::Evacuate { service: parse_service(&service)?, cluster: from, over: pace.over };
             verbs::act(reach, deed, act).await
         }
-        Service::Restore { service, from, place } => {
+        Service::Restore { service, from, undo } => {
             let over = std::time::Duration::ZERO;
-            verbs::undo(reach, &Deed::Evacuate { service: parse_service(&service)?, cluster: from, over }, &place).await
+            verbs::undo(reach, &Deed::Evacuate { service: parse_service(&service)?, cluster: from, over }, &undo).await
         }
         Service::Pin { service, to, act } => {
             verbs::act(reach, Deed::Pin { service: parse_service(&service)?, cluster: to }, act).await
         }
-        Service::Unpin { service, place } => verbs::unpin(reach, parse_service(&service)?, &place).await,
+        Service::Unpin { service, undo } => verbs::unpin(reach, parse_service(&service)?, &undo).await,
     }
 }
 
@@ -65,6 +65,6 @@ pub async fn drain(reach: &Reach, Drain { cluster, pace, act }: Drain) -> Result
 }
 
 /// `isthmus cluster undrain`.
-pub async fn undrain(reach: &Reach, cluster: ClusterName, place: &Place) -> Result<()> {
-    verbs::undo(reach, &Deed::Drain { cluster, over: std::time::Duration::ZERO }, place).await
+pub async fn undrain(reach: &Reach, cluster: ClusterName, undo: &Undo) -> Result<()> {
+    verbs::undo(reach, &Deed::Drain { cluster, over: std::time::Duration::ZERO }, undo).await
 }

@@ -60,7 +60,7 @@ pub async fn status(state: &StateDir, output: Output) -> Result<()> {
 pub async fn cluster(reach: &Reach, command: Cluster) -> Result<()> {
     let (question, verb, key) = match command {
         Cluster::Drain(drain) => return failover::drain(reach, drain).await,
-        Cluster::Undrain { cluster, place } => return failover::undrain(reach, cluster, &place).await,
+        Cluster::Undrain { cluster, undo } => return failover::undrain(reach, cluster, &undo).await,
         Cluster::Eject { cluster, member } => return membership::eject(reach, &cluster, &member).await,
         Cluster::Vote { cluster, member } => return membership::move_vote(reach, &cluster, &member).await,
         Cluster::Operators { clusters, member } => return membership::operators(reach, &clusters, &member).await,

@@ -35,6 +35,7 @@ fn an_operator_drains_looks_drills_and_takes_it_back() {
     a_service_is_evacuated_pinned_and_given_back(&yard);
     a_drill_reports_and_leaves_nothing_behind(&yard);
     a_drill_stops_when_requests_fail(&yard);
+    without_a_quorum_it_is_said_who_keeps_what_was_taken_back(&yard);
     who_does_not_answer_is_named(&yard);
 }
 
@@ -49,6 +50,14 @@ fn is_used(yard: &Yard, importer: &str, cluster: &str, places: usize) -> Result<
     let row = status["rows"].as_array().unwrap().iter().find(|row| row["importer"] == importer).cloned().unwrap();
     let is_so = row["in_use"] == cluster && row["places"].as_array().unwrap().len() == places;
     if is_so { Ok(()) } else { Err(row.to_string()) }
+}
+
+/// The last event of this in a cluster's history.
+fn told(yard: &Yard, importer: &str, what: &str, of: &str) -> Result<Value, String> {
+    let history = json(yard, &["failover", "history"]);
+    let is = |event: &&Value| event["importer"] == importer && event["what"] == what && event["of"] == of;
+    let last = history["events"].as_array().unwrap().iter().rfind(is).cloned();
+    last.ok_or_else(|| history.to_string())
 }
 
 /// What a command prints that fails after it told all of it.
@@ -66,6 +75,13 @@ fn what_is_unknown_is_refused_with_its_remedy(yard: &Yard) {
     for (args, part) in [
         (&["cluster", "drain", "mars"][..], "no cluster mars is a member of this mesh; there are"),
         (&["cluster", "undrain", "us-west"], "no drain-us-west is in force in us-east; `isthmus failover verbs` lists"),
+        (&["cluster", "undrain", "mars"], "no cluster mars is a member of this mesh; there are"),
+        (
+            &["cluster", "drain", "us-west", "--over", "2h", "--for", "1h"],
+            "take 2h until all has left (--over), and ends by itself after 1h (--for)",
+        ),
+        (&["cluster", "drain", "us-west", "--for", "99999999999d"], "is no time for it (--for)"),
+        (&["cluster", "drain", "us-west", "--reason", "two\nlines"], "the reason has control characters"),
         (&["service", "pin", "nobody.bookinfo", "--to", "us-west"], "knows no service bookinfo/nobody"),
         (&["service", "pin", "reviews", "--to", "us-west"], "names no service; write it as reviews.bookinfo"),
         (&["failover", "status", "nobody.bookinfo"], "knows a service bookinfo/nobody"),
@@ -81,9 +97,10 @@ fn what_is_unknown_is_refused_with_its_remedy(yard: &Yard) {
     assert!(yard.says(&["failover", "verbs"]).starts_with("nothing is drained"));
     // Who operates no other cluster acts for the own one alone.
     let said = yard.says(&["cluster", "drain", "eu-west", "--at", "us-west"]);
-    let bound = said.lines().find(|line| line.trim_start().starts_with("in force")).unwrap_or_default();
-    assert_eq!(bound.split_whitespace().skip(2).collect::<Vec<_>>(), ["us-west"], "{said}");
+    let bound = said.lines().find(|line| line.trim_start().starts_with("binds")).unwrap_or_default();
+    assert_eq!(bound.split_whitespace().skip(1).collect::<Vec<_>>(), ["us-west"], "{said}");
     yard.says(&["cluster", "undrain", "eu-west", "--at", "us-west"]);
+    told(yard, "us-east", "began for 24h, but not here", "drain of eu-west over 1m").unwrap();
 }
 
 fn what_would_happen_is_told_without_a_packet(yard: &Yard) {
@@ -104,7 +121,7 @@ fn a_drain_is_in_force_everywhere_and_seen(yard: &Yard) {
     let said = yard.says(DRAIN);
     has(
         &said,
-        &["drain of us-west over 0s, done in us-east by ", ": a new kernel", "in force  us-east, ", "in 2h, at "],
+        &["drain of us-west over 0s, done in us-east by ", ": a new kernel", "binds     us-east, ", "in 2h, at "],
     );
     has(&said, &["into the federation's log", "isthmus cluster undrain us-west", "isthmus failover status"]);
     wait("us-west itself takes reviews from elsewhere", || {
@@ -119,20 +136,31 @@ fn a_drain_is_in_force_everywhere_and_seen(yard: &Yard) {
     let status = yard.says(&["failover", "status", "reviews.bookinfo"]);
     has(
         &status,
-        &["» drain of us-west over 0s, by ", "a new kernel; in force in us-east, us-west, eu-west; leaves 0 %"],
+        &[
+            "» drain of us-west over 0s, by ",
+            "a new kernel; in force in us-east, us-west, eu-west; leaves 0 %",
+            "at once by: isthmus cluster undrain us-west",
+        ],
     );
     has(&status, &["WOULD CHANGE WHEN", "bookinfo/reviews from us-west", "HEALTHY"]);
-    has(&yard.says(&["failover", "history"]), &["IMPORTER", "drain of us-west over 0s", "began", "bookinfo/reviews"]);
+    has(
+        &yard.says(&["failover", "history"]),
+        &["IMPORTER", "drain of us-west over 0s", "began for 2h", "bookinfo/reviews"],
+    );
     wait("the picture shows it", || {
         let shown = yard.says(&["status"]);
         if shown.contains("» drain of us-west over 0s") { Ok(()) } else { Err(shown) }
     });
-    let said = yard.says(&["cluster", "undrain", "us-west"]);
+    let said = yard.says(&["cluster", "undrain", "us-west", "--reason", "it boots"]);
     assert!(said.starts_with("the drain of us-west is over, taken back in us-east;"), "{said}");
     wait("us-west takes reviews from itself again", || is_used(yard, "us-west", "us-west", 3));
-    let events = json(yard, &["failover", "history"]);
-    let ended = |event: &&Value| event["kind"] == "verb" && event["what"] == "ended" && event["importer"] == "us-west";
-    assert!(events["events"].as_array().unwrap().iter().any(|event| ended(&event)), "{events}");
+    for cluster in ["us-east", "us-west", "eu-west"] {
+        wait("everybody tells who took it back, and why", || {
+            let event = told(yard, cluster, "taken back", "drain of us-west over 0s")?;
+            let by = event["by"].as_str().unwrap_or_default().ends_with(" at us-east");
+            if by && event["why"] == "it boots" { Ok(()) } else { Err(event.to_string()) }
+        });
+    }
 }
 
 fn a_drain_of_one_cluster_by_itself_is_taken_back_where_it_was_done(yard: &Yard) {
@@ -159,6 +187,18 @@ fn a_service_is_evacuated_pinned_and_given_back(yard: &Yard) {
         is_used(yard, "us-east", "us-west", 3).or_else(|_| is_used(yard, "us-east", "eu-west", 3))
     });
     assert!(yard.says(&["service", "restore", "bookinfo/reviews", "--from", "us-east"]).contains("is over"));
+    let said = yard.says(&["service", "evacuate", "details.bookinfo", "--from", "us-west", "--for", "2m30s"]);
+    assert!(said.contains("! nothing but us-west can serve bookinfo/details: its requests stay there"), "{said}");
+    let back = json(yard, &["service", "restore", "details.bookinfo", "--from", "us-west"]);
+    assert_eq!(
+        (&back["taken_back"][0]["cluster"], &back["taken_back"][0]["local"]),
+        (&"us-east".into(), &false.into())
+    );
+    let pin = json(yard, &["service", "pin", "details.bookinfo", "--to", "us-east"]);
+    assert_eq!(pin["done"]["local"], false, "{pin}");
+    let doubt = pin["done"]["doubts"][0].as_str().unwrap_or_default();
+    assert!(doubt.starts_with("bookinfo/details: us-east does not offer it"), "{pin}");
+    yard.says(&["service", "unpin", "details.bookinfo"]);
     has(
         &yard.says(&["service", "pin", "reviews.bookinfo", "--to", "eu-west"]),
         &["isthmus service unpin bookinfo/reviews"],
@@ -182,6 +222,14 @@ fn a_drill_reports_and_leaves_nothing_behind(yard: &Yard) {
     has(&said, &["drill of us-west begun in us-east", "Ctrl-C ends it at once", "stopped by Ctrl-C", "SLOWEST P90"]);
     has(&said, &["bookinfo/details", "it stayed"]);
     nothing_is_in_force(yard);
+    // Nobody but its own command could end it before; now anybody may.
+    let mut elsewhere = yard.start(&["failover", "drill", "us-west", "--for", "1h"]);
+    elsewhere.until("services moved");
+    let said = yard.says(&["cluster", "undrain", "us-west", "--reason", "enough"]);
+    assert!(said.starts_with("the drill of us-west is over, taken back in us-east"), "{said}");
+    let (well, said) = elsewhere.end();
+    assert!(well && said.contains("somebody else took it back"), "{said}");
+    nothing_is_in_force(yard);
 }
 
 fn nothing_is_in_force(yard: &Yard) {
@@ -204,21 +252,14 @@ fn send(status: u16, count: usize) {
     }
 }
 
-/// Whether this is in us-west's history.
-fn us_west_tells(yard: &Yard, what: &str, of: &str) -> Result<(), String> {
-    let history = json(yard, &["failover", "history"]);
-    let is = |event: &Value| event["importer"] == "us-west" && event["what"] == what && event["of"] == of;
-    if history["events"].as_array().unwrap().iter().any(is) { Ok(()) } else { Err(history.to_string()) }
-}
-
 fn a_drill_stops_when_requests_fail(yard: &Yard) {
     send(200, 40);
     let drill = yard.start(&["failover", "drill", "eu-west", "--for", "1h"]);
     // What fails before us-west has heard of the drill is no doing of it.
-    wait("us-west has heard of the drill", || us_west_tells(yard, "began", "drill of eu-west"));
+    wait("us-west has heard of the drill", || told(yard, "us-west", "began for 1h", "drill of eu-west").map(drop));
     wait("the drill is given up", || {
-        send(500, 10);
-        us_west_tells(yard, "given up", "drill of eu-west")
+        send(500, 1);
+        told(yard, "us-west", "given up", "drill of eu-west").map(drop)
     });
     let (well, said) = drill.end();
     assert!(!well, "{said}");
@@ -226,6 +267,24 @@ fn a_drill_stops_when_requests_fail(yard: &Yard) {
         &said,
         &["STOPPED for us-west: ", "of requests fail, 0.0 % before the drill", "the drill of eu-west was stopped"],
     );
+    nothing_is_in_force(yard);
+}
+
+fn without_a_quorum_it_is_said_who_keeps_what_was_taken_back(yard: &Yard) {
+    for cluster in ["us-west", "eu-west"] {
+        yard.says(&["cluster", "kill", cluster, "--only", "federation"]);
+    }
+    wait("us-east knows of no quorum", || {
+        let said = yard.says(&["cluster", "drain", "eu-west", "--for", "10m", "--at", "us-east"]);
+        if said.contains("  local     the federation has no quorum") { Ok(()) } else { Err(said) }
+    });
+    let said = yard.says(&["cluster", "undrain", "eu-west"]);
+    has(&said, &["the drain of eu-west is over in us-east\n", "  local     the federation has no quorum"]);
+    let said = yard.refuses(&["cluster", "undrain", "eu-west"]);
+    assert!(said.contains("was taken back already"), "{said}");
+    for cluster in ["us-west", "eu-west"] {
+        yard.says(&["cluster", "start", cluster]);
+    }
     nothing_is_in_force(yard);
 }
 

@@ -1,6 +1,6 @@
 //! The part of the admin port that is control's: JSON arrays for the operator's commands and the dashboard.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -15,10 +15,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    handle::{Handle, Wish},
+    handle::{Back, Handle, Wish},
     plugged::Standing,
     view::View,
 };
+
+/// An operator is told whether what was done is in the federation's log, and waits so long for it.
+const WRITTEN: Duration = Duration::from_secs(2);
 
 /// Routes under `/api`.
 pub fn router(desk: Handle) -> Router {
@@ -79,15 +82,30 @@ async fn wish(State(desk): State<Handle>, body: Bytes) -> Response {
     match serde_json::from_slice::<Wish>(&body) {
         Err(error) => (StatusCode::BAD_REQUEST, format!("this is no verb: {error}")).into_response(),
         Ok(wish) => match desk.wish(wish).await {
-            Ok(done) => Json(done).into_response(),
+            Ok(mut done) => {
+                done.local = !(done.quorum && desk.written(done.name.clone(), WRITTEN).await);
+                Json(done).into_response()
+            }
             Err(reason) => (StatusCode::CONFLICT, reason).into_response(),
         },
     }
 }
 
-async fn take_back(State(desk): State<Handle>, Path(name): Path<String>) -> Response {
-    match desk.take_back(name).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+/// The body says who and why; none: nobody says so.
+async fn take_back(State(desk): State<Handle>, Path(name): Path<String>, body: Bytes) -> Response {
+    let back = if body.is_empty() { Ok(Back::default()) } else { serde_json::from_slice(&body) };
+    let back = match back {
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("this is not who and why: {error}")).into_response(),
+        Ok(back) => back,
+    };
+    match desk.take_back(name, back).await {
+        Ok(mut taken) => {
+            taken.local = !(taken.quorum && desk.written(taken.name.clone(), WRITTEN).await);
+            if !taken.local {
+                taken.still.clear();
+            }
+            Json(taken).into_response()
+        }
         Err(reason) => (StatusCode::NOT_FOUND, reason).into_response(),
     }
 }

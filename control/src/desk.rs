@@ -13,6 +13,7 @@ mod replicas;
 mod reports;
 pub mod shown;
 mod steering;
+mod wishes;
 
 pub use keeping::Disk;
 
@@ -29,7 +30,7 @@ use isthmus_core::{
 use isthmus_runtime::{disk, drain::Drain, readiness::Part};
 use isthmus_wire::federation::Standing as FederationStanding;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior},
 };
 
@@ -107,6 +108,8 @@ pub struct Desk {
     /// Streams of gateways that reported paths, by name.
     gateways: BTreeMap<u64, String>,
     compile_at: Option<Instant>,
+    /// Who waits until an own verb is in the log.
+    waiting: Vec<(String, oneshot::Sender<()>)>,
     /// What was compiled last of registrations, to see whether time alone changed them.
     standing: Vec<Registered>,
 }
@@ -146,6 +149,7 @@ impl Desk {
             federation: FederationStanding::default(),
             gateways: BTreeMap::new(),
             compile_at: None,
+            waiting: vec![],
             standing: vec![],
         })
     }

@@ -2,16 +2,18 @@
 //! each service. The decisions are `isthmus_core::failover`'s; here their inputs are gathered and their outputs kept.
 //!
 //! ```text
-//! verbs (own, of others) ─► verbs: in force, expired ──┐
+//! verbs (own, of others) ─► verbs: in force, ended ────┐
 //! reports of own proxies ─► steersman: windows ────────┼─► steersman: shares ─► feed, rows, history
 //! leases of others ───────► limits: wants, grants ─────┘
 //! ```
 
+pub mod doubts;
 pub mod history;
 pub mod limits;
 pub mod rows;
 pub mod simulation;
 pub mod steersman;
+pub mod traffic;
 pub mod verbs;
 
 use std::{
@@ -21,6 +23,7 @@ use std::{
 
 use isthmus_core::{
     compile::Ordered,
+    failover::verb::Verb,
     model::{self, Resource},
     name::{ClusterName, ServiceName},
     statement::{Content, Lease},
@@ -66,6 +69,19 @@ pub struct Seen<'a> {
     pub decider: &'a Decider,
     /// Own proxies on the feed.
     pub proxies: &'a BTreeSet<String>,
+}
+
+/// What is heard of verbs.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    /// When.
+    pub at: Moment,
+    /// What the others say.
+    pub world: &'a World,
+    /// Whose verbs bind this cluster.
+    pub bound_by: &'a [ClusterName],
+    /// Own verbs that are in the federation's log, as they are there.
+    pub written: &'a [Verb],
 }
 
 /// All of it.
@@ -163,13 +179,11 @@ impl Failover {
     }
 
     /// Looks at all verbs; whether what is compiled or said changes.
-    pub fn look_at_verbs(&mut self, at: Moment, world: &World, bound_by: &[ClusterName], written: bool) -> bool {
-        let before = self.steersman.total(at.now, isthmus_core::failover::drill::BEFORE);
-        let seen = verbs::Seen { at, world, bound_by, written, before };
-        let changed = self.verbs.look(&seen, &mut self.history);
-        let now = self.steersman.total(at.now, isthmus_core::failover::drill::NOW);
-        self.verbs.judge_drills(at.unix_ms, &now, &mut self.history);
-        changed
+    pub fn look_at_verbs(&mut self, heard: &Heard<'_>, orders: &BTreeMap<ServiceName, Ordered>) -> bool {
+        let Heard { at, world, bound_by, written } = *heard;
+        let traffic = &traffic::Now { steersman: &self.steersman, orders, now: at.now };
+        let seen = verbs::Seen { at, world, bound_by, written, traffic };
+        self.verbs.look(&seen, &mut self.history)
     }
 
     /// Decides every service.

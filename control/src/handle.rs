@@ -10,9 +10,10 @@ use std::{
 };
 
 use isthmus_core::{
-    failover::verb::Deed,
+    failover::verb::{Deed, Verb},
     name::{ClusterName, SpiffeId},
     resource::duration,
+    statement::Version,
 };
 use isthmus_wire::{federation::SignedStatement, feed::Report};
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,9 @@ pub enum Message {
     /// An operator does something for a while.
     Do(Wish, oneshot::Sender<Result<Done, String>>),
     /// An operator takes a verb back, by its name.
-    TakeBack(String, oneshot::Sender<Result<(), String>>),
+    TakeBack(String, Back, oneshot::Sender<Result<TakenBack, String>>),
+    /// Somebody waits until the own verb of this name, or its end, is in the federation's log.
+    Written(String, oneshot::Sender<()>),
     /// Somebody asks what would go where if these clusters were gone.
     Simulate(BTreeSet<ClusterName>, oneshot::Sender<Vec<Simulated>>),
 }
@@ -147,12 +150,43 @@ pub struct Wish {
 pub struct Done {
     /// The verb's name.
     pub name: String,
-    /// In force here already, and not in the log: there is no quorum.
+    /// In force here already, and not in the log.
     pub local: bool,
+    /// Whether there is a quorum that would write it, as far as this control knows.
+    #[serde(default)]
+    pub quorum: bool,
     /// Clusters that it binds.
     pub binds: Vec<ClusterName>,
     /// Members that it does not bind, because they do not list this cluster among their operators.
     pub free: Vec<ClusterName>,
+    /// What it will not do, and why.
+    #[serde(default)]
+    pub doubts: Vec<String>,
+}
+
+/// Who takes a verb back, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Back {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A verb that was taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenBack {
+    /// Its name.
+    pub name: String,
+    /// Over here, and its end is not in the log.
+    pub local: bool,
+    /// Whether there is a quorum that would write it, as far as this control knows.
+    pub quorum: bool,
+    /// Clusters that it bound: until they hear of the end they keep it.
+    pub still: Vec<ClusterName>,
+    /// They end it by their own count after so long.
+    pub ends_in_seconds: u64,
 }
 
 /// How the speaker stands, for people.
@@ -168,6 +202,9 @@ pub struct SpeakerView {
     pub open: usize,
     /// What the member refused and why, by key.
     pub refused: std::collections::BTreeMap<String, String>,
+    /// Own verbs that the member has taken, each with its version.
+    #[serde(skip)]
+    pub verbs: Vec<(Verb, Version)>,
 }
 
 /// A cheap handle to the desk.
@@ -251,10 +288,17 @@ impl Handle {
     ///
     /// # Errors
     /// When there is none of this name here, with where it is.
-    pub async fn take_back(&self, name: String) -> Result<(), String> {
+    pub async fn take_back(&self, name: String, back: Back) -> Result<TakenBack, String> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Message::TakeBack(name, reply)).await;
+        self.tell(Message::TakeBack(name, back, reply)).await;
         answer.await.unwrap_or_else(|_| Err("this control stops".into()))
+    }
+
+    /// Waits until the own verb of this name, or its end, is in the federation's log; `false`: it was not within `limit`.
+    pub async fn written(&self, name: String, limit: Duration) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::Written(name, reply)).await;
+        matches!(tokio::time::timeout(limit, answer).await, Ok(Ok(())))
     }
 
     /// What would go where if these clusters were gone.

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use isthmus_core::{
+    failover::verb::Verb,
     name::{ClusterName, MeshDomain},
     statement::{Content, Lease, Version},
 };
@@ -192,6 +193,20 @@ impl Speaker {
         &self.refused
     }
 
+    /// Own verbs that the member has taken, each with the version that it is said under.
+    #[must_use]
+    pub fn verbs(&self) -> Vec<(Verb, Version)> {
+        let contents = self.contents.iter().flatten();
+        let taken = |(key, content): (&String, &Content)| {
+            let said = self.said.get(key).filter(|said| !self.open.contains_key(&said.number))?;
+            match content {
+                Content::Verb(verb) if !self.refused.contains_key(key) => Some((verb.clone(), version_of(said))),
+                _ => None,
+            }
+        };
+        contents.filter_map(taken).collect()
+    }
+
     /// How many statements the member has not taken.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -252,8 +267,13 @@ pub fn version_of(statement: &SignedStatement) -> Version {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use isthmus_core::statement::{Card, ImportRules};
+    use isthmus_core::{
+        failover::verb::Deed,
+        statement::{Card, ImportRules},
+    };
     use isthmus_wire::signing::verify_statement;
 
     fn speaker(on_disk: u64) -> Speaker {
@@ -274,6 +294,25 @@ mod tests {
     fn taken(statement: &SignedStatement) -> PublishAnswer {
         let outcome = Some(Outcome::Taken(true));
         PublishAnswer { key: statement.key.clone(), epoch: statement.epoch, number: statement.number, outcome }
+    }
+
+    #[test]
+    fn a_verb_is_told_with_its_version_once_the_member_has_taken_it() {
+        let deed = Deed::Drain { cluster: "east".parse().unwrap(), over: Duration::ZERO };
+        let (by, reason, elapsed, ended) = Default::default();
+        let lasts = Duration::from_secs(60);
+        let mut verb = Verb { name: deed.name(), deed, lasts, by, reason, at_ms: 1, elapsed, ended };
+        let mut speaker = speaker(6);
+        speaker.say([card("r"), Content::Verb(verb.clone())]);
+        assert_eq!(speaker.verbs(), []);
+        speaker.outbox().iter().for_each(|said| assert!(!speaker.answered(&taken(said))));
+        assert_eq!(speaker.verbs(), [(verb.clone(), Version { epoch: 7, number: 3 })]);
+        verb.elapsed = Duration::from_secs(10);
+        speaker.say([card("r"), Content::Verb(verb.clone())]);
+        assert_eq!(speaker.verbs(), [], "as it is said now it is on its way");
+        let refused = PublishAnswer { outcome: Some(Outcome::Refused("no".into())), ..taken(&speaker.outbox()[0]) };
+        speaker.answered(&refused);
+        assert_eq!(speaker.verbs(), []);
     }
 
     #[test]

@@ -279,6 +279,7 @@ impl Voice {
             epoch: self.speaker.epoch(),
             open: self.speaker.open(),
             refused: refused.clone(),
+            verbs: self.speaker.verbs(),
         };
         if now != *shown {
             self.metrics.member_up.set(i64::from(member));

@@ -16,7 +16,7 @@ use isthmus_control::{
     compiler::{self, Setting},
     desk::{Desk, Disk, Outputs},
     feed::Service as FeedService,
-    handle::{Handle, Message, SpeakerView, Wish},
+    handle::{Back, Handle, Message, SpeakerView, Wish},
     heard::{Member, World},
     metrics::Metrics,
     replicas::{
@@ -208,7 +208,11 @@ impl Replica {
     }
 
     fn says_a_verb(&self) -> bool {
-        self.contents.borrow().iter().flatten().any(|content| matches!(content, Content::Verb(_)))
+        self.contents
+            .borrow()
+            .iter()
+            .flatten()
+            .any(|content| matches!(content, Content::Verb(verb) if verb.ended.is_none()))
     }
 }
 
@@ -305,7 +309,7 @@ async fn what_operators_do_outlives_the_replica_that_was_told() {
     until("the third has it from the start", || async { third.contents.borrow().is_some() }).await;
     assert!(third.says_a_verb());
     let name = second.desk.look().await.unwrap().verbs[0].name.clone();
-    within(second.desk.take_back(name)).await.unwrap();
+    within(second.desk.take_back(name, Back::default())).await.unwrap();
     until("what is taken back is taken back everywhere", || async { !third.says_a_verb() }).await;
 }
 

@@ -89,12 +89,15 @@ pub async fn send(admin: SocketAddr, path: &str, body: &Value, limit: Duration) 
     value(exchange(admin, request, limit).await?)
 }
 
-/// DELETEs at an admin endpoint.
+/// DELETEs at an admin endpoint, with JSON that says who and why.
 ///
 /// # Errors
 /// As [`read`].
-pub async fn delete(admin: SocketAddr, path: &str, limit: Duration) -> Result<Value> {
-    let request = Request::delete(path).header(header::HOST, admin.to_string()).body(Full::default())?;
+pub async fn delete(admin: SocketAddr, path: &str, body: &Value, limit: Duration) -> Result<Value> {
+    let request = Request::delete(path)
+        .header(header::HOST, admin.to_string())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(serde_json::to_vec(body)?.into()))?;
     value(exchange(admin, request, limit).await?)
 }
 

@@ -39,7 +39,7 @@ pub enum Service {
         #[arg(long, value_name = "CLUSTER")]
         from: ClusterName,
         #[command(flatten)]
-        place: Place,
+        undo: Undo,
     },
     /// Take a service from one cluster as long as that can serve it; it ends by itself.
     Pin {
@@ -56,7 +56,7 @@ pub enum Service {
         /// The service.
         service: String,
         #[command(flatten)]
-        place: Place,
+        undo: Undo,
     },
 }
 
@@ -84,12 +84,13 @@ pub enum Failover {
         #[command(flatten)]
         look: Look,
     },
-    /// Drain a cluster at once, watch what happens, stop when error rates rise or at Ctrl-C, and report.
+    /// Drain a cluster at once, watch what happens, stop when error rates rise or at Ctrl-C, and report; from elsewhere it is
+    /// ended by `cluster undrain`.
     Drill {
         /// The cluster.
         cluster: ClusterName,
         /// For how long: 30s, 5m, 1h. It ends by itself then, whatever becomes of this command.
-        #[arg(long = "for", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+        #[arg(long = "for", value_name = "DURATION", default_value = "5m", value_parser = any_duration)]
         lasts: Duration,
         /// Why; it is kept in the history.
         #[arg(long, default_value = "", hide_default_value = true)]
@@ -109,14 +110,28 @@ pub struct Pace {
 /// What everything that operators do has.
 #[derive(Debug, Args)]
 pub struct Act {
-    /// It ends by itself after so long: 90s, 10m, 2h, 1d [default: 24h].
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    /// It ends by itself after so long: 90s, 2m30s, 2h, 1d; 30d at most [default: 24h].
+    #[arg(long = "for", value_name = "DURATION", value_parser = any_duration)]
     pub lasts: Option<Duration>,
     /// Why; everybody who looks sees it, and it is kept in the history.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
     #[command(flatten)]
     pub place: Place,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// How something is taken back.
+#[derive(Debug, Args)]
+pub struct Undo {
+    /// Why; it is kept in the history.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub reason: String,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -147,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pace_may_be_nothing_and_of_two_units() {
+    fn a_while_may_be_nothing_and_of_two_units() {
         assert_eq!(any_duration("0s"), Ok(Duration::ZERO));
         assert_eq!(any_duration("2m30s"), Ok(Duration::from_secs(150)));
         assert_eq!(any_duration("1d"), Ok(Duration::from_secs(86_400)));

@@ -43,6 +43,16 @@ impl Controls {
         Ok(Self(reach.controls(place).await?))
     }
 
+    /// All that can be asked, though something is done or taken back at one place alone; those of a control that is named by
+    /// its address are not known.
+    ///
+    /// # Errors
+    /// As [`Reach::controls`].
+    pub async fn all(reach: &Reach, place: &Place) -> Result<Self> {
+        let everywhere = Place::default();
+        Self::of(reach, if place.control.is_some() { place } else { &everywhere }).await
+    }
+
     /// Asks all of them at once.
     ///
     /// # Errors

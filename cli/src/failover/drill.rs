@@ -1,6 +1,7 @@
 //! `isthmus failover drill`: a drain at once that is watched: each second what moved and what failed, stopped at the
 //! first cluster that gives it up or has nowhere to go, or at Ctrl-C, and a report. If this command dies, the verb ends by itself.
 
+mod rates;
 mod report;
 mod watch;
 mod words;
@@ -22,7 +23,7 @@ use super::{
     verbs,
 };
 use crate::{
-    args::{Form, Look, Place},
+    args::{Form, Look},
     out,
     reach::Reach,
     up::Stop,
@@ -51,8 +52,7 @@ pub async fn run(reach: &Reach, asked: Asked, look: &Look) -> Result<()> {
     let mut stop = Stop::listen()?;
     let doers = Controls::of(reach, &look.place).await?;
     // All are watched: --at says only where it is done.
-    let all = if look.place.control.is_some() { &look.place } else { &Place::default() };
-    let watched = Controls::of(reach, all).await?;
+    let watched = Controls::all(reach, &look.place).await?;
     let mut watch = Watch::before(&asked.cluster, &rows(&watched).await?.said);
     let deed = Deed::Drill { cluster: asked.cluster.clone() };
     let wish = Wish { deed, lasts: Some(asked.lasts), by: verbs::who(), reason: asked.reason.clone() };
@@ -63,16 +63,17 @@ pub async fn run(reach: &Reach, asked: Asked, look: &Look) -> Result<()> {
     }
     let drill = Drill { watched: &watched, at, done: &done, begun: Instant::now(), lasts: asked.lasts, for_people };
     let end = drill.watch(&mut watch, &mut stop).await;
-    let ended = verbs::end(at, &done.name).await;
+    let ended = verbs::end(at, &done.name, &end.reason()).await;
     let report = watch.report(&at.name, drill.begun.elapsed(), end);
     match for_people {
         true => out::raw(&words::report(&report)),
         false => out::line(serde_json::to_string_pretty(&report)?),
     }
     ended?;
-    match report.given_up() {
-        Some(why) => bail!("the drill of {} was stopped after {} s {why}", report.cluster, report.seconds),
-        None => Ok(()),
+    match (report.given_up(), report.rose()) {
+        (Some(why), _) => bail!("the drill of {} was stopped after {} s {why}", report.cluster, report.seconds),
+        (None, Some(why)) => bail!("in the drill of {} more requests failed than before: {why}", report.cluster),
+        (None, None) => Ok(()),
     }
 }
 

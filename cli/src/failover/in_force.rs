@@ -93,7 +93,6 @@ pub fn undo(verb: &str, service: Option<&str>, cluster: &str) -> String {
     match (verb, service) {
         ("evacuate", Some(service)) => format!("isthmus service restore {service} --from {cluster}"),
         ("pin", Some(service)) => format!("isthmus service unpin {service}"),
-        ("drill", _) => "Ctrl-C where it was begun".into(),
         _ => format!("isthmus cluster undrain {cluster}"),
     }
 }
@@ -120,7 +119,7 @@ pub fn line(one: &InForce) -> String {
     for (cluster, why) in &one.given_up {
         line.push_str(&format!("; {cluster} gave it up: {why}"));
     }
-    line.push_str(&format!("; ends in {}", span(one.ends_in_seconds)));
+    line.push_str(&format!("; ends in {}, at once by: {}", span(one.ends_in_seconds), one.undo));
     line
 }
 
@@ -162,9 +161,9 @@ pub mod tests {
         assert_eq!(
             line(&merged[0]),
             "drain of eu over 10m, by ann@desk at east: kernel; local: it is not in the federation's log yet; \
-             in force in west, east, not in eu; leaves 40 %; ends in 1h 58m"
+             in force in west, east, not in eu; leaves 40 %; ends in 1h 58m, at once by: isthmus cluster undrain eu"
         );
-        assert_eq!(merged[0].undo, "isthmus cluster undrain eu");
+        assert_eq!(undo("drill", None, "eu"), "isthmus cluster undrain eu");
     }
 
     #[test]

@@ -101,6 +101,12 @@ fn places(row: &FailoverRow) -> String {
     for (cluster, why) in &row.excluded {
         text.push_str(&format!("! {cluster} is not used: {why}\n"));
     }
+    if row.refused_per_second > 0.0 {
+        text.push_str(&format!(
+            "! {:.1} requests a second are refused: no place may take them\n",
+            row.refused_per_second
+        ));
+    }
     if row.policies.len() > 1 {
         text.push_str(&format!("policies for it, the first binds: {}\n", row.policies.join(", ")));
     }
@@ -176,6 +182,7 @@ pub mod tests {
             policies: vec![],
             places,
             excluded: [("mars".parse().unwrap(), "region mars is not allowed".to_owned())].into(),
+            refused_per_second: 0.0,
         }
     }
 

@@ -1,19 +1,18 @@
 //! What operators do for a while, done and taken back: said to the first control of the mesh that may.
 
+mod undo;
 mod who;
 mod words;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use isthmus_control::{
     failover::rows::VerbRow,
     handle::{Done, Wish},
 };
-use isthmus_core::{
-    failover::verb::{DEFAULT_FOR, Deed},
-    name::ServiceName,
-};
+use isthmus_core::failover::verb::{DEFAULT_FOR, Deed};
 use isthmus_scenarios::admin::{self, Refused};
 
+pub use undo::{end, undo, unpin};
 pub use who::who;
 
 use super::{
@@ -22,7 +21,7 @@ use super::{
     in_force::{self, InForce, merged},
 };
 use crate::{
-    args::{Act, Form, Look, Place},
+    args::{Act, Form, Look},
     out,
     reach::Reach,
     table,
@@ -33,8 +32,18 @@ pub async fn act(reach: &Reach, deed: Deed, act: Act) -> Result<()> {
     let controls = Controls::of(reach, &act.place).await?;
     let wish = Wish { deed, lasts: act.lasts, by: who(), reason: act.reason };
     let (at, done) = first(&controls, &wish).await?;
-    let lasts = wish.lasts.unwrap_or(DEFAULT_FOR);
-    out::raw(&words::done(&wish, &at.name, &done, &clock::from_now(lasts)));
+    let all = Controls::all(reach, &act.place).await?;
+    let silent = match all.ask::<Vec<VerbRow>>("/api/verbs").await {
+        Ok(answers) => answers.silent,
+        Err(_) => vec![],
+    };
+    if act.output.output == Form::Json {
+        let all = serde_json::json!({ "wish": wish, "done_in": at.name, "done": done, "silent": silent });
+        out::line(serde_json::to_string_pretty(&all)?);
+        return Ok(());
+    }
+    let end = clock::from_now(wish.lasts.unwrap_or(DEFAULT_FOR));
+    out::raw(&words::done(&words::Said { wish: &wish, at: &at.name, done: &done, silent: &silent, end: &end }));
     Ok(())
 }
 
@@ -65,70 +74,6 @@ fn refused(refusals: Vec<String>, silent: &[Silent]) -> anyhow::Error {
     match names.is_empty() {
         true => anyhow!(first),
         false => anyhow!("{first} (no answer of {})", names.join(", ")),
-    }
-}
-
-/// Takes it back wherever it was done.
-pub async fn undo(reach: &Reach, deed: &Deed, place: &Place) -> Result<()> {
-    let what = match deed {
-        Deed::Evacuate { service, cluster, .. } => format!("evacuation of {service} from {cluster}"),
-        Deed::Pin { service, .. } => format!("pin of {service}"),
-        Deed::Drain { cluster, .. } => format!("drain of {cluster}"),
-        Deed::Drill { cluster } => format!("drill of {cluster}"),
-    };
-    take_back(&Controls::of(reach, place).await?, &deed.name(), &what).await
-}
-
-/// A pin is named by its service alone.
-pub async fn unpin(reach: &Reach, service: ServiceName, place: &Place) -> Result<()> {
-    let any = "any".parse()?;
-    undo(reach, &Deed::Pin { service, cluster: any }, place).await
-}
-
-async fn take_back(controls: &Controls, name: &str, what: &str) -> Result<()> {
-    let path = format!("/api/verbs/{name}");
-    let (mut taken, mut refusals, mut silent) = (vec![], vec![], vec![]);
-    for control in &controls.0 {
-        match admin::delete(control.admin, &path, LIMIT).await {
-            Ok(_) => taken.push(control.name.as_str()),
-            Err(error) => sort(control, &error, &mut refusals, &mut silent),
-        }
-    }
-    if taken.is_empty() {
-        return Err(elsewhere(controls, name, what).await.unwrap_or_else(|| refused(refusals, &silent)));
-    }
-    out::raw(&words::taken_back(what, &taken));
-    out::raw(&told(&silent));
-    Ok(())
-}
-
-/// Where it was done, if it is in force and nobody who was asked did it.
-async fn elsewhere(controls: &Controls, name: &str, what: &str) -> Option<anyhow::Error> {
-    let answers = controls.ask::<Vec<VerbRow>>("/api/verbs").await.ok()?;
-    let one = merged(&answers.said).into_iter().find(|one| one.name == name)?;
-    let rest = clock::span(one.ends_in_seconds);
-    Some(match answers.silent.iter().find(|silent| silent.cluster == one.writer) {
-        Some(silent) => anyhow!(
-            "the {what} was done in {}, whose control does not answer ({}); it ends by itself in {rest}, or start that \
-             control again and take it back then",
-            one.writer,
-            silent.why
-        ),
-        None => anyhow!(
-            "the {what} was done in {}; take it back there, with --at {}; it ends by itself in {rest}",
-            one.writer,
-            one.writer
-        ),
-    })
-}
-
-/// Ends it without a word; that it is not there any more is no error.
-pub async fn end(at: &Control, name: &str) -> Result<()> {
-    match admin::delete(at.admin, &format!("/api/verbs/{name}"), LIMIT).await {
-        Err(error) if error.downcast_ref::<Refused>().is_none() => {
-            bail!("{name} could not be taken back in {}: {error:#}; it ends by itself", at.name)
-        }
-        _ => Ok(()),
     }
 }
 

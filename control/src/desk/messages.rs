@@ -30,9 +30,13 @@ impl Desk {
             }
             Message::Lease(lease) => self.lease(&lease, Way::Member),
             Message::OwnLease(lease) => self.own_lease(&lease),
-            Message::Federation(standing) => self.federation = standing,
+            Message::Federation(standing) => {
+                self.federation = standing;
+                self.settle_verbs();
+            }
             Message::Speaker(view) => {
                 self.speaker = view;
+                self.settle_verbs();
                 self.tell_deeds();
             }
             Message::Memory(memory) => self.remember_all(memory),
@@ -46,8 +50,12 @@ impl Desk {
             Message::Do(wish, reply) => {
                 let _ = reply.send(self.wish(wish));
             }
-            Message::TakeBack(name, reply) => {
-                let _ = reply.send(self.take_back(&name));
+            Message::TakeBack(name, back, reply) => {
+                let _ = reply.send(self.take_back(&name, back));
+            }
+            Message::Written(name, reply) => {
+                self.waiting.push((name, reply));
+                self.settle_verbs();
             }
             Message::Simulate(down, reply) => {
                 let _ = reply.send(self.simulate(&down));

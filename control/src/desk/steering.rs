@@ -1,4 +1,4 @@
-//! Failover at the desk: verbs as operators do them, each service decided, and what goes with the lease.
+//! Failover at the desk: verbs as they are counted, each service decided, and what goes with the lease.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,9 +8,10 @@ use std::{
 use isthmus_core::{
     compile::Ordered,
     consent,
-    failover::verb::{self, DEFAULT_FOR, Deed, Verb},
+    failover::verb::Verb,
     model::Resource,
     name::{ClusterName, ServiceName},
+    statement::Version,
 };
 
 use super::{Desk, unix_ms};
@@ -18,11 +19,10 @@ use crate::{
     clients::Role,
     decider::Move,
     failover::{
-        Moment, Seen,
+        Heard, Moment, Seen,
         history::Event,
         simulation::{self, Simulated},
     },
-    handle::{Done, Wish},
 };
 
 impl Desk {
@@ -77,10 +77,33 @@ impl Desk {
 
     /// Counts verbs; what began, ended or expired changes what is compiled and said.
     pub(super) fn look_at_verbs(&mut self) {
-        let world = self.world.clone().unwrap_or_default();
-        let written = self.federation.quorum && self.speaker.member && self.speaker.open == 0;
-        if self.failover.look_at_verbs(self.moment(), &world, &self.bound_by(), written) {
+        let (world, compiled) = (self.world.clone().unwrap_or_default(), self.compiled.clone());
+        let (written, bound_by) = (self.written(), self.bound_by());
+        let heard = Heard { at: self.moment(), world: &world, bound_by: &bound_by, written: &written };
+        if self.failover.look_at_verbs(&heard, &compiled.orders) {
             self.changed();
+        }
+        self.tell_written();
+    }
+
+    /// Own verbs that are in the federation's log: those that the member has taken, up to where it has written.
+    fn written(&self) -> Vec<Verb> {
+        let up_to = Version { epoch: self.federation.written_epoch, number: self.federation.written_number };
+        let said = self.speaker.verbs.iter().filter(|(_, version)| *version <= up_to);
+        said.map(|(verb, _)| verb.clone()).collect()
+    }
+
+    /// What of the own verbs is in the log, when the member or the federation tells.
+    pub(super) fn settle_verbs(&mut self) {
+        let written = self.written();
+        self.failover.verbs.settle(&written);
+        self.tell_written();
+    }
+
+    fn tell_written(&mut self) {
+        let verbs = &self.failover.verbs;
+        for (_, waiting) in self.waiting.extract_if(.., |(name, reply)| verbs.is_written(name) || reply.is_closed()) {
+            let _ = waiting.send(());
         }
     }
 
@@ -95,62 +118,6 @@ impl Desk {
             why: moved.why.into(),
             by: String::new(),
         });
-    }
-
-    /// An operator does something for a while: in force here at once, said to the others, in the log when there is a
-    /// quorum.
-    pub(super) fn wish(&mut self, wish: Wish) -> Result<Done, String> {
-        self.acts()?;
-        let Wish { deed, lasts, by, reason } = wish;
-        self.may(&deed)?;
-        let verb = Verb { name: deed.name(), deed, lasts: lasts.unwrap_or(DEFAULT_FOR), by, reason, at_ms: unix_ms() };
-        let own = &self.setting.cluster;
-        let world = self.world.clone().unwrap_or_default();
-        let bound = |cluster: &ClusterName| verb::binds(&verb.deed, own, &world.bound_by(cluster));
-        let (mut binds, free): (Vec<_>, Vec<_>) = world.members.keys().cloned().partition(bound);
-        binds.insert(0, own.clone());
-        // What was heard of a quorum last says nothing without the member that would have to write.
-        let local = !(self.federation.quorum && self.speaker.member);
-        let done = Done { name: verb.name.clone(), local, binds, free };
-        tracing::info!(verb = %verb.deed, by = verb.by, reason = verb.reason, local = done.local, "an operator acts");
-        self.failover.verbs.add(verb);
-        self.look_at_verbs();
-        self.keep();
-        self.tell_deeds();
-        Ok(done)
-    }
-
-    /// Whether what it is about is there. Whom it binds is told: it always binds the cluster that it is done in.
-    fn may(&self, deed: &Deed) -> Result<(), String> {
-        let own = &self.setting.cluster;
-        let world = self.world.clone().unwrap_or_default();
-        let cluster = deed.cluster();
-        if cluster != own && !world.members.contains_key(cluster) {
-            let known = world.members.keys().chain([own]).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(format!("no cluster {cluster} is a member of this mesh; there are {known}"));
-        }
-        if let Deed::Evacuate { service, .. } | Deed::Pin { service, .. } = deed
-            && !self.compiled.orders.contains_key(service)
-        {
-            return Err(format!("{own} knows no service {service}; `isthmus services` lists those it knows"));
-        }
-        Ok(())
-    }
-
-    pub(super) fn take_back(&mut self, name: &str) -> Result<(), String> {
-        self.acts()?;
-        if self.failover.verbs.take_back(name) {
-            tracing::info!(verb = name, "an operator takes a verb back");
-            self.look_at_verbs();
-            self.changed();
-            self.keep();
-            return Ok(());
-        }
-        let own = &self.setting.cluster;
-        Err(match self.failover.verbs.writer_of(name) {
-            Some(writer) => format!("{name} was done in {writer}; take it back there, with --at {writer}"),
-            None => format!("no {name} is in force in {own}; `isthmus failover verbs` lists what is"),
-        })
     }
 
     pub(super) fn simulate(&self, down: &BTreeSet<ClusterName>) -> Vec<Simulated> {

@@ -39,6 +39,9 @@ pub struct FailoverRow {
     pub places: Vec<PlaceRow>,
     /// Clusters that must not be used, and why.
     pub excluded: BTreeMap<ClusterName, String>,
+    /// Requests a second that were refused, of the last seconds: no place might take them.
+    #[serde(default)]
+    pub refused_per_second: f64,
 }
 
 /// A cluster in a tier.
@@ -143,6 +146,7 @@ impl Failover {
             policies: ordered.policies.clone(),
             places,
             excluded: ordered.order.excluded.clone(),
+            refused_per_second: self.steersman.refused(now, service) as f64 / RATE_OVER.as_secs_f64(),
         }
     }
 

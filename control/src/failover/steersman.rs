@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use isthmus_core::{
     compile::Ordered,
     failover::{
+        drill::Shown,
         shares::{self, Place},
         steering::{Sight, Steering, Tier},
         window::{BUCKETS, Tally, Window},
@@ -27,6 +28,8 @@ pub const RATE_OVER: Duration = Duration::from_secs(5);
 struct Helm {
     steering: Steering,
     windows: BTreeMap<ClusterName, Window>,
+    /// Requests that were refused, because no place might take them.
+    refused: Window,
     tiers: Vec<Tier>,
     /// The cluster that gets most, and since when.
     in_use: Option<(ClusterName, Duration)>,
@@ -37,8 +40,6 @@ struct Helm {
 pub struct Steersman {
     own: ClusterName,
     helms: BTreeMap<ServiceName, Helm>,
-    /// Requests of all services to all clusters.
-    all: Window,
 }
 
 impl Steersman {
@@ -48,7 +49,7 @@ impl Steersman {
         let helm = |(service, shares): (ServiceName, BTreeMap<ClusterName, f64>)| {
             (service, Helm { steering: Steering::restored(&shares), ..Helm::default() })
         };
-        Self { own, helms: shares.into_iter().map(helm).collect(), all: Window::default() }
+        Self { own, helms: shares.into_iter().map(helm).collect() }
     }
 
     /// What to keep for the next run.
@@ -59,11 +60,14 @@ impl Steersman {
 
     /// What a proxy reports.
     pub fn evidence(&mut self, evidence: &ServiceEvidence, now: Duration) {
-        let (Ok(service), Ok(cluster)) = (evidence.service.parse::<ServiceName>(), evidence.cluster.parse()) else {
-            return;
-        };
+        let Ok(service) = evidence.service.parse::<ServiceName>() else { return };
         // Only of services that are known: a report is no way to fill the memory.
         let Some(helm) = self.helms.get_mut(&service) else { return };
+        if evidence.refused > 0 {
+            let (requests, errors) = (evidence.refused, evidence.refused);
+            helm.refused.add(now, &Tally { requests, errors, ..Tally::default() });
+        }
+        let Ok(cluster) = evidence.cluster.parse() else { return };
         let ServiceEvidence { requests, errors, limited, .. } = *evidence;
         let mut tally = Tally { requests, errors, limited, latency: [0; BUCKETS] };
         for (count, reported) in tally.latency.iter_mut().zip(&evidence.latency) {
@@ -72,14 +76,24 @@ impl Steersman {
         let is_member = |tier: &Tier| tier.members.iter().any(|one| one.member.cluster == cluster);
         if helm.tiers.iter().any(is_member) {
             helm.windows.entry(cluster).or_default().add(now, &tally);
-            self.all.add(now, &tally);
         }
     }
 
-    /// What all requests showed in the last `over`.
+    /// What requests to a service showed in the last `over`, wherever they went, and of nothing before `from`.
     #[must_use]
-    pub fn total(&self, now: Duration, over: Duration) -> Tally {
-        self.all.sum(now, over, Duration::ZERO)
+    pub fn shown(&self, now: Duration, service: &ServiceName, over: Duration, from: Duration) -> Shown {
+        let Some(helm) = self.helms.get(service) else { return Shown::default() };
+        let all = helm.windows.values().chain([&helm.refused]).map(|window| window.sum(now, over, from));
+        all.fold(Shown::default(), |sum, one| Shown {
+            requests: sum.requests.saturating_add(one.requests),
+            failed: sum.failed.saturating_add(one.errors),
+        })
+    }
+
+    /// Requests that were refused lately.
+    #[must_use]
+    pub fn refused(&self, now: Duration, service: &ServiceName) -> u64 {
+        self.helms.get(service).map_or(0, |helm| helm.refused.sum(now, RATE_OVER, Duration::ZERO).requests)
     }
 
     /// What requests to one place showed lately.

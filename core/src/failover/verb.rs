@@ -2,7 +2,9 @@
 //! of its own: who, when, why, and when it ends by itself.
 //!
 //! No cluster trusts another's clock: a verb carries how long, and each cluster counts from when it heard it first. The
-//! writer takes its verb back when the time is over; who cannot hear that ends it by the own count.
+//! writer says again now and then for how long it is in force by its own count, so that who hears of it late does not begin
+//! anew. It ends its verb when the time is over; who cannot hear that ends it by the own count. An end is said under the
+//! verb's name, with who, why and how: so everybody's history has it.
 
 use std::time::Duration;
 
@@ -15,6 +17,10 @@ use crate::{
 
 /// A verb that does not say how long holds so long.
 pub const DEFAULT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// No verb holds longer: what is to last is written into a policy.
+pub const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Letters of a reason.
+const LONGEST_REASON: usize = 500;
 
 /// What is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +76,85 @@ pub struct Verb {
     pub reason: String,
     /// When, Unix milliseconds by the writer's clock; for people.
     pub at_ms: u64,
+    /// For how long it was in force when it was said, by the writer's own count; no clock of the day is in it.
+    #[serde(default, with = "duration::text", skip_serializing_if = "Duration::is_zero")]
+    pub elapsed: Duration,
+    /// That it is over, and how; it is said for a while, so that everybody hears of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// How a verb ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// Who took it back; none: nobody, its time was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Why a verb makes no sense, whatever mesh it is for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Nonsense {
+    /// It would be over before it is done.
+    #[error(
+        "it would take {} until all has left (--over), and ends by itself after {} (--for): say a shorter --over, or a longer --for",
+        duration::written(*over),
+        duration::written(*lasts)
+    )]
+    Unfinished {
+        /// From all to nothing in so long.
+        over: Duration,
+        /// Ends after so long.
+        lasts: Duration,
+    },
+    /// It would hold too long, or not at all.
+    #[error(
+        "{} is no time for it (--for): say one above nothing and up to {}; what is to last is for a FailoverPolicy",
+        duration::written(*.0),
+        duration::written(LONGEST)
+    )]
+    Lasts(Duration),
+    /// What people read.
+    #[error(
+        "{what} has control characters or more than {LONGEST_REASON} letters: it is shown and kept as one line, so write it as one"
+    )]
+    Text {
+        /// Which: the reason, or who.
+        what: &'static str,
+    },
+}
+
+/// Whether a text may be shown and kept as a line.
+///
+/// # Errors
+/// [`Nonsense::Text`].
+pub fn check_text(what: &'static str, text: &str) -> Result<(), Nonsense> {
+    let wrong = text.chars().any(char::is_control) || text.chars().count() > LONGEST_REASON;
+    if wrong { Err(Nonsense::Text { what }) } else { Ok(()) }
+}
+
+impl Verb {
+    /// Whether it makes sense, whatever mesh it is for.
+    ///
+    /// # Errors
+    /// [`Nonsense`].
+    pub fn check(&self) -> Result<(), Nonsense> {
+        check_text("the reason", &self.reason)?;
+        check_text("who does it", &self.by)?;
+        if self.lasts.is_zero() || self.lasts > LONGEST {
+            return Err(Nonsense::Lasts(self.lasts));
+        }
+        match self.deed {
+            Deed::Drain { over, .. } | Deed::Evacuate { over, .. } if over > self.lasts => {
+                Err(Nonsense::Unfinished { over, lasts: self.lasts })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Deed {
@@ -166,19 +251,46 @@ mod tests {
         assert!(!binds(&drain(0), &"other".parse().unwrap(), &bound));
     }
 
-    #[test]
-    fn a_verb_reads_as_it_was_said() {
-        let verb = Verb {
-            name: drain(600).name(),
-            deed: drain(600),
+    fn verb(over: u64) -> Verb {
+        Verb {
+            name: drain(over).name(),
+            deed: drain(over),
             lasts: DEFAULT_FOR,
             by: "ann".into(),
             reason: "kernel".into(),
             at_ms: 7,
-        };
+            elapsed: Duration::ZERO,
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn a_verb_reads_as_it_was_said() {
+        let mut verb = verb(600);
         let json = serde_json::to_string(&verb).unwrap();
         assert!(json.contains(r#""over":"10m""#) && json.contains(r#""for":"24h""#), "{json}");
+        assert!(!json.contains("elapsed") && !json.contains("ended"), "as releases before it said it: {json}");
         assert_eq!(serde_json::from_str::<Verb>(&json).unwrap(), verb);
+        verb.elapsed = Duration::from_secs(90);
+        verb.ended = Some(Ended { by: Some("bob".into()), reason: "done".into() });
+        let json = serde_json::to_string(&verb).unwrap();
+        assert_eq!(serde_json::from_str::<Verb>(&json).unwrap(), verb);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_remedy() {
+        let lasts = |seconds| Verb { lasts: Duration::from_secs(seconds), ..verb(7200) };
+        assert_eq!(lasts(7200).check(), Ok(()));
+        let said = lasts(3600).check().unwrap_err().to_string();
+        assert!(said.contains("take 2h until all has left (--over), and ends by itself after 1h (--for)"), "{said}");
+        assert!(lasts(0).check().is_err() && lasts(30 * 86_400).check().is_ok());
+        let said = lasts(30 * 86_400 + 1).check().unwrap_err().to_string();
+        assert!(said.contains("up to 720h"), "{said}");
+        for reason in ["two\nlines", "a \u{1b}[31mcolour", &"x".repeat(501)] {
+            let said = Verb { reason: reason.to_owned(), ..verb(0) }.check().unwrap_err().to_string();
+            assert!(said.starts_with("the reason has control characters"), "{said}");
+        }
+        assert!(Verb { by: "a\tb".into(), ..verb(0) }.check().is_err());
     }
 
     proptest! {

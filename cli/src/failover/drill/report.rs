@@ -23,6 +23,18 @@ pub enum End {
     },
 }
 
+impl End {
+    /// Why the drill is taken back, for the history.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Over => "the drill's time was over".into(),
+            Self::Stopped => "Ctrl-C".into(),
+            Self::TakenBack => String::new(),
+            Self::GivenUp { cluster, why } => format!("stopped for {cluster}: {why}"),
+        }
+    }
+}
+
 /// A drill.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -36,8 +48,23 @@ pub struct Report {
     pub end: End,
     /// The importing clusters.
     pub importers: Vec<Importer>,
+    /// Services of which more requests failed than before, by the rule by which a drill stops.
+    pub rose: Vec<Rose>,
     /// Controls that did not answer at some look, and why.
     pub silent: BTreeMap<String, String>,
+}
+
+/// A service of which more requests failed than before.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rose {
+    /// The importing cluster.
+    pub importer: String,
+    /// namespace/name.
+    pub service: String,
+    /// Part that failed before, 0 to 1.
+    pub error_rate_before: f64,
+    /// And during the drill.
+    pub error_rate: f64,
 }
 
 /// An importing cluster.
@@ -53,7 +80,7 @@ pub struct Importer {
     pub move_took_seconds: Option<f64>,
     /// Requests of its clients while it lasted, of the rates that its control tells.
     pub requests: f64,
-    /// Those of them that failed.
+    /// Those of them that failed, or were refused because no place might take them.
     pub failed: f64,
     /// Tries that limits kept back; those that no later tier took were refused.
     pub kept_back: f64,
@@ -82,7 +109,21 @@ pub struct Moved {
     pub after_seconds: Option<f64>,
 }
 
+impl Rose {
+    /// For people.
+    pub fn line(&self) -> String {
+        let Self { importer, service, error_rate_before, error_rate } = self;
+        format!("{service} from {importer}: {:.1} %, {:.1} % before", error_rate * 100.0, error_rate_before * 100.0)
+    }
+}
+
 impl Report {
+    /// Of which services more failed than before.
+    pub fn rose(&self) -> Option<String> {
+        let lines: Vec<_> = self.rose.iter().map(Rose::line).collect();
+        (!lines.is_empty()).then(|| lines.join("; "))
+    }
+
     /// Who gave it up and why.
     pub fn given_up(&self) -> Option<String> {
         match &self.end {

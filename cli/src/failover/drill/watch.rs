@@ -5,10 +5,16 @@ use std::{
     time::Duration,
 };
 
-use isthmus_control::failover::rows::{FailoverRow, PlaceRow};
-use isthmus_core::name::ClusterName;
+use isthmus_control::failover::{
+    rows::{FailoverRow, PlaceRow},
+    steersman::RATE_OVER,
+};
+use isthmus_core::{failover::drill, name::ClusterName};
 
-use super::report::{End, Importer, Moved, Report};
+use super::{
+    rates::{Rate, kept_back, rate_of, rates},
+    report::{End, Importer, Moved, Report, Rose},
+};
 use crate::failover::controls::Silent;
 
 /// A part below this is none: what is left of a weight when a share is nothing.
@@ -23,6 +29,18 @@ struct Service {
     /// When it first did not any more.
     moved_after: Option<Duration>,
     now: BTreeMap<String, f64>,
+    shown_before: Rate,
+    /// Since the drill began; rates of looks times the time between them.
+    requests: f64,
+    failed: f64,
+}
+
+impl Service {
+    /// Whether more fail than before, by the rule by which a control stops a drill.
+    fn rose(&self) -> bool {
+        let now = Rate { requests: self.requests, failed: self.failed };
+        drill::rose(&self.shown_before.shown(RATE_OVER.as_secs_f64()), &now.shown(1.0))
+    }
 }
 
 /// An importing cluster.
@@ -78,7 +96,8 @@ impl Watch {
             let importer = watch.importers.entry(row.importer.clone()).or_default();
             let before = parts(row);
             let is_drilled = before.contains_key(cluster.as_str());
-            let service = Service { now: before.clone(), before, is_drilled, moved_after: None };
+            let shown_before = rate_of(row);
+            let service = Service { now: before.clone(), before, is_drilled, shown_before, ..Service::default() };
             importer.services.insert(row.service.clone(), service);
         }
         for (name, importer) in &mut watch.importers {
@@ -106,6 +125,9 @@ impl Watch {
             let p90 = row.places.iter().filter(|place| place.requests_per_second > 0.0).map(|place| place.p90_ms);
             importer.slowest_p90_ms = importer.slowest_p90_ms.max(p90.max().unwrap_or(0));
             let Some(service) = importer.services.get_mut(&row.service) else { continue };
+            let rate = rate_of(row);
+            service.requests += rate.requests * seconds;
+            service.failed += rate.failed * seconds;
             service.now = parts(row);
             match (service.is_drilled, service.now.contains_key(&self.cluster)) {
                 (true, false) => drop(service.moved_after.get_or_insert(at)),
@@ -147,6 +169,7 @@ impl Watch {
 
     /// What came of it.
     pub fn report(self, at: &str, lasted: Duration, end: End) -> Report {
+        let rose = self.rose();
         let importers = self.importers.into_iter().map(|(importer, one)| one.report(importer)).collect();
         Report {
             cluster: self.cluster,
@@ -154,8 +177,23 @@ impl Watch {
             seconds: (lasted.as_secs_f64() * 10.0).round() / 10.0,
             end,
             importers,
+            rose,
             silent: self.silent,
         }
+    }
+
+    fn rose(&self) -> Vec<Rose> {
+        let of = |(importer, watched): (&String, &Watched)| {
+            let rose = watched.services.iter().filter(|(_, service)| service.rose());
+            let one = |(name, service): (&String, &Service)| Rose {
+                importer: importer.clone(),
+                service: name.clone(),
+                error_rate_before: service.shown_before.part(),
+                error_rate: Rate { requests: service.requests, failed: service.failed }.part(),
+            };
+            rose.map(one).collect::<Vec<_>>()
+        };
+        self.importers.iter().flat_map(of).collect()
     }
 }
 
@@ -195,29 +233,12 @@ fn parts(row: &FailoverRow) -> BTreeMap<String, f64> {
     row.places.iter().filter(some).map(|place| (place.cluster.clone(), place.part)).collect()
 }
 
-/// Requests a second of an importing cluster's clients, and the part of them that fails.
-fn rates(importer: &str, said: &[(String, Vec<FailoverRow>)]) -> (f64, f64) {
-    let rows = said.iter().flat_map(|(_, rows)| rows).filter(|row| row.importer == importer);
-    let (mut rate, mut failed) = (0.0, 0.0);
-    for place in rows.flat_map(|row| &row.places) {
-        rate += place.requests_per_second;
-        failed += place.requests_per_second * place.error_rate;
-    }
-    (rate, if rate > 0.0 { failed / rate } else { 0.0 })
-}
-
-/// Tries a second that limits keep back.
-fn kept_back(importer: &str, said: &[(String, Vec<FailoverRow>)]) -> f64 {
-    let rows = said.iter().flat_map(|(_, rows)| rows).filter(|row| row.importer == importer);
-    rows.flat_map(|row| &row.places).fold(0.0, |sum, place| sum + place.kept_back_per_second)
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
     use crate::failover::status::tests::{place_of, row_of};
 
-    fn said(eu: f64, errors: f64) -> Vec<(String, Vec<FailoverRow>)> {
+    pub fn said(eu: f64, errors: f64) -> Vec<(String, Vec<FailoverRow>)> {
         let mut places = vec![place_of("eu", eu), place_of("us", 1.0 - eu)];
         places.iter_mut().for_each(|place| (place.error_rate, place.kept_back_per_second) = (errors, errors * 50.0));
         let only = row_of("shop/only", "us", vec![place_of("eu", 1.0)]);
@@ -265,6 +286,21 @@ pub mod tests {
             vec![],
         );
         assert_eq!(watch.stranded(), Some(("us", "shop/only")));
+    }
+
+    #[test]
+    fn a_service_of_which_more_requests_fail_than_before_is_found_also_when_they_are_refused() {
+        let mut failing = watch();
+        assert!(failing.rose().is_empty(), "one of 28 may be chance");
+        failing.look(Duration::from_secs(20), &said(0.0, 0.5), vec![]);
+        let report = failing.report("us", Duration::from_secs(20), End::Over);
+        assert_eq!(report.rose().unwrap(), "shop/cart from us: 47.1 %, 0.0 % before");
+        let mut refused = watch();
+        let row = FailoverRow { refused_per_second: 10.0, ..row_of("shop/only", "us", vec![]) };
+        refused.look(Duration::from_secs(3), &[("us".into(), vec![row])], vec![]);
+        let report = refused.report("us", Duration::from_secs(3), End::Over);
+        assert_eq!((report.rose.len(), report.rose[0].service.as_str()), (1, "shop/only"));
+        assert!(report.importers[0].failed >= 16.0, "refused requests are counted");
     }
 
     #[test]

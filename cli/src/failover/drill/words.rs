@@ -12,14 +12,22 @@ use crate::{failover::status::parts, table};
 
 pub fn begun(wish: &Wish, at: &str, done: &Done, end: &str) -> String {
     let binds = done.binds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let local = if done.local { "; local: the federation has no quorum" } else { "" };
+    let local = match (done.local, done.quorum) {
+        (false, _) => "",
+        (true, true) => "; local: not in the federation's log yet",
+        (true, false) => "; local: the federation has no quorum",
+    };
     let because = if wish.reason.is_empty() { String::new() } else { format!(": {}", wish.reason) };
-    let mut text = format!("{} begun in {at} by {}{because}; in force in {binds}{local}\n", wish.deed, wish.by);
+    let mut text = format!("{} begun in {at} by {}{because}; binds {binds}{local}\n", wish.deed, wish.by);
     if !done.free.is_empty() {
         let free = done.free.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         text.push_str(&format!("free of it: {free}, because {at} is not among their operators\n"));
     }
-    text.push_str(&format!("it ends by itself at {end}; Ctrl-C ends it at once\n"));
+    let cluster = wish.deed.cluster();
+    text.push_str(&format!(
+        "it ends by itself at {end}; Ctrl-C ends it at once, and from elsewhere `isthmus cluster undrain {cluster}`\n"
+    ));
+    done.doubts.iter().for_each(|doubt| text.push_str(&format!("! {doubt}\n")));
     text
 }
 
@@ -50,9 +58,13 @@ pub fn report(report: &Report) -> String {
         "KEPT BACK BY LIMITS",
         "SLOWEST P90",
     ];
-    text.push_str(&table::of(&headings, report.importers.iter().map(importer)));
+    text.push_str(&table::of(&headings, report.importers.iter().map(|one| importer(one, report))));
     text.push('\n');
     text.push_str(&services(report));
+    report
+        .rose
+        .iter()
+        .for_each(|rose| text.push_str(&format!("! more requests failed than before: {}\n", rose.line())));
     for (cluster, why) in &report.silent {
         text.push_str(&format!("! the control of {cluster} did not answer all the time: {why}\n"));
     }
@@ -73,14 +85,15 @@ fn services(report: &Report) -> String {
     }
 }
 
-fn importer(one: &Importer) -> Vec<String> {
+fn importer(one: &Importer, report: &Report) -> Vec<String> {
+    let mark = if report.rose.iter().any(|rose| rose.importer == one.importer) { "! " } else { "" };
     vec![
         one.importer.clone(),
         format!("{}/{}", one.moved, one.of),
         one.move_took_seconds.map_or_else(|| "-".into(), |took| format!("{took:.1} s")),
         format!("{:.0}", one.requests),
         format!("{:.1} %", one.error_rate_before * 100.0),
-        format!("{:.0} ({:.1} %)", one.failed, one.error_rate * 100.0),
+        format!("{mark}{:.0} ({:.1} %)", one.failed, one.error_rate * 100.0),
         format!("{:.0}", one.kept_back),
         if one.slowest_p90_ms == 0 { "-".into() } else { format!("{} ms", one.slowest_p90_ms) },
     ]
@@ -89,7 +102,7 @@ fn importer(one: &Importer) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failover::drill::watch::tests::watch;
+    use crate::failover::drill::watch::tests::{said, watch};
 
     #[test]
     fn a_report_says_what_moved_where_and_what_it_cost() {
@@ -103,6 +116,13 @@ mod tests {
         assert_eq!(cells(6), "shop/cart us eu 100 % us 100 % 0.4 s");
         assert_eq!(cells(7), "shop/only us eu 100 % eu 100 % it stayed");
         assert_eq!(cells(8), "! the control of ap did not answer all the time: refused");
+        let mut failing = watch();
+        failing.look(Duration::from_secs(20), &said(0.0, 0.5), vec![]);
+        let text = report(&failing.report("us", Duration::from_secs(20), End::Over));
+        assert!(
+            text.contains("! 94 (23.6 %)") && text.contains("! more requests failed than before: shop/cart from us"),
+            "{text}"
+        );
         let idle = Watch::before(&"mars".parse().unwrap(), &[]).report("us", Duration::from_secs(1), End::Over);
         assert!(report(&idle).ends_with("! nothing was sent to mars before either: this drill shows nothing\n"));
         let line = progress(Duration::from_millis(1400), &watch());
