@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     decider::{Decider, Verdict},
-    failover::{Moment, OnDisk},
+    failover::{Heard, Moment, OnDisk},
     heard::World,
 };
 
@@ -66,7 +66,8 @@ impl Story {
         for _ in 0..beats {
             self.now += BEAT;
             let at = Moment { now: self.now, unix_ms: 0 };
-            self.failover.look_at_verbs(at, &World::default(), &[name("us-east")], false);
+            let (world, bound_by) = (World::default(), [name("us-east")]);
+            self.failover.look_at_verbs(&Heard { at, world: &world, bound_by: &bound_by, written: &[] }, &self.orders);
             let proxies = BTreeSet::new();
             self.failover.steer(&Seen { at, orders: &self.orders, decider: &self.decider, proxies: &proxies });
         }
@@ -81,8 +82,9 @@ impl Story {
 
     fn drain(&mut self, cluster: &str, over: Duration) {
         let deed = Deed::Drain { cluster: name(cluster), over };
-        let (by, reason) = Default::default();
-        let verb = Verb { name: deed.name(), deed, lasts: Duration::from_secs(9999), by, reason, at_ms: 0 };
+        let (by, reason, elapsed, ended) = Default::default();
+        let lasts = Duration::from_secs(9999);
+        let verb = Verb { name: deed.name(), deed, lasts, by, reason, at_ms: 0, elapsed, ended };
         self.failover.verbs.add(verb);
     }
 
