@@ -125,7 +125,7 @@ impl Failover {
 
     fn row(&self, service: &ServiceName, ordered: &Ordered, others: usize, now: Duration) -> FailoverRow {
         let tiers = self.steersman.tiers(service);
-        let parts = parts(tiers, ordered.policy.when_nothing_healthy.is_none());
+        let parts = parts(tiers, ordered.policy.when_nothing_healthy);
         let place = |tier: &str, one: &Steered| self.place(service, tier, one, &parts, others, now);
         let places: Vec<_> =
             tiers.iter().flat_map(|tier| tier.members.iter().map(|one| place(&tier.name, one))).collect();

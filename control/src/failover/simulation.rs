@@ -11,7 +11,8 @@ use isthmus_core::{
     compile::Ordered,
     failover::{
         flow::Rung,
-        steering::{Steered, Tier},
+        policy::WhenNothingHealthy,
+        steering::{Steered, Tier, serves},
     },
     name::{ClusterName, ServiceName},
 };
@@ -67,14 +68,14 @@ pub fn simulate(failover: &Failover, seen: &Seen<'_>, fate: &Fate) -> Vec<Simula
     let one = |(service, ordered): (&ServiceName, &Ordered)| {
         let tiers = failover.steersman.tiers(service);
         let settled = |fate: &Fate| settled(failover, service, ordered, seen, fate);
-        let try_left = ordered.policy.when_nothing_healthy.is_none();
-        let now = rungs(tiers, try_left, &BTreeSet::new());
+        let when = ordered.policy.when_nothing_healthy;
+        let now = rungs(tiers, when, &BTreeSet::new());
         Simulated {
             service: service.to_string(),
             importer: failover.cluster().to_string(),
             requests_per_second: rate(failover, service, &now, seen.at.now),
             now,
-            then: rungs(&settled(fate), try_left, &fate.down),
+            then: rungs(&settled(fate), when, &fate.down),
             capacity: members(tiers)
                 .filter_map(|one| Some((one.member.cluster.clone(), one.member.capacity?)))
                 .collect(),
@@ -117,15 +118,16 @@ fn rate(failover: &Failover, service: &ServiceName, rungs: &[Rung], now: Duratio
 
 /// The places that sidecars would send to, by the rules of [`isthmus_core::ladder`]: those with a share; where none has
 /// any, all that can serve, if what was left may be tried.
-fn rungs(tiers: &[Tier], try_left: bool, gone: &BTreeSet<ClusterName>) -> Vec<Rung> {
+fn rungs(tiers: &[Tier], when: Option<WhenNothingHealthy>, gone: &BTreeSet<ClusterName>) -> Vec<Rung> {
     let mut tiers = tiers.to_vec();
     for one in tiers.iter_mut().flat_map(|tier| &mut tier.members).filter(|one| gone.contains(&one.member.cluster)) {
-        one.member.healthy = 0;
+        (one.member.healthy, one.member.total) = (0, 0);
     }
-    let parts = parts(&tiers, try_left);
+    let (parts, serves) = (parts(&tiers, when), serves(&tiers, when));
+    let try_left = when != Some(WhenNothingHealthy::Fail);
     let has_share = |tier: &Tier, one: &Steered| tier.share > 0.0 && one.share > 0.0 && one.member.weight > 0;
     let all = || tiers.iter().flat_map(|tier| tier.members.iter().map(move |one| (tier, one)));
-    let usable = || all().filter(|(_, one)| one.member.healthy > 0);
+    let usable = || all().filter(|(_, one)| serves(one));
     let shared = usable().any(|(tier, one)| has_share(tier, one));
     let open = usable().filter(|(tier, one)| if shared { has_share(tier, one) } else { try_left });
     let rung = |(_, one): (&Tier, &Steered)| Rung {

@@ -200,7 +200,7 @@ impl Helm {
 
     /// Whether most requests go elsewhere than before.
     fn moved(&mut self, service: &ServiceName, ordered: &Ordered, seen: &Seen<'_>) -> Option<Event> {
-        let parts = parts(&self.tiers, ordered.policy.when_nothing_healthy.is_none());
+        let parts = parts(&self.tiers, ordered.policy.when_nothing_healthy);
         let most = parts.iter().filter(|(_, part)| **part > 0.0).max_by(|(_, a), (_, b)| a.total_cmp(b));
         let most = most.map(|(cluster, _)| cluster.clone());
         let now = Bound::of(ordered);

@@ -9,6 +9,7 @@ use isthmus_core::{
     compile::Ordered,
     failover::{
         drill::{BEFORE, Shown, WINDOWS},
+        policy::WhenNothingHealthy,
         steering::Tier,
     },
     name::{ClusterName, ServiceName},
@@ -69,11 +70,11 @@ impl Now<'_> {
             .iter()
             .map(|tier| spared(tier, without, policy.leave.healthy_share))
             .collect();
-        let goes_on = parts(&tiers, false).values().any(|part| *part > 0.0);
+        let goes_on = parts(&tiers, Some(WhenNothingHealthy::Fail)).values().any(|part| *part > 0.0);
         match policy.when_nothing_healthy {
             _ if goes_on => None,
-            Some(_) => Some(Stranded::Refused),
-            None => Some(Stranded::Stays),
+            Some(WhenNothingHealthy::Fail) => Some(Stranded::Refused),
+            Some(WhenNothingHealthy::TryAll) | None => Some(Stranded::Stays),
         }
     }
 }

@@ -15,7 +15,7 @@ use self::{
 use super::{
     BEAT,
     breaker::{Breaker, Verdict},
-    policy::{Constraints, Failback, FailoverPolicy},
+    policy::{Constraints, Failback, FailoverPolicy, WhenNothingHealthy},
     window::{Tally, Window},
 };
 use crate::{
@@ -50,7 +50,8 @@ proptest! {
             let members = || decided.tiers.iter().flat_map(|tier| &tier.members);
             let any = match written.0.when_nothing_healthy {
                 None => members().any(|one| one.member.healthy > 0),
-                Some(_) => decided.tiers.iter().any(|tier| {
+                Some(WhenNothingHealthy::TryAll) => members().any(|one| one.member.total > 0),
+                Some(WhenNothingHealthy::Fail) => decided.tiers.iter().any(|tier| {
                     let has_part = tier.members.iter().any(|one| one.member.weight > 0 && one.share > 0.0);
                     tier.share > 0.0 && has_part
                 }),

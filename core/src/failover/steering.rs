@@ -13,7 +13,7 @@ use super::{
     breaker::{self, Breaker, Verdict},
     climb::{Climb, Least},
     order::{Member, Order},
-    policy::{Failback, FailoverPolicy},
+    policy::{Failback, FailoverPolicy, WhenNothingHealthy},
     shares::{self, Place, Strength, tier_share},
     window::Window,
 };
@@ -253,14 +253,22 @@ impl Course {
     }
 }
 
+/// Which clusters may serve: those with something healthy; where none has that, those with anything, if all is to be tried.
+pub fn serves(tiers: &[Tier], when: Option<WhenNothingHealthy>) -> impl Fn(&Steered) -> bool + use<> {
+    let nothing = tiers.iter().flat_map(|tier| &tier.members).all(|one| one.member.healthy == 0);
+    let all = nothing && when == Some(WhenNothingHealthy::TryAll);
+    move |one| one.member.healthy > 0 || all && one.member.total > 0
+}
+
 /// The part of all requests of each cluster.
 #[must_use]
-pub fn parts(tiers: &[Tier], try_left: bool) -> BTreeMap<ClusterName, f64> {
+pub fn parts(tiers: &[Tier], when: Option<WhenNothingHealthy>) -> BTreeMap<ClusterName, f64> {
+    let serves = serves(tiers, when);
     let places = |tier: &Tier| {
-        let place =
-            |one: &Steered| Place { weight: f64::from(one.member.weight) * one.share, usable: one.member.healthy > 0 };
+        let place = |one: &Steered| Place { weight: f64::from(one.member.weight) * one.share, usable: serves(one) };
         (tier.share, tier.members.iter().map(place).collect::<Vec<_>>())
     };
+    let try_left = when != Some(WhenNothingHealthy::Fail);
     let parts = shares::parts(&tiers.iter().map(places).collect::<Vec<_>>(), try_left);
     let members = tiers.iter().flat_map(|tier| &tier.members).map(|one| one.member.cluster.clone());
     members.zip(parts.into_iter().flatten()).collect()

@@ -86,7 +86,7 @@ impl<'a> Chain<'a> {
                 window: &self.windows[index],
             }
         });
-        let parts = parts(&tiers, self.policy.when_nothing_healthy.is_none());
+        let parts = parts(&tiers, self.policy.when_nothing_healthy);
         let ladder = self.ladder(&tiers, shown);
         Decided { order, tiers, parts, ladder }
     }

@@ -303,3 +303,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn where_nothing_is_healthy_and_all_is_to_be_tried_what_is_not_ready_gets_the_requests() {
+    let steered = |name: &str, healthy: u32, total: u32| {
+        let member = Member { cluster: name.parse().unwrap(), weight: 1, healthy, total, capacity: None, cap: None };
+        let (why, next) = Default::default();
+        Steered { member, share: 0.0, why, next, since: Duration::ZERO }
+    };
+    let tiers =
+        |healthy| vec![Tier::of("t", vec![steered("a", 0, 0), steered("b", 0, 2), steered("c", healthy, 2)], 0.7)];
+    let most = |healthy, when| {
+        let parts = parts(&tiers(healthy), when);
+        parts.into_iter().find(|(_, part)| *part > 0.0).map(|(cluster, part)| (cluster.to_string(), part))
+    };
+    let all = Some(WhenNothingHealthy::TryAll);
+    assert_eq!(most(0, all), Some(("b".to_owned(), 1.0)));
+    assert_eq!(most(1, all), Some(("c".to_owned(), 1.0)), "what is healthy comes first, though it was left");
+    assert_eq!(most(0, None), None);
+    assert_eq!(most(1, Some(WhenNothingHealthy::Fail)), None);
+}
