@@ -1,8 +1,8 @@
 //! What control and gateway here say of the other clusters, looked at again and again while a row is played: how each
 //! stands, its share, how many tries of requests were meant for it, and how many bytes of requests went there.
 //!
-//! Tries are no measure of when it was left: until it is decided the sidecar asks its own gateway each time, which refuses
-//! at once, and nothing leaves the cluster. Bytes are; a gateway counts them each half second. So the last one is seen that
+//! Tries are no measure of when it was left: until it is decided a sidecar looks each time whether an own gateway has a way there,
+//! and counts that none has; nothing leaves it. Bytes are; a gateway counts them each half second. So the last one is seen that
 //! much late, and what is told of it is never less than what was.
 
 use std::{
