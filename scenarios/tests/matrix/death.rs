@@ -69,8 +69,9 @@ pub async fn own_applications(stage: &Stage) -> Figures {
     watch.goes_on(1).await;
     let seen = watch.finish().await.unharmed();
     let kept = seen.part(HERE, one_died, died);
+    // Half of them healthy is half ÷ 0.7 of the tier; the rest goes on to the next.
     assert!(
-        own.len() == 1 || kept >= 1.0,
+        own.len() == 1 || kept > 0.5 / 0.7 - 0.05,
         "another endpoint of the own cluster takes it: {kept:.3} of the requests stayed"
     );
     // Its own endpoints are not behind a gateway, which counts what goes there.
