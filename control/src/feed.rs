@@ -181,7 +181,9 @@ impl Session {
             self.have.insert(key.clone(), entry.version);
         }
         if !snapshot.partial {
-            self.have.retain(|key, _| !part.removals.contains(key));
+            for key in &part.removals {
+                self.have.remove(key);
+            }
         }
         let resource = |(key, entry): (String, Arc<table::Entry>)| WireResource {
             key,

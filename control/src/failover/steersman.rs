@@ -203,15 +203,14 @@ impl Helm {
         let parts = parts(&self.tiers, ordered.policy.when_nothing_healthy);
         let most = parts.iter().filter(|(_, part)| **part > 0.0).max_by(|(_, a), (_, b)| a.total_cmp(b));
         let most = most.map(|(cluster, _)| cluster.clone());
-        let now = Bound::of(ordered);
-        let bound = self.bound.replace(now.clone());
+        let bound = self.bound.replace(Bound::of(ordered));
         let before = self.in_use.as_ref().map(|(cluster, _)| cluster.clone());
         if most == before {
             return None;
         }
         self.in_use = most.clone().map(|cluster| (cluster, seen.at.now));
         let left = before?;
-        let moved = Moved { ordered, tiers: &self.tiers, before: bound.as_ref(), now: &now };
+        let moved = Moved { ordered, tiers: &self.tiers, before: bound.as_ref(), now: self.bound.as_ref()? };
         Some(Event {
             at_ms: seen.at.unix_ms,
             kind: "service".into(),
