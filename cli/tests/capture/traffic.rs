@@ -66,9 +66,9 @@ impl Scene {
     }
 }
 
-/// Whether a connection was ended at once, which curl says in one of two ways, as it happens to look in time.
+/// Whether a connection was ended at once. When the reset comes decides what it meets: curl's connecting, sending or receiving.
 fn is_refused(why: &str) -> bool {
-    why.contains("reset by peer") || why.contains("Couldn't connect to server")
+    ["curl: (7) ", "curl: (55) ", "curl: (56) "].iter().any(|code| why.starts_with(code))
 }
 
 /// Who calls, as the application is told by its own sidecar.
