@@ -62,6 +62,8 @@ struct Traffic {
     posts: Load,
     streams: Streams,
     control: Load,
+    /// Since when it ran: what it takes to begin is no part of the story.
+    ran: Duration,
 }
 
 struct Came {
@@ -75,13 +77,15 @@ impl Traffic {
     async fn start(mesh: &Raised) -> Self {
         let proxy = mesh.curl("us-west");
         let to = |service: &str, path: &str, rate| Target { proxy, url: url(service, path), rate };
-        let traffic = Self {
+        let mut traffic = Self {
             gets: Load::start(to("ratings", "/ratings/0", RATE)),
             posts: Load::post(to("echo", "/delay/100", FEW), "some words"),
             streams: Streams::start(proxy, FEW),
             control: Load::start(to("details", "/details/0", RATE / 10)),
+            ran: Duration::ZERO,
         };
         traffic.until_it_ran(2).await;
+        traffic.ran = traffic.gets.now();
         traffic
     }
 
@@ -96,8 +100,10 @@ impl Traffic {
     }
 
     async fn finish(self) -> Came {
-        let (gets, posts) = (self.gets.finish().await, self.posts.finish().await);
-        let (streams, control) = (self.streams.finish().await, self.control.finish().await);
+        let (mut gets, mut posts) = (self.gets.finish().await, self.posts.finish().await);
+        let (mut streams, control) = (self.streams.finish().await, self.control.finish().await);
+        [&mut gets, &mut posts].into_iter().for_each(|all| all.retain(|sample| sample.due >= self.ran));
+        streams.retain(|(due, _)| *due >= self.ran);
         Came { gets, posts, streams, stall: slowest(&control) }
     }
 }

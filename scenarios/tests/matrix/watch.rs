@@ -45,6 +45,8 @@ pub struct Watch<'a> {
     control: Load,
     ledger: Ledger,
     stage: &'a Stage,
+    /// Since when nothing of the beginning is under way: what it takes to begin is no part of a row.
+    calm: Duration,
 }
 
 /// What came of them.
@@ -71,8 +73,9 @@ impl<'a> Watch<'a> {
         let (asked, control) = (to(service, rate), to("details", RATE / 10));
         let gateway = stage.mesh.gateway(HERE, "gateway");
         let ledger = Ledger::open(stage.mesh.control(HERE), gateway, Instant::now() - asked.now());
-        let watch = Self { asked, rate, control, ledger, stage };
+        let mut watch = Self { asked, rate, control, ledger, stage, calm: Duration::ZERO };
         watch.calms_down().await;
+        watch.calm = watch.now();
         watch
     }
 
@@ -105,7 +108,8 @@ impl<'a> Watch<'a> {
     }
 
     pub async fn finish(self) -> Seen {
-        let (samples, control) = (self.asked.finish().await, self.control.finish().await);
+        let (mut samples, control) = (self.asked.finish().await, self.control.finish().await);
+        samples.retain(|sample| sample.due >= self.calm);
         let looks = self.ledger.finish();
         self.stage.remember(looks.anybody_was_left());
         Seen { samples, looks, control: slowest(&control) }
