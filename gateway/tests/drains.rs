@@ -8,14 +8,18 @@ use std::{cell::RefCell, collections::BTreeSet, net::SocketAddr, time::Duration}
 use isthmus_core::statement::Consumers;
 use isthmus_wire::tunnel::{Notice, notice::State};
 use support::{
-    Cable, Call, Cluster, LIMIT, Running, call, called_until, echo, header, hears, over, reviews, subscribe,
+    Cable, Call, Cluster, LIMIT, Running, call, call_once, called_until, echo, header, hears, over, reviews, subscribe,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
+    time::Instant,
 };
 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+/// There are 250 ms to answer; who is told later that nobody did was held up itself.
+const STALLED: Duration = Duration::from_millis(350);
 
 /// East with one gateway, west with two; the first of them behind a cable.
 struct Joined {
@@ -60,9 +64,16 @@ impl Joined {
 
     /// The next streams all lead over the second gateway, at the first try.
     async fn all_go_elsewhere(&self) {
-        for _ in 0..8 {
-            let call = call(&self.east, self.at_east.local, &header("west"), b"").await;
+        let mut gone = 0;
+        while gone < 8 {
+            let asked = Instant::now();
+            let call = call_once(&self.east, self.at_east.local, &header("west"), b"").await;
+            // A machine that stalled for longer than there is to answer says nothing of gateways.
+            if call.refused() == "timeout" && asked.elapsed() > STALLED {
+                continue;
+            }
             assert_eq!(over(&call).0, "gateway-2-west");
+            gone += 1;
         }
     }
 }

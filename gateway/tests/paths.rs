@@ -12,22 +12,27 @@ use std::{
 use isthmus_core::{model::Resource, statement::Consumers};
 use isthmus_gateway::{service::Ports, tunnel::endpoint::IDLE};
 use isthmus_wire::tunnel::{Notice, notice::State};
-use support::{Cable, Cluster, LIMIT, call, called_until, echo, header, reviews, subscribe};
+use support::{Cable, Cluster, LIMIT, call, call_once, called_until, echo, header, reviews, subscribe};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
-async fn until(notices: &mut mpsc::UnboundedReceiver<Notice>, state: State) -> Instant {
+async fn until(notices: &mut mpsc::UnboundedReceiver<Notice>, state: State) {
+    first_of(notices, &[state]).await;
+}
+
+/// The first of these states that a notice says, and when.
+async fn first_of(notices: &mut mpsc::UnboundedReceiver<Notice>, states: &[State]) -> (State, Instant) {
     let heard = async {
         while let Some(notice) = notices.recv().await {
-            if notice.cluster == "west" && notice.state() == state {
-                return Instant::now();
+            if notice.cluster == "west" && states.contains(&notice.state()) {
+                return (notice.state(), Instant::now());
             }
         }
         panic!("the gateway closed");
     };
-    tokio::time::timeout(LIMIT, heard).await.unwrap_or_else(|_| panic!("no notice says {state:?}"))
+    tokio::time::timeout(LIMIT, heard).await.unwrap_or_else(|_| panic!("no notice says any of {states:?}"))
 }
 
 #[tokio::test]
@@ -43,11 +48,19 @@ async fn a_pulled_cable_is_suspect_long_before_its_idle_timeout_then_lost_and_ba
     let mut notices = subscribe(&east, at_east.local).await;
     until(&mut notices, State::Up).await;
 
-    let pulled = Instant::now();
-    cable.pull(true);
-    let suspect = until(&mut notices, State::Suspect).await - pulled;
-    // Some 0.6 s; a loaded machine has longer round trips. A tunnel that idles out would be lost without being suspect.
-    assert!(suspect < IDLE, "suspect after {suspect:?}");
+    // Some 0.6 s; a loaded machine has longer round trips. A tunnel that idles out is lost without being suspect, and so is
+    // one on a machine that stalls for as long: then it is pulled again.
+    for pulls in 1.. {
+        let pulled = Instant::now();
+        cable.pull(true);
+        let (state, at) = first_of(&mut notices, &[State::Suspect, State::Lost]).await;
+        if state == State::Suspect && at - pulled < IDLE {
+            break;
+        }
+        assert!(pulls < 5, "{state:?} after {:?}", at - pulled);
+        cable.pull(false);
+        until(&mut notices, State::Up).await;
+    }
     assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "no_tunnel");
     at_east.path("suspect", 0).await;
     until(&mut notices, State::Lost).await;
@@ -69,7 +82,7 @@ async fn a_stream_that_nobody_answers_is_given_up_with_its_own_word() {
     at_east.learn([west.seen_at(cable.address)]);
     at_east.dialled(2).await;
     cable.pull(true);
-    assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "timeout");
+    assert_eq!(call_once(&east, at_east.local, &header("west"), b"").await.refused(), "timeout");
 }
 
 #[tokio::test]

@@ -238,14 +238,16 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::Path};
+    use std::path::Path;
 
     use super::*;
 
     fn start(dir: &Path, script: &str) -> Supervisor {
         let binary = dir.join("role");
-        std::fs::write(&binary, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: a file that this one has open for writing while a test beside this one forks cannot be run.
+        let write = ["-c", "printf '%s\\n' '#!/bin/sh' \"$1\" >\"$0\" && chmod 755 \"$0\""];
+        let written = std::process::Command::new("sh").args(write).arg(&binary).arg(script).status().unwrap();
+        assert!(written.success());
         let process = |name: &str| Process {
             cluster: "east".parse().unwrap(),
             name: name.into(),

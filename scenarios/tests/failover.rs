@@ -20,6 +20,9 @@ use support::{
     url,
 };
 
+/// For whatever must come about sooner or later.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// Requests a second: an unoptimised build of every hop leaves two cores no room for more.
 const RATE: u32 = if cfg!(debug_assertions) { 100 } else { 500 };
 
@@ -27,23 +30,31 @@ const RATE: u32 = if cfg!(debug_assertions) { 100 } else { 500 };
 /// of the move costs some ten times as much.
 const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
 
+/// DESIGN.md decision 26: who does not answer in that time is passed by.
+const ANSWER: Duration = Duration::from_millis(250);
+
 /// Ratings from us-west, which has none, and beside it a local service as the control of the machine itself.
 struct Both {
     ratings: Load,
     control: Load,
+    /// Since when they ran: what it takes to begin is no part of a story.
+    ran: Duration,
 }
 
 impl Both {
-    fn start(mesh: &Raised) -> Self {
+    async fn start(mesh: &Raised) -> Self {
         let to = |service: &str, path: &str, rate| {
             Load::start(Target { proxy: mesh.curl("us-west"), url: url(service, path), rate })
         };
-        Self { ratings: to("ratings", "/ratings/0", RATE), control: to("details", "/details/0", RATE / 10) }
+        let (ratings, control) = (to("ratings", "/ratings/0", RATE), to("details", "/details/0", RATE / 10));
+        until_load_ran(&ratings, RATE as usize).await;
+        Self { ran: ratings.now(), ratings, control }
     }
 
-    /// No request failed, and none took a second longer than the control suffered.
-    async fn finish_unharmed(self, story: &str) -> Vec<Sample> {
-        let (ratings, control) = (self.ratings.finish().await, self.control.finish().await);
+    /// No request failed, and none took a second longer than the control suffered: the requests, and that.
+    async fn finish_unharmed(self, story: &str) -> (Vec<Sample>, Duration) {
+        let (mut ratings, control) = (self.ratings.finish().await, self.control.finish().await);
+        ratings.retain(|sample| sample.due >= self.ran);
         let failed: Vec<_> = ratings.iter().filter(|sample| sample.failed()).collect();
         let stall = slowest(&control);
         println!(
@@ -61,7 +72,7 @@ impl Both {
             failed.first()
         );
         assert!(slowest(&ratings) < LIMIT + stall, "{story}: slowest {:?}", slowest(&ratings));
-        ratings
+        (ratings, stall)
     }
 }
 
@@ -77,7 +88,7 @@ async fn serving(mesh: &Raised) -> &'static str {
 
 async fn until_load_ran(load: &Load, requests: usize) {
     let since = load.now();
-    eventually("the load runs", Duration::from_secs(60), || async {
+    eventually("the load runs", PATIENCE, || async {
         let ran = load.since(since).len();
         anyhow::ensure!(ran >= requests, "{ran} of {requests}");
         Ok(())
@@ -89,8 +100,8 @@ async fn until_load_ran(load: &Load, requests: usize) {
 async fn a_dead_cluster_costs_no_request_and_what_is_not_dead_is_not_left() {
     let mesh = Raised::up(40).await;
     for name in ["us-east", "eu-west"] {
-        mesh.wait_standing("us-west", name, "alive", Duration::from_secs(30)).await;
-        mesh.wait_near("us-west", name, Duration::from_secs(30)).await;
+        mesh.wait_standing("us-west", name, "alive", PATIENCE).await;
+        mesh.wait_near("us-west", name, PATIENCE).await;
     }
     only_the_member_dies(&mesh).await;
     only_the_gateway_dies(&mesh).await;
@@ -108,59 +119,71 @@ fn moves(samples: &[Sample]) -> Vec<(Duration, &str)> {
 
 async fn only_the_member_dies(mesh: &Raised) {
     let victim = serving(mesh).await;
-    let both = Both::start(mesh);
-    until_load_ran(&both.ratings, RATE as usize).await;
+    let both = Both::start(mesh).await;
     mesh.kill(victim, &["federation"]).await;
-    mesh.wait_standing("us-west", victim, "memberDown", Duration::from_secs(15)).await;
+    mesh.wait_standing("us-west", victim, "memberDown", PATIENCE).await;
     until_load_ran(&both.ratings, RATE as usize).await;
     mesh.start(victim, &["federation"]);
-    mesh.wait_standing("us-west", victim, "alive", Duration::from_secs(30)).await;
-    let samples = both.finish_unharmed("only the member dies").await;
-    assert_eq!(count_by(&samples, |sample| &sample.cluster).len(), 1, "nothing may move: {:?}", moves(&samples));
+    mesh.wait_standing("us-west", victim, "alive", PATIENCE).await;
+    let (samples, stall) = both.finish_unharmed("only the member dies").await;
+    let elsewhere = samples.iter().filter(|sample| sample.cluster != victim).count();
+    assert!(
+        elsewhere as f64 <= passed_by(stall),
+        "nothing may move: {elsewhere} were answered elsewhere: {:?}",
+        moves(&samples)
+    );
+}
+
+/// How many requests may be answered elsewhere though nothing moved: a machine that stalls for longer than there is to
+/// answer has all passed by that is under way.
+fn passed_by(stall: Duration) -> f64 {
+    if stall > ANSWER { stall.as_secs_f64() * f64::from(RATE) } else { 0.0 }
 }
 
 async fn only_the_gateway_dies(mesh: &Raised) {
     let victim = serving(mesh).await;
-    let both = Both::start(mesh);
-    until_load_ran(&both.ratings, RATE as usize).await;
+    let both = Both::start(mesh).await;
     mesh.kill(victim, &["gateway"]).await;
-    mesh.wait_standing("us-west", victim, "cutOff", Duration::from_secs(15)).await;
+    mesh.wait_standing("us-west", victim, "cutOff", PATIENCE).await;
     until_load_ran(&both.ratings, RATE as usize).await;
     mesh.start(victim, &["gateway"]);
-    mesh.wait_standing("us-west", victim, "alive", Duration::from_secs(60)).await;
-    let samples = both.finish_unharmed("only the gateway dies").await;
+    mesh.wait_standing("us-west", victim, "alive", PATIENCE).await;
+    let (samples, _) = both.finish_unharmed("only the gateway dies").await;
     assert_eq!(count_by(&samples, |sample| &sample.cluster).len(), 2);
 }
 
 async fn every_process_dies_and_comes_back(mesh: &Raised) {
     let victim = serving(mesh).await;
-    let both = Both::start(mesh);
-    until_load_ran(&both.ratings, RATE as usize).await;
+    let both = Both::start(mesh).await;
     mesh.kill(victim, &[]).await;
-    mesh.wait_standing("us-west", victim, "dead", Duration::from_secs(15)).await;
+    mesh.wait_standing("us-west", victim, "dead", PATIENCE).await;
     until_load_ran(&both.ratings, RATE as usize).await;
+    let started = both.ratings.now();
     mesh.start(victim, &[]);
-    mesh.wait_standing("us-west", victim, "returning", Duration::from_secs(60)).await;
+    mesh.wait_standing("us-west", victim, "returning", PATIENCE).await;
     let returning = both.ratings.now();
-    mesh.wait_standing("us-west", victim, "alive", Duration::from_secs(60)).await;
+    mesh.wait_standing("us-west", victim, "alive", PATIENCE).await;
     let whole = both.ratings.now();
-    until_load_ran(&both.ratings, 4 * RATE as usize).await;
-    let samples = both.finish_unharmed("every process dies").await;
+    until_load_ran(&both.ratings, 7 * RATE as usize).await;
+    let (samples, stall) = both.finish_unharmed("every process dies").await;
+    // Who looks may be held up, and then a request tells it first.
+    let of = samples.iter().filter(|sample| sample.cluster == victim && sample.due >= started);
+    let returning = of.map(|sample| sample.due).min().map_or(returning, |first| first.min(returning));
     let share = |from: Duration, to: Duration| {
         let all: Vec<_> = samples.iter().filter(|sample| sample.due >= from && sample.due < to).collect();
         all.iter().filter(|sample| sample.cluster == victim).count() as f64 / all.len().max(1) as f64
     };
     let second = Duration::from_secs(1);
-    let ramp = (share(returning, returning + 4 * second), share(whole + second, whole + 3 * second), whole - returning);
+    let ramp = (share(returning, returning + 4 * second), share(whole + second, whole + 6 * second), whole - returning);
     println!("return of {victim}: first part {:.2}, then {:.2}, whole after {:?}", ramp.0, ramp.1, ramp.2);
     assert!(ramp.0 <= 0.25, "at most a fifth in the first 5 s: {:.2}", ramp.0);
-    assert!(ramp.1 > 0.9, "all of it in the end: {:.2}", ramp.1);
+    let least = 0.9 - passed_by(stall) / f64::from(5 * RATE);
+    assert!(ramp.1 > least, "all of it in the end: {:.2}, at least {least:.2}", ramp.1);
     assert!(ramp.2 <= 30 * second, "within 30 s: {:?}", ramp.2);
 }
 
 async fn two_of_three_members_die(mesh: &Raised) {
-    let both = Both::start(mesh);
-    until_load_ran(&both.ratings, RATE as usize).await;
+    let both = Both::start(mesh).await;
     for victim in ["us-east", "eu-west"] {
         mesh.kill(victim, &["federation"]).await;
     }
@@ -173,7 +196,7 @@ async fn two_of_three_members_die(mesh: &Raised) {
     for victim in ["us-east", "eu-west"] {
         mesh.start(victim, &["federation"]);
     }
-    eventually("a write is taken again", Duration::from_secs(60), || async {
+    eventually("a write is taken again", PATIENCE, || async {
         admin::send(mesh.member("us-west"), "/tokens", &token, Duration::from_secs(10)).await.map(drop)
     })
     .await;

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 /// Half of it is left for whoever is held up, on a busy machine too.
-const LEAF_SECONDS: u64 = 8;
+const LEAF_SECONDS: u64 = 12;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Who takes part in a request from us-west to us-east's echo.
 const TAKE_PART: [(&str, &str); 4] =

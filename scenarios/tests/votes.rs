@@ -17,7 +17,7 @@ use isthmus_scenarios::{operator, plan::bookinfo};
 use serde_json::Value;
 use support::{Raised, eventually, load::get, url};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn until_these_vote(member: SocketAddr, wanted: &[&str]) {
@@ -64,7 +64,9 @@ async fn the_vote_of_two_clusters_moves_and_with_a_witness_none_of_three_is_miss
     let plan = bookinfo::plan(2, 150).expect("the demo's plan");
     let mesh = Raised::up_as(bookinfo::with_witness(plan).expect("a name")).await;
     let [east, west] = ["us-east", "us-west"].map(|cluster| mesh.member(cluster));
-    until_these_vote(west, &["us-east", "us-west", "witness"]).await;
+    for member in [east, west] {
+        until_these_vote(member, &["us-east", "us-west", "witness"]).await;
+    }
     let refused = operator::move_vote(east, "us-west").await.expect_err("three vote");
     assert!(format!("{refused:#}").contains("3 members vote"), "{refused:#}");
     mesh.kill("us-east", &["federation"]).await;
@@ -84,13 +86,24 @@ async fn the_vote_of_two_clusters_moves_and_with_a_witness_none_of_three_is_miss
     .await;
     let holder = operator::standing(east).await.unwrap()["voters"][0].as_str().unwrap().to_owned();
     let other = if holder == "us-east" { "us-west" } else { "us-east" };
+    // Who does not vote learns later who does.
+    for member in [east, west] {
+        until_these_vote(member, &[&holder]).await;
+    }
     let refused = operator::move_vote(mesh.member(other), other).await.expect_err("it has no vote to give");
     assert!(format!("{refused:#}").contains(&format!("{holder} has the vote")), "{refused:#}");
-    operator::move_vote(mesh.member(&holder), other).await.expect("the vote moves");
+    eventually("the vote moves", PATIENCE, || async {
+        operator::move_vote(mesh.member(&holder), other).await.map(drop)
+    })
+    .await;
     until_these_vote(mesh.member(other), &[other]).await;
     mesh.kill(&holder, &["federation"]).await;
     // Tokens are made where the mesh was joined: the one that votes needs nobody else.
-    operator::create_token(mesh.member(other), "ap-north", HOUR).await.expect("it votes alone");
+    // It may have to be elected first.
+    eventually("it votes alone", PATIENCE, || async {
+        operator::create_token(mesh.member(other), "ap-north", HOUR).await.map(drop)
+    })
+    .await;
     let got = get(mesh.curl("us-east"), &url("details", "/details/0")).await.expect("details answer");
     assert_eq!(got.status, 200, "{got:?}");
     mesh.mesh.supervisor.stop().await;

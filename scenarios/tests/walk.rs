@@ -30,7 +30,7 @@ use std::{process::Command, time::Duration};
 use isthmus_scenarios::admin;
 use support::{Raised, binary, eventually, load::get, url};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_user_walks_through_the_mesh() {
@@ -66,7 +66,7 @@ async fn calls_cross_clusters(mesh: &Raised) {
 async fn names_resolve(mesh: &Raised) {
     let server = format!("@{}", mesh.cluster("us-east").addresses().control());
     let dig = |args: &[&str]| {
-        let ran = Command::new("dig").args([&server, "-p", "15053", "+time=2", "+tries=2"]).args(args).output();
+        let ran = Command::new("dig").args([&server, "-p", "15053", "+time=20", "+tries=1"]).args(args).output();
         String::from_utf8_lossy(&ran.expect("dig is installed").stdout).into_owned()
     };
     let service = "details.bookinfo.svc.clusterset.local";
@@ -93,13 +93,15 @@ async fn trace_names_every_hop(mesh: &Raised) {
         [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned())
     };
     // A mesh that is just raised has answered before the feed told how the clusters stand.
+    let last = std::cell::RefCell::default();
     eventually("the sidecar knows how us-west stands", PATIENCE, || async {
-        let [told, _] = trace();
-        anyhow::ensure!(told.contains("usable, alive)"), "{told}");
+        let [told, err] = trace();
+        last.replace([told.clone(), err.clone()]);
+        anyhow::ensure!(told.contains("cluster us-west 100 % (3 of 3 usable, alive)"), "{told}{err}");
         Ok(())
     })
     .await;
-    let [told, err] = trace();
+    let [told, err] = last.into_inner();
     let hop = |name: &str| {
         let found = told.lines().find(|line| line.starts_with(name));
         found.unwrap_or_else(|| panic!("no {name} in:\n{told}{err}"))
@@ -112,7 +114,8 @@ async fn trace_names_every_hop(mesh: &Raised) {
     assert!(hop("endpoint").contains("spiffe://us-west.mesh.local/ns/bookinfo/sa/bookinfo-details"), "{told}");
     assert!(hop("answer").contains("200 OK"), "{told}");
     for timed in ["name", "ladder", "gateway", "endpoint", "answer"] {
-        assert!(hop(timed).contains(" ms ") || hop(timed).contains(" µs "), "{timed} has no time:\n{told}");
+        let has_time = [" µs ", " ms ", " s "].iter().any(|unit| hop(timed).contains(unit));
+        assert!(has_time, "{timed} has no time:\n{told}");
     }
 }
 
@@ -120,7 +123,7 @@ async fn tokens_are_refused_with_the_reason(mesh: &Raised) {
     use serde_json::json;
     let member = mesh.member("us-east");
     let refused = |answer: anyhow::Result<serde_json::Value>| format!("{:#}", answer.expect_err("it must be refused"));
-    let limit = Duration::from_secs(10);
+    let limit = PATIENCE;
     let made = admin::send(member, "/tokens", &json!({ "cluster": "ap-south", "ttl_seconds": 60 }), limit).await;
     let token = made.expect("a token is made")["token"].as_str().expect("it is text").to_owned();
     let join = |token: String| async move {

@@ -262,8 +262,19 @@ pub fn header(cluster: &str) -> Header {
     }
 }
 
-/// A sidecar of `cluster`: sends a header with `first` behind it in one write, and reads the answer.
+/// As [`call_once`]; when nobody answered in time it asks again, for a machine that stalls has nobody answer.
 pub async fn call(cluster: &Cluster, gateway: SocketAddr, header: &Header, first: &[u8]) -> Call {
+    let until = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let call = call_once(cluster, gateway, header, first).await;
+        if call.refused() != "timeout" || tokio::time::Instant::now() > until {
+            return call;
+        }
+    }
+}
+
+/// A sidecar of `cluster`: sends a header with `first` behind it in one write, and reads the answer.
+pub async fn call_once(cluster: &Cluster, gateway: SocketAddr, header: &Header, first: &[u8]) -> Call {
     let mut bytes = signed(cluster, Kind::SignedHeader, header.encode_to_vec());
     bytes.extend_from_slice(first);
     let mut tcp = TcpStream::connect(gateway).await.unwrap();

@@ -109,13 +109,13 @@ fn nobody_panics_for_want_of_a_log() {
 pub async fn a_full_disk_costs_no_committed_write_and_no_request(ground: &Ground) {
     nobody_panics_for_want_of_a_log();
     let member = |cluster: &str| ground.raised.member(cluster);
-    let leader = operator::standing(member("us-west")).await.unwrap()["leader"].as_str().unwrap().to_owned();
+    let leader = ground.leader().await;
     let other = if leader == "us-west" { "us-east" } else { "us-west" };
     // Where ratings are, the new service has somebody to answer.
     let full = if leader == "us-west" { "us-east".to_owned() } else { leader.clone() };
     println!("{leader} leads; the disk of {full} takes nothing from now on");
     let hour = Duration::from_secs(3600);
-    let before = operator::create_token(member(other), "ap-east", hour).await.expect("a token");
+    let before = tokens::made(member(other), "ap-east", hour).await;
     ground.disk_takes(&full, false);
 
     new_service(ground, &full, "late-1").await;
@@ -125,11 +125,8 @@ pub async fn a_full_disk_costs_no_committed_write_and_no_request(ground: &Ground
     said(ground, &full, "curl.sidecar", &["access log cannot be written"]).await;
     its_ca_still_vouches(ground, &full).await;
     what_begins_again_on_it_serves_all_the_same(ground, &full).await;
-    eventually("a write is taken by those whose disks are well", PATIENCE, || async {
-        operator::create_token(member(other), "ap-north", hour).await.map(drop)
-    })
-    .await;
-    let during = operator::create_token(member(other), "ap-west", hour).await.expect("a token");
+    // A write is taken by those whose disks are well.
+    let during = tokens::made(member(other), "ap-west", hour).await;
     eventually("the member with the full disk ends with the reason", PATIENCE, || async {
         let told = ground.process(&full, "federation").last_exit.unwrap_or_default();
         anyhow::ensure!(told.contains("full") || told.contains("File too large"), "{told}");

@@ -10,6 +10,7 @@ use std::{
 
 use isthmus_scenarios::{
     mesh::Mesh,
+    operator,
     plan::{Plan, bookinfo},
     state::StateDir,
     status::ProcessStatus,
@@ -92,6 +93,19 @@ impl Ground {
             ("ratings from us-west", to("us-west", "ratings")),
             ("details from eu-west", to("eu-west", "details")),
         ])
+    }
+
+    /// Who leads the federation; where an election goes on, who has won it.
+    pub async fn leader(&self) -> String {
+        let leader = std::cell::RefCell::default();
+        eventually("somebody leads", PATIENCE, || async {
+            let standing = operator::standing(self.raised.member("us-west")).await?;
+            let leads = standing["leader"].as_str().filter(|leads| !leads.is_empty());
+            leader.replace(leads.ok_or_else(|| anyhow::anyhow!("{standing}"))?.to_owned());
+            Ok(())
+        })
+        .await;
+        leader.into_inner()
     }
 
     fn state(&self) -> &StateDir {

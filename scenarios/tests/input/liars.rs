@@ -173,8 +173,7 @@ async fn deltas_and_log_entries_for_another_cluster_change_nothing(liar: &Liar<'
     let lies = liar.lies("eu-west");
     let blobs: Vec<_> = lies.iter().map(|lie| STANDARD.encode(lie.encode_to_vec())).collect();
     let command = serde_json::to_vec(&serde_json::json!({ "command": "statements", "statements": blobs })).unwrap();
-    let leader = operator::standing(raised.member("us-west")).await.unwrap()["leader"].clone();
-    let leader = leader.as_str().expect("there is a leader").to_owned();
+    let leader = liar.ground.leader().await;
     // What the leader itself puts into the log, however it came by it, everybody applies.
     for to in ["us-west", leader.as_str()] {
         let mut frames: Vec<_> =

@@ -1,7 +1,10 @@
 //! A joiner with every wrong kind of token, as it speaks over the wire to a member that runs; and an operator who pastes
 //! one.
 
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD};
 use isthmus_runtime::{
@@ -89,8 +92,19 @@ pub async fn is_known(pasted: &str) -> bool {
     ask(&said, guess).await.is_err_and(|told| told.contains("secret is wrong"))
 }
 
+/// A token; while a leader is elected nothing is written, and it is asked for again.
+pub async fn made(member: SocketAddr, cluster: &str, ttl: Duration) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match operator::create_token(member, cluster, ttl).await {
+            Ok(token) => return token,
+            Err(reason) => assert!(Instant::now() < until, "no token for {cluster}: {reason:#}"),
+        }
+    }
+}
+
 async fn token(ground: &Ground, cluster: &str, ttl: Duration) -> (String, Value) {
-    let text = operator::create_token(ground.raised.member("us-east"), cluster, ttl).await.expect("a token");
+    let text = made(ground.raised.member("us-east"), cluster, ttl).await;
     let said = open(&text);
     (text, said)
 }

@@ -32,6 +32,8 @@ const DECIDED_WITHIN: Duration = Duration::from_millis(250 + 400)
     .saturating_add(Duration::from_millis(if cfg!(debug_assertions) { 5_000 } else { 300 }));
 /// From when it is back until it is returned to.
 const RETURNED_TO_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 8 });
+/// DESIGN.md decision 26: who does not answer in that time is passed by.
+const ANSWER: Duration = Duration::from_millis(250);
 /// Who answers in less has nothing of the beginning under way; it is waited for so long at most.
 const CALM: Duration = Duration::from_millis(400);
 const CALM_WITHIN: Duration = Duration::from_secs(30);
@@ -43,6 +45,8 @@ pub struct Watch<'a> {
     control: Load,
     ledger: Ledger,
     stage: &'a Stage,
+    /// Since when nothing of the beginning is under way: what it takes to begin is no part of a row.
+    calm: Duration,
 }
 
 /// What came of them.
@@ -69,8 +73,9 @@ impl<'a> Watch<'a> {
         let (asked, control) = (to(service, rate), to("details", RATE / 10));
         let gateway = stage.mesh.gateway(HERE, "gateway");
         let ledger = Ledger::open(stage.mesh.control(HERE), gateway, Instant::now() - asked.now());
-        let watch = Self { asked, rate, control, ledger, stage };
+        let mut watch = Self { asked, rate, control, ledger, stage, calm: Duration::ZERO };
         watch.calms_down().await;
+        watch.calm = watch.now();
         watch
     }
 
@@ -103,7 +108,8 @@ impl<'a> Watch<'a> {
     }
 
     pub async fn finish(self) -> Seen {
-        let (samples, control) = (self.asked.finish().await, self.control.finish().await);
+        let (mut samples, control) = (self.asked.finish().await, self.control.finish().await);
+        samples.retain(|sample| sample.due >= self.calm);
         let looks = self.ledger.finish();
         self.stage.remember(looks.anybody_was_left());
         Seen { samples, looks, control: slowest(&control) }
@@ -153,13 +159,11 @@ impl Seen {
 
     /// With when a cluster was left after an event, and returned to after its end.
     pub fn left(&self, cluster: &str, event: Duration, end: Option<Duration>) -> Figures {
-        let of = self.samples.iter().filter(|sample| sample.cluster == cluster && !sample.failed());
-        let first = |end: Duration| of.map(|sample| sample.due).filter(|due| *due >= end).min();
         let last = self.looks.last_sent(cluster, event, end.unwrap_or(Duration::MAX));
         Figures {
             left: Some(last.map_or(Duration::ZERO, |last| last - event)),
             decided: self.looks.decided(cluster, event).map(|decided| decided - event),
-            back: end.and_then(|end| first(end).map(|first| first - end)),
+            back: end.and_then(|end| self.first_of(cluster, end).map(|first| first - end)),
             ..self.figures()
         }
     }
@@ -177,11 +181,30 @@ impl Seen {
 
     /// When the ramp back began after the end of an event: in time, and no request was spent on finding out.
     pub fn returned_to_unasked(&self, cluster: &str, event: Duration, end: Duration) -> Duration {
-        let begun = self.looks.returning(cluster, end).expect("it was returned to");
+        let seen = self.looks.returning(cluster, end).expect("it was returned to");
+        // Who looks may be held up, and then a request tells it first.
+        let begun = self.first_of(cluster, end).map_or(seen, |first| first.min(seen));
         let took = begun - end;
         assert!(took < RETURNED_TO_WITHIN + self.control, "returned to {took:?} after it was back");
-        self.looks.assert_unasked(cluster, event);
+        self.looks.assert_unasked(cluster, event, self.control);
         begun
+    }
+
+    /// When the first request was due that a cluster answered, from some time on.
+    fn first_of(&self, cluster: &str, from: Duration) -> Option<Duration> {
+        let of = self.samples.iter().filter(|sample| sample.cluster == cluster && !sample.failed());
+        of.map(|sample| sample.due).filter(|due| *due >= from).min()
+    }
+
+    /// What the machine itself did to requests, as far as the control suffered it.
+    pub fn stall(&self) -> Duration {
+        self.control
+    }
+
+    /// How many requests may have been answered elsewhere though nothing moved: a machine that stalls for longer than there
+    /// is to answer has all passed by that is under way.
+    pub fn passed_by(&self) -> usize {
+        if self.control > ANSWER { (self.control.as_secs_f64() * f64::from(RATE)) as usize } else { 0 }
     }
 
     /// The part of the requests due in a while that a cluster answered.

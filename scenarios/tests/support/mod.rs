@@ -198,7 +198,7 @@ impl Raised {
     /// Waits until a process runs and says that it is ready.
     pub async fn wait_ready(&self, cluster: &str, process: &str) {
         let name = &self.cluster(cluster).name;
-        eventually(&format!("{process} of {cluster} is ready"), Duration::from_secs(30), || async {
+        eventually(&format!("{process} of {cluster} is ready"), Duration::from_secs(90), || async {
             anyhow::ensure!(self.mesh.is_ready(name, process).await, "not yet");
             Ok(())
         })

@@ -68,6 +68,7 @@ impl Two {
     /// Sends numbered packets from the first to the second, waits for those under way: which came, in their order.
     fn shoot(&self, count: u32, bytes: usize, gap: Duration) -> Vec<u32> {
         let (from, to, before) = (self.udp(0, 0), self.udp(1, PUBLIC), self.decided());
+        let passed_before = self.passed();
         let target = to.local_addr().unwrap();
         for n in 0..count {
             let mut packet = vec![0; bytes];
@@ -76,10 +77,16 @@ impl Two {
             std::thread::sleep(gap);
         }
         self.wait_until_decided(before + u64::from(count));
-        to.set_nonblocking(true).unwrap();
+        // What the router handed over the system may deliver a moment later; what passed that is no UDP never comes here.
         let mut buffer = [0; 2000];
-        std::iter::from_fn(|| to.recv(&mut buffer).ok().map(|_| u32::from_be_bytes(buffer[..4].try_into().unwrap())))
-            .collect()
+        let mut came =
+            || whole(|| to.recv(&mut buffer)).ok().map(|_| u32::from_be_bytes(buffer[..4].try_into().unwrap()));
+        (passed_before..self.passed()).map_while(|_| came()).collect()
+    }
+
+    /// Packets from the first to the second that passed.
+    fn passed(&self) -> u64 {
+        self.network.links.rows()[0].counts.passed
     }
 
     /// Packets from the first to the second of which it is decided what became of them.
@@ -89,7 +96,7 @@ impl Two {
     }
 
     fn wait_until_decided(&self, packets: u64) {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         while self.decided() < packets {
             assert!(Instant::now() < until, "{} of {packets} packets: {:?}", self.decided(), self.network.links.rows());
             std::thread::sleep(MS);
@@ -123,6 +130,14 @@ fn whole<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> 
     }
 }
 
+fn until_gone(is_there: impl Fn() -> bool, otherwise: &str) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while is_there() {
+        assert!(Instant::now() < until, "{otherwise}");
+        std::thread::sleep(MS);
+    }
+}
+
 fn median(mut values: Vec<Duration>) -> Duration {
     values.sort();
     values[values.len() / 2]
@@ -134,15 +149,20 @@ fn packets_are_as_late_as_the_link_says_and_no_later_than_the_machine_makes_them
     // What is measured is the router's lateness, not that of this thread.
     come_first();
     two.change(None, Change { delay_us: Some(20_000), ..Change::default() });
-    let trips = two.round_trips(50);
-    assert!(trips.iter().all(|trip| *trip >= 40 * MS), "none is early: {trips:?}");
     // The control: how late this machine wakes a thread that sleeps twice, as this one does in a round trip.
     let sleep = || {
         let begun = Instant::now();
         (0..2).for_each(|_| std::thread::sleep(20 * MS));
         begun.elapsed()
     };
-    let (trip, slept) = (median(trips), median((0..50).map(|_| sleep()).collect()));
+    // In turns, so that both meet the same machine.
+    let (mut trips, mut slept) = (vec![], vec![]);
+    for _ in 0..10 {
+        trips.extend(two.round_trips(5));
+        slept.extend((0..5).map(|_| sleep()));
+    }
+    assert!(trips.iter().all(|trip| *trip >= 40 * MS), "none is early: {trips:?}");
+    let (trip, slept) = (median(trips), median(slept));
     println!("a round trip over 20 ms each way takes {trip:?}, two sleeps of 20 ms {slept:?}");
     assert!(trip <= slept + 2 * MS, "late: {trip:?}, two sleeps take {slept:?}");
 }
@@ -232,7 +252,9 @@ fn what_a_run_made_is_gone_with_it_and_a_number_has_one_owner() {
     for (name, number) in names.iter().zip([162, 163]) {
         assert!(!std::path::Path::new("/run/netns").join(name).exists(), "{name} is left");
         assert!(!std::path::Path::new(&format!("/sys/class/net/isth-{number}")).exists(), "isth-{number} is left");
-        assert!(!std::path::Path::new(&format!("/run/isthmus/{number}.lock")).exists(), "a lock is left");
+        // Whoever raises a network beside this test may hold the lock for a moment, to see whether anything is left.
+        let lock = format!("/run/isthmus/{number}.lock");
+        until_gone(|| std::path::Path::new(&lock).exists(), "a lock is left");
     }
 }
 
@@ -253,10 +275,12 @@ fn what_a_killed_run_left_is_removed_and_nothing_else() {
     // Last, because with it whoever raises a network beside this test may remove them.
     std::fs::write("/run/isthmus/164.lock", "").unwrap();
     let lives = Two::raise(166, Doors::default());
-    let left = [exists("isthmus-164-left"), std::path::Path::new("/sys/class/net/isth-164").exists()];
+    // Somebody else may be about to remove them.
+    let device = std::path::Path::new("/sys/class/net/isth-164");
+    until_gone(|| exists("isthmus-164-left") || device.exists(), "what a killed run left is there");
     let kept = [exists("isthmus-165-foreign"), exists(&lives.names[0])];
     ip(&["netns", "del", "isthmus-165-foreign"]);
-    assert_eq!((left, kept), ([false, false], [true, true]));
+    assert_eq!(kept, [true, true]);
     drop(Two::raise(168, Doors::default()));
     assert!(lives.names.iter().all(|name| exists(name)), "a run that lives is left alone");
 }
