@@ -36,6 +36,9 @@ pub async fn run(contexts: ContextArgs, command: &Inject) -> Result<()> {
             bail!("{} of the workloads in {file} cannot be injected; nothing was printed", errors.len());
         }
     };
+    if notes.is_empty() {
+        tell(&format!("{file}: nothing in it makes pods; it comes out as it went in"));
+    }
     notes.iter().flat_map(said).for_each(|line| tell(&format!("{file}: {line}")));
     out::raw(&written(&documents, command.output)?);
     Ok(())

@@ -39,6 +39,9 @@ fn objects_come_out_in_order_and_what_was_left_is_said_beside_them() {
     assert!(documents[1].contains("name: isthmus-proxy"), "{out}");
     assert_eq!(err.lines().count(), 1, "{err}");
     assert!(err.starts_with("standard input: line 10: Pod cart: not injected: spec.hostNetwork"), "{err}");
+    let ran = inject(VALUES, service, &[]);
+    assert_eq!((ran.status.success(), text(&ran.stdout).as_str()), (true, service));
+    assert_eq!(text(&ran.stderr), "standard input: nothing in it makes pods; it comes out as it went in\n");
     let ran = inject(VALUES, POD, &["--namespace", "kube-system", "-o", "json"]);
     assert!(text(&ran.stderr).contains("namespace kube-system never get a sidecar"), "{ran:?}");
     assert!(text(&ran.stdout).starts_with("{\n  \"apiVersion\": \"v1\","), "{ran:?}");

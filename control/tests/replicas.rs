@@ -314,6 +314,18 @@ async fn what_operators_do_outlives_the_replica_that_was_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_operator_did_before_a_memory_came_stays() {
+    let cluster = Cluster::new(47);
+    let away = [("control-2".to_owned(), cluster.at(2))].into();
+    let only = cluster.begun(cluster.ca.clone(), (1, 0), away).await;
+    only.speaks().await;
+    within(only.desk.wish(drain_west())).await.unwrap();
+    only.desk.tell(Message::Memory(Some(Box::default()))).await;
+    let verbs = only.desk.look().await.unwrap().verbs;
+    assert!(verbs.iter().any(|row| row.verb == "drain"), "{verbs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_replica_believes_leaves_by_the_others_believe_without_asking_anybody_else() {
     let cluster = Cluster::new(191);
     let (here, there) = (cluster.folder.path().join("ca"), cluster.folder.path().join("ca-of-the-other"));

@@ -267,6 +267,23 @@ fn a_limit_that_is_a_part_of_a_capacity_nobody_says_is_named_until_it_is_said() 
 }
 
 #[test]
+fn a_service_or_namespace_that_is_global_in_words_that_mean_nothing_is_told() {
+    let written = |value: &str| {
+        let service =
+            DETAILS.replacen("bookinfo}", &format!("bookinfo, annotations: {{isthmus.dev/global: '{value}'}}}}"), 1);
+        let labels = format!("labels: {{isthmus.dev/global: '{value}'}}");
+        format!("{service}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: bookinfo, {labels}}}\n")
+    };
+    let compiled = Cluster::new("west", &[&written("yes")], &["a"]).compile();
+    let fields = ["metadata.annotations[isthmus.dev/global]", "metadata.labels[isthmus.dev/global]"];
+    assert_eq!(found(&compiled), fields.map(|field| (Kind::Invalid, field)));
+    assert!(compiled.findings[0].reason.starts_with("\"yes\" is neither "), "{:?}", compiled.findings);
+    for value in ["true", "false"] {
+        assert_eq!(found(&Cluster::new("west", &[&written(value)], &["a"]).compile()), []);
+    }
+}
+
+#[test]
 fn the_older_of_two_policies_is_the_one_that_an_api_server_took_first() {
     let policy = |name: &str, created: &str| {
         POLICY.replace("name: resident,", &format!("name: {name}, creationTimestamp: {created},"))

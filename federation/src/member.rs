@@ -69,6 +69,8 @@ pub struct Member {
     pending: Mutex<BTreeMap<(String, String), SignedStatement>>,
     /// Who is out for this cluster before the log has it.
     shunned: Mutex<shunning::Shunned>,
+    /// Who votes is changed by one at a time: a change has two steps, and nothing may come between.
+    changing: tokio::sync::Mutex<()>,
     raft: tokio::sync::OnceCell<(Raft, Machine, Itself)>,
     running: tokio::sync::Notify,
     drain: Drain,
@@ -94,6 +96,7 @@ impl Member {
             advertise: Mutex::default(),
             pending: Mutex::default(),
             shunned: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
             raft: tokio::sync::OnceCell::new(),
             running: tokio::sync::Notify::new(),
             drain,

@@ -1,5 +1,6 @@
 //! Who votes: 1, 3 or 5 of the members, everyone else learns (DESIGN.md decision 14). Who votes goes on voting, unless it
-//! is out of the mesh, or was silent so long that a learner who can be reached is the better voter. Two members that only dial
+//! is out of the mesh, or was silent so long that a learner who can be reached is the better voter. Where fewer are to vote,
+//! who leads goes on: it would have to give up leading otherwise. Two members that only dial
 //! out never hear each other: where there are several of them they learn, because whoever leads has to reach everyone. A
 //! decision, without Raft or clock: the leader asks for the next step until there is none.
 
@@ -54,10 +55,11 @@ pub fn count(members: usize) -> usize {
 }
 
 /// The next step from the membership as it is to the members that are wanted; `None`: nothing is to be done, or nothing
-/// can be, because those who should vote are not reachable.
+/// can be, because those who should vote are not reachable. `leader` is who asks.
 #[must_use]
 pub fn next(
     membership: &Membership<u64, Node>,
+    leader: u64,
     wanted: &BTreeMap<u64, Node>,
     contact: impl Fn(&Node) -> Contact,
 ) -> Option<Step> {
@@ -66,7 +68,8 @@ pub fn next(
     if let Some((id, node)) = wanted.iter().find(|(id, _)| !present.contains(id)) {
         return Some(Step::Learner(*id, node.clone()));
     }
-    let members: Vec<(u64, Contact)> = wanted.iter().map(|(id, node)| (*id, contact(node))).collect();
+    let mut members: Vec<(u64, Contact)> = wanted.iter().map(|(id, node)| (*id, contact(node))).collect();
+    members.sort_by_key(|(id, _)| *id != leader);
     let next = vote(&voters, &members);
     if next != voters {
         return Some(Step::Voters(next));
@@ -75,7 +78,7 @@ pub fn next(
     (!gone.is_empty() && voters.is_disjoint(&gone)).then_some(Step::Gone(gone))
 }
 
-/// Who is to vote from now on; `voters` as they are while fewer than are wanted can be reached.
+/// Who is to vote from now on, the first of the members first; `voters` as they are while fewer than are wanted can be reached.
 fn vote(voters: &BTreeSet<u64>, members: &[(u64, Contact)]) -> BTreeSet<u64> {
     let members = &eligible(members)[..];
     let voting = |lost: bool| members.iter().filter(move |(id, at)| voters.contains(id) && at.is_lost() == lost);
@@ -111,6 +114,17 @@ mod tests {
         let all: Vec<_> = (1..=9).map(here).collect();
         let after = |count: usize| vote(&BTreeSet::from([1]), &all[..count]).len();
         assert_eq!((1..=9).map(after).collect::<Vec<_>>(), [1, 1, 3, 3, 5, 5, 5, 5, 5]);
+    }
+
+    #[test]
+    fn where_fewer_are_to_vote_who_leads_goes_on() {
+        let node = |id: u64| (id, Node { cluster: format!("c-{id}") });
+        let moves = Membership::new_with_defaults(vec![BTreeSet::from([1]), BTreeSet::from([2])], []);
+        let wanted: BTreeMap<_, _> = [1, 2].map(node).into();
+        for leader in [1, 2] {
+            let step = next(&moves, leader, &wanted, |_| here(leader).1);
+            assert_eq!(step, Some(Step::Voters(BTreeSet::from([leader]))));
+        }
     }
 
     #[test]

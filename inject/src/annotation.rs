@@ -10,13 +10,19 @@ use std::{
 
 use crate::{
     view::Pod,
-    words::{INJECT, ISTIO_INJECT, OWN, STATUS},
+    words::{INJECT, ISTIO_INJECT, ISTIO_REVISION, ISTIO_TEMPLATES, OWN, STATUS},
 };
 
-/// Prefixes of annotations that are about the sidecar; whatever begins so and is not read is reported.
-const ABOUT_SIDECARS: [&str; 4] = [OWN, "sidecar.istio.io/", "traffic.sidecar.istio.io/", "proxy.istio.io/"];
+/// Whatever is of Istio's domain or ours and is not read is reported, but for what only Istio's own tools look at.
+const ISTIO: &str = "istio.io";
+const OF_TOOLS: [&str; 3] = ["galley.istio.io/", "operator.istio.io/", "install.operator.istio.io/"];
 /// Read elsewhere: whether there is a sidecar at all, and what was added.
-const ELSEWHERE: [&str; 3] = [INJECT, ISTIO_INJECT, STATUS];
+const ELSEWHERE: [&str; 5] = [INJECT, ISTIO_INJECT, STATUS, ISTIO_REVISION, ISTIO_TEMPLATES];
+/// Labels that are read: whether there is a sidecar at all, and by the sidecar itself, what metrics call it.
+const LABELS: [&str; 5] =
+    [INJECT, ISTIO_INJECT, ISTIO_REVISION, "service.istio.io/canonical-name", "service.istio.io/canonical-revision"];
+/// Where a pod is, in words of Istio's that have no domain.
+const ISTIO_LOCALITY: &str = "istio-locality";
 
 /// An annotation's name after the prefix, which it has in common with Istio's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +73,7 @@ pub struct Problem {
 #[derive(Debug)]
 pub struct Annotations<'a> {
     all: BTreeMap<&'a str, &'a str>,
+    labels: BTreeMap<&'a str, &'a str>,
     seen: BTreeSet<String>,
     /// Values that cannot be used.
     pub problems: Vec<Problem>,
@@ -78,7 +85,8 @@ impl<'a> Annotations<'a> {
     /// Those of a pod.
     #[must_use]
     pub fn of(pod: Pod<'a>) -> Self {
-        Self { all: pod.annotations(), seen: BTreeSet::new(), problems: Vec::new(), warnings: Vec::new() }
+        let (all, labels) = (pod.annotations(), pod.labels());
+        Self { all, labels, seen: BTreeSet::new(), problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// What `key` says. A value that cannot be used becomes a problem, and is as if it were not there.
@@ -107,15 +115,15 @@ impl<'a> Annotations<'a> {
         Some(text)
     }
 
-    /// Reports what is about sidecars and was not read. To be called when all has been.
+    /// Reports what is said to a mesh and was not read, labels too. To be called when all has been.
     pub fn report_unread(&mut self) {
-        let is_unread = |name: &str| {
-            ABOUT_SIDECARS.iter().any(|prefix| name.starts_with(prefix))
-                && !self.seen.contains(name)
-                && !ELSEWHERE.contains(&name)
-        };
-        let unread: Vec<_> = self.all.keys().filter(|name| is_unread(name)).collect();
-        self.warnings.extend(unread.iter().map(|name| format!("annotation {name} is not honoured by this mesh")));
+        let is_read = |name: &str| self.seen.contains(name) || ELSEWHERE.contains(&name);
+        let annotations = self.all.keys().filter(|name| is_for_a_mesh(name) && !is_read(name));
+        let labels = self.labels.keys().filter(|name| is_for_a_mesh(name) && !LABELS.contains(name));
+        let said = |what: &str, name: &str| format!("{what} {name} is not honoured by this mesh");
+        let annotations = annotations.map(|name| said("annotation", name));
+        let unread: Vec<_> = annotations.chain(labels.map(|name| said("label", name))).collect();
+        self.warnings.extend(unread);
     }
 
     fn find(&mut self, key: Key) -> Option<(String, &'a str)> {
@@ -127,4 +135,13 @@ impl<'a> Annotations<'a> {
         }
         found
     }
+}
+
+/// Whether a label or an annotation is Istio's or ours by its domain.
+fn is_for_a_mesh(name: &str) -> bool {
+    let domain = name.split_once('/').map(|(domain, _)| domain);
+    let is_istios =
+        domain.and_then(|domain| domain.strip_suffix(ISTIO)).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let is_of_tools = OF_TOOLS.iter().any(|prefix| name.starts_with(prefix));
+    name.starts_with(OWN) || name == ISTIO_LOCALITY || (is_istios && !is_of_tools)
 }

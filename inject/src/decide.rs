@@ -16,11 +16,15 @@ use serde_json::Value;
 
 use crate::{
     values::{DEFAULT_REVISION, Policy, Values},
-    view::Pod,
+    view::{Pod, name},
     words::{
         INJECT, ISTIO_INJECT, ISTIO_INJECTION, ISTIO_REVISION, ISTIO_STATUS, ISTIO_TEMPLATES, MIRROR, SYSTEM_NAMESPACES,
     },
 };
+
+/// Sidecars of other meshes, by the names that their injectors give them.
+const OTHERS: [(&str, &str); 4] =
+    [("istio-proxy", "Istio"), ("linkerd-proxy", "Linkerd"), ("consul-dataplane", "Consul"), ("kuma-sidecar", "Kuma")];
 
 /// Where a pod will run.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +72,13 @@ pub enum Refusal {
     Windows,
     /// Istio's injector was here before.
     HasIstio,
+    /// Another mesh's sidecar is in it.
+    OtherMesh {
+        /// Which mesh.
+        mesh: &'static str,
+        /// Its sidecar.
+        container: &'static str,
+    },
     /// A template of Istio's that is no sidecar.
     Template(String),
     /// A label or annotation whose value means nothing.
@@ -87,9 +98,9 @@ pub enum Refusal {
 #[must_use]
 pub fn decide(pod: &Value, namespace: Namespace<'_>, values: &Values) -> Decision {
     let pod = Pod(pod);
-    let name = namespace.name;
-    if SYSTEM_NAMESPACES.contains(&name) || values.excluded_namespaces.contains(name) {
-        return Decision::Skip(Skip::Namespace(name.to_owned()));
+    let of = namespace.name;
+    if SYSTEM_NAMESPACES.contains(&of) || values.excluded_namespaces.contains(of) {
+        return Decision::Skip(Skip::Namespace(of.to_owned()));
     }
     if pod.annotation(MIRROR).is_some() {
         return Decision::Skip(Skip::Mirror);
@@ -111,12 +122,22 @@ fn obstacle(pod: Pod<'_>) -> Option<Refusal> {
     if pod.annotation(ISTIO_STATUS).is_some() {
         return Some(Refusal::HasIstio);
     }
+    if let Some((container, mesh)) = OTHERS.into_iter().find(|(container, _)| has_sidecar(pod, container)) {
+        return Some(Refusal::OtherMesh { mesh, container });
+    }
     let template = pod.annotation(ISTIO_TEMPLATES).filter(|template| *template != "sidecar")?;
     Some(Refusal::Template(template.to_owned()))
 }
 
+/// Whether a container of this name is there and is meant to run: with image `auto` it is but a wish for one.
+fn has_sidecar(pod: Pod<'_>, container: &str) -> bool {
+    let mut all = pod.containers();
+    all.any(|one| name(one) == container && one.get("image").and_then(Value::as_str) != Some("auto"))
+}
+
 fn asked(pod: Pod<'_>, labels: &BTreeMap<String, String>, values: &Values) -> Decision {
     let by_pod = match pods_word(pod) {
+        Ok(Some((key, false))) => return Decision::Skip(Skip::PodSaysNo(key)),
         Ok(word) => word,
         Err(refusal) => return Decision::Refuse(refusal),
     };
@@ -125,7 +146,6 @@ fn asked(pod: Pod<'_>, labels: &BTreeMap<String, String>, values: &Values) -> De
         Err(refusal) => return Decision::Refuse(refusal),
     };
     match (by_pod, by_namespace) {
-        (Some((key, false)), _) => Decision::Skip(Skip::PodSaysNo(key)),
         (_, Some(Word::No(key))) => Decision::Skip(Skip::NamespaceSaysNo(key)),
         (_, Some(Word::Yes)) => of_revision(None, values),
         (_, Some(Word::Revision(revision))) => of_revision(Some(revision), values),
@@ -205,12 +225,20 @@ impl fmt::Display for Refusal {
                  hostNetwork, or label the pod {INJECT}: \"false\""
             ),
             Self::Windows => {
-                write!(f, "spec.os.name: there is no sidecar for Windows; label the pod {INJECT}: \"false\"")
+                write!(
+                    f,
+                    "spec.os.name or spec.nodeSelector: there is no sidecar for Windows; label the pod {INJECT}: \"false\""
+                )
             }
             Self::HasIstio => write!(
                 f,
                 "the pod has Istio's sidecar already (annotation {ISTIO_STATUS}), and two sidecars would redirect to \
                  each other; take its namespace out of Istio's injection first"
+            ),
+            Self::OtherMesh { mesh, container } => write!(
+                f,
+                "the pod has the sidecar of {mesh} already (container {container}), and two sidecars would redirect to \
+                 each other; take its namespace out of the injection of {mesh} first"
             ),
             Self::Template(template) => write!(
                 f,

@@ -9,14 +9,18 @@ use serde_json::Value;
 
 use crate::{
     decide::{Decision, Namespace, decide},
-    inject::{Error, inject_into},
+    inject::{Error, inject_into, remove},
     values::Values,
     words::{INJECT, ISTIO_INJECTION, ISTIO_REVISION},
-    workload::{self, Workload, workloads},
+    workload::{self, Workload, unknown, workloads},
 };
 
 /// The namespace of an object that names none, where nobody says another.
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// Of an object that has a pod in it as workloads do, and is none of those that are known.
+const UNKNOWN: &str =
+    "what makes pods of an object of this kind is not known here; its pods get their sidecar from the webhook";
 
 /// A document of a file, with the line it begins at, from 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +122,8 @@ pub fn inject_all(
     for document in documents {
         let line = document.line;
         let before = document.value.clone();
+        let left = |title| Note { line, title, outcome: Outcome::Left(UNKNOWN.into()) };
+        notes.extend(unknown(&before).into_iter().map(left));
         for mut workload in workloads(&mut document.value) {
             let name = workload.namespace.as_deref().or(namespace).unwrap_or(DEFAULT_NAMESPACE).to_owned();
             let labels = asking(namespaces.get(&name), values);
@@ -141,7 +147,12 @@ fn one(workload: &mut Workload<'_>, namespace: Namespace<'_>, values: &Values) -
             Ok(Outcome::Injected(injected.warnings))
         }
         Decision::Skip(reason) => Ok(Outcome::Left(reason.to_string())),
-        Decision::Refuse(reason) => Ok(Outcome::Left(reason.to_string())),
+        Decision::Refuse(reason) => {
+            let (before, bare) = (&*workload.pod, remove(workload.pod)?);
+            let end = if bare == *before { "" } else { "; the sidecar that it had is taken out" };
+            *workload.pod = bare;
+            Ok(Outcome::Left(format!("{reason}{end}")))
+        }
     }
 }
 

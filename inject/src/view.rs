@@ -81,8 +81,18 @@ impl<'a> Pod<'a> {
     /// All its annotations.
     #[must_use]
     pub fn annotations(self) -> BTreeMap<&'a str, &'a str> {
-        let all = self.0.pointer("/metadata/annotations").and_then(Value::as_object);
-        all.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
+        self.texts("/metadata/annotations").collect()
+    }
+
+    /// All its labels.
+    #[must_use]
+    pub fn labels(self) -> BTreeMap<&'a str, &'a str> {
+        self.texts("/metadata/labels").collect()
+    }
+
+    fn texts(self, pointer: &str) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let all = self.0.pointer(pointer).and_then(Value::as_object);
+        all.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
     }
 
     /// Whether it uses the node's network.
@@ -91,10 +101,12 @@ impl<'a> Pod<'a> {
         self.0.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true)
     }
 
-    /// Whether its node runs Windows.
+    /// Whether its node runs Windows, by its own word or by the nodes that it may run on.
     #[must_use]
     pub fn is_for_windows(self) -> bool {
-        self.0.pointer("/spec/os/name").and_then(Value::as_str) == Some("windows")
+        let places =
+            ["/spec/os/name", "/spec/nodeSelector/kubernetes.io~1os", "/spec/nodeSelector/beta.kubernetes.io~1os"];
+        places.into_iter().any(|place| self.0.pointer(place).and_then(Value::as_str) == Some("windows"))
     }
 
     /// Containers of the application, init containers first, as they start.

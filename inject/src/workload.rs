@@ -37,6 +37,25 @@ pub fn workloads(document: &mut Value) -> Vec<Workload<'_>> {
     workload(document).into_iter().collect()
 }
 
+/// Titles of what is none of the workloads that are known, and has the template of a pod where they have it.
+#[must_use]
+pub fn unknown(document: &Value) -> Vec<String> {
+    let (group, kind) = kind(document);
+    if kind.ends_with("List") {
+        let items = document.get("items").and_then(Value::as_array);
+        return items.into_iter().flatten().flat_map(unknown).collect();
+    }
+    let is_known = TEMPLATES.iter().any(|(of, is, _)| (*of, *is) == (group, kind));
+    let has_pod = document.pointer("/spec/template/spec/containers").is_some_and(Value::is_array);
+    if is_known || !has_pod { vec![] } else { vec![title(kind, document)] }
+}
+
+fn title(kind: &str, document: &Value) -> String {
+    let text = |pointer| document.pointer(pointer).and_then(Value::as_str);
+    let name = text("/metadata/name").or_else(|| text("/metadata/generateName"));
+    format!("{kind} {}", name.unwrap_or("without a name"))
+}
+
 /// The kind of an object, and its group.
 #[must_use]
 pub fn kind(document: &Value) -> (&str, &str) {
@@ -50,7 +69,7 @@ fn workload(document: &mut Value) -> Option<Workload<'_>> {
     let (_, kind, pointer) = TEMPLATES.iter().find(|(of, is, _)| (*of, *is) == (group, kind))?;
     let text = |pointer| document.pointer(pointer).and_then(Value::as_str);
     let own = text("/metadata/name");
-    let title = format!("{kind} {}", own.or_else(|| text("/metadata/generateName")).unwrap_or("without a name"));
+    let title = title(kind, document);
     // As its pods will say by their labels and their owner: a ReplicaSet may be a Deployment's.
     let label = |name: &str| document.pointer("/metadata/labels")?.get(name)?.as_str();
     let name = own.filter(|_| *kind != "Pod").map(|own| owner::workload(kind, own, label).to_owned());

@@ -16,7 +16,7 @@ fn pod(annotations: &[(&str, &str)]) -> Value {
 }
 
 /// Annotation, value, and words of the answer.
-const WRONG: [(&str, &str, &str); 18] = [
+const WRONG: [(&str, &str, &str); 23] = [
     ("traffic.sidecar.istio.io/excludeInboundPorts", "80,x", "\"x\" is none; write numbers from 1 to 65535"),
     ("traffic.sidecar.istio.io/excludeOutboundPorts", "0", "\"0\" is none"),
     ("traffic.sidecar.istio.io/includeOutboundPorts", "65536", "\"65536\" is none"),
@@ -25,6 +25,9 @@ const WRONG: [(&str, &str, &str); 18] = [
     ("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.0/33", "write CIDR blocks"),
     ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "ten", "write CIDR blocks"),
     ("traffic.sidecar.istio.io/excludeInterfaces", "eth0;rm -rf", "write names with commas"),
+    ("traffic.sidecar.istio.io/excludeInterfaces", "eth0:1", "write names with commas"),
+    ("traffic.sidecar.istio.io/excludeInboundPorts", "80,,443", "\"\" is none"),
+    ("sidecar.istio.io/interceptionMode", "", "write REDIRECT, TPROXY or NONE"),
     ("sidecar.istio.io/interceptionMode", "tproxy", "write REDIRECT, TPROXY or NONE"),
     ("sidecar.istio.io/proxyCPU", "lots", "write a number with a unit, such as 250m"),
     ("sidecar.istio.io/proxyMemoryLimit", "-1Gi", "is no amount"),
@@ -33,6 +36,8 @@ const WRONG: [(&str, &str, &str); 18] = [
     ("sidecar.istio.io/rewriteAppHTTPProbers", "maybe", "is neither true nor false"),
     ("proxy.istio.io/config", "[", "is no object of YAML"),
     ("proxy.istio.io/config", "concurrency: many", "has no number of threads as concurrency"),
+    ("proxy.istio.io/config", "- concurrency: 2", "is no object of YAML"),
+    ("proxy.istio.io/config", "holdApplicationUntilProxyStarts: soon", "has no true or false as holdApplication"),
     ("isthmus.dev/excludeOutboundUsers", "root", "\"root\" is none; write their numbers"),
     ("isthmus.dev/concurrency", "0", "is no number of threads; write such as 2"),
 ];
@@ -44,6 +49,95 @@ fn a_value_that_cannot_be_used_is_named_with_what_would_be_right() {
         let begin = format!("metadata.annotations[{key:?}]: {value:?} ");
         assert!(error.starts_with(&begin) && error.contains(words), "{key}: {error}");
     }
+}
+
+/// Istio's annotations and labels for pods (istio.io, "Resource Annotations" and "Resource Labels"), each with a value, that are
+/// honoured.
+const HONOURED: [(&str, &str); 16] = [
+    ("proxy.istio.io/config", "{holdApplicationUntilProxyStarts: true, concurrency: 2}"),
+    ("inject.istio.io/templates", "sidecar"),
+    ("sidecar.istio.io/inject", "true"),
+    ("sidecar.istio.io/interceptionMode", "TPROXY"),
+    ("sidecar.istio.io/proxyCPU", "100m"),
+    ("sidecar.istio.io/proxyCPULimit", "2"),
+    ("sidecar.istio.io/proxyImage", "registry.example/isthmus:1"),
+    ("sidecar.istio.io/proxyMemory", "128Mi"),
+    ("sidecar.istio.io/proxyMemoryLimit", "1Gi"),
+    ("sidecar.istio.io/rewriteAppHTTPProbers", "false"),
+    ("traffic.sidecar.istio.io/includeInboundPorts", "*"),
+    ("traffic.sidecar.istio.io/excludeInboundPorts", " 80, 443,"),
+    ("traffic.sidecar.istio.io/includeOutboundIPRanges", "*"),
+    ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.0.0.0/8,fd00::/8"),
+    ("traffic.sidecar.istio.io/includeOutboundPorts", ""),
+    ("traffic.sidecar.istio.io/excludeOutboundPorts", "3306"),
+];
+
+/// Those that are not, and what is misspelt; whoever brings one reads so.
+const TOLD: [(&str, &str); 30] = [
+    ("ambient.istio.io/bypass-inbound-capture", "true"),
+    ("ambient.istio.io/dns-capture", "false"),
+    ("istio.io/reroute-virtual-interfaces", "net1"),
+    ("prometheus.istio.io/merge-metrics", "true"),
+    ("proxy.istio.io/overrides", "{}"),
+    ("readiness.status.sidecar.istio.io/applicationPorts", "80"),
+    ("readiness.status.sidecar.istio.io/failureThreshold", "3"),
+    ("readiness.status.sidecar.istio.io/initialDelaySeconds", "1"),
+    ("readiness.status.sidecar.istio.io/periodSeconds", "2"),
+    ("sidecar.istio.io/agentLogLevel", "debug"),
+    ("sidecar.istio.io/bootstrapOverride", "map"),
+    ("sidecar.istio.io/componentLogLevel", "x:debug"),
+    ("sidecar.istio.io/controlPlaneAuthPolicy", "NONE"),
+    ("sidecar.istio.io/discoveryAddress", "istiod:15012"),
+    ("sidecar.istio.io/enableCoreDump", "true"),
+    ("sidecar.istio.io/extraStatTags", "a"),
+    ("sidecar.istio.io/logLevel", "debug"),
+    ("sidecar.istio.io/nativeSidecar", "false"),
+    ("sidecar.istio.io/proxyImageType", "distroless"),
+    ("sidecar.istio.io/statsCompression", "gzip"),
+    ("sidecar.istio.io/statsHistogramBuckets", "{}"),
+    ("sidecar.istio.io/statsInclusionPrefixes", "a"),
+    ("sidecar.istio.io/statsInclusionRegexps", "a"),
+    ("sidecar.istio.io/statsInclusionSuffixes", "a"),
+    ("sidecar.istio.io/userVolume", "[]"),
+    ("sidecar.istio.io/userVolumeMount", "[]"),
+    ("status.sidecar.istio.io/port", "0"),
+    ("traffic.sidecar.istio.io/kubevirtInterfaces", "net1"),
+    ("isthmus.dev/excludeOutboundPort", "80"),
+    ("traffic.sidecar.istio.io/excludeOutboundPort", "80"),
+];
+
+#[test]
+fn each_word_that_istios_users_have_is_honoured_or_told() {
+    let said = |annotations: &[(&str, &str)]| inject(&pod(annotations), &values()).unwrap().warnings;
+    for word in HONOURED {
+        assert_eq!(said(&[word]), Vec::<String>::new(), "{word:?}");
+    }
+    for word in TOLD {
+        assert_eq!(said(&[word]), [format!("annotation {} is not honoured by this mesh", word.0)]);
+    }
+    // What only tools of Istio's look at is theirs, and what looks alike is nobody's.
+    let others = ["galley.istio.io/analyze-suppress", "notistio.io/a", "istio.io.example/a", "prometheus.io/scrape"];
+    assert_eq!(said(&others.map(|name| (name, "*"))), Vec::<String>::new());
+}
+
+#[test]
+fn labels_that_are_not_honoured_are_told_too() {
+    let mut pod = pod(&[]);
+    pod["metadata"]["labels"] = json!({
+        "app": "a",
+        "istio-locality": "a.b",
+        "istio.io/rev": "default",
+        "isthmus.dev/injekt": "true",
+        "security.istio.io/tlsMode": "disabled",
+        "service.istio.io/canonical-name": "a",
+        "service.istio.io/canonical-revision": "1",
+        "sidecar.istio.io/inject": "true",
+        "topology.istio.io/network": "n1",
+    });
+    let told = ["isthmus.dev/injekt", "istio-locality", "security.istio.io/tlsMode", "topology.istio.io/network"];
+    let injected = inject(&pod, &values()).unwrap();
+    assert_eq!(injected.warnings, told.map(|name| format!("label {name} is not honoured by this mesh")));
+    assert_eq!(inject(&injected.pod, &values()).unwrap().warnings, injected.warnings, "our own label is known");
 }
 
 #[test]

@@ -134,8 +134,21 @@ fn what_is_asked_for_and_cannot_work_is_refused_with_a_reason_and_what_nobody_as
     let mut windows = pod(&[], &[]);
     windows["spec"]["os"] = json!({ "name": "windows" });
     assert_eq!(refused(&[ENABLED], &windows), Some(Refusal::Windows));
+    windows["spec"] = json!({ "nodeSelector": { "kubernetes.io/os": "windows" }, "containers": [{ "name": "a" }] });
+    assert_eq!(refused(&[ENABLED], &windows), Some(Refusal::Windows));
     let istio = pod(&[], &[("sidecar.istio.io/status", "{}")]);
     assert_eq!(refused(&[ENABLED], &istio), Some(Refusal::HasIstio));
+    for (list, container, mesh) in [
+        ("containers", "istio-proxy", "Istio"),
+        ("initContainers", "linkerd-proxy", "Linkerd"),
+        ("containers", "consul-dataplane", "Consul"),
+        ("containers", "kuma-sidecar", "Kuma"),
+    ] {
+        let mut theirs = pod(&[], &[]);
+        theirs["spec"][list] = json!([{ "name": container, "image": "x" }]);
+        assert_eq!(refused(&[ENABLED], &theirs), Some(Refusal::OtherMesh { mesh, container }));
+        assert_eq!(refused(&[], &theirs), None);
+    }
     let gateway = pod(&[(INJECT, "true")], &[("inject.istio.io/templates", "gateway")]);
     assert_eq!(refused(&[], &gateway), Some(Refusal::Template("gateway".into())));
     let misspelt = refused(&[("istio-injection", "on")], &pod(&[(INJECT, "true")], &[])).unwrap();
@@ -143,6 +156,7 @@ fn what_is_asked_for_and_cannot_work_is_refused_with_a_reason_and_what_nobody_as
         misspelt.to_string(),
         "istio-injection of the namespace is \"on\", which means nothing; write enabled or disabled"
     );
+    assert_eq!(refused(&[("istio-injection", "on")], &pod(&[(INJECT, "false")], &[])), None, "it does not want one");
     let misspelt = refused(&[ENABLED], &pod(&[(INJECT, "yes")], &[])).unwrap();
     assert_eq!(
         misspelt.to_string(),

@@ -144,6 +144,36 @@ fn the_namespaces_of_a_file_say_no_for_the_workloads_in_it() {
 }
 
 #[test]
+fn workloads_in_lists_and_cron_jobs_are_injected_and_what_is_of_no_known_kind_is_told() {
+    let (documents, notes) = injected(include_str!("golden/list.yaml"));
+    let is_injected = |note: &Note| note.outcome == Outcome::Injected(vec![]);
+    let said: Vec<_> = notes.iter().map(|note| (note.title.as_str(), is_injected(note))).collect();
+    assert_eq!(said, [("Rollout canary", false), ("CronJob nightly", true), ("Deployment inner", true)]);
+    let Outcome::Left(reason) = &notes[0].outcome else { panic!("{notes:?}") };
+    assert!(reason.contains("is not known here") && reason.contains("the webhook"), "{reason}");
+    let items = documents[0].value["items"].as_array().unwrap();
+    let has_sidecar = |pod: &serde_json::Value| pod["spec"]["initContainers"][1]["name"] == "isthmus-proxy";
+    assert!(has_sidecar(&items[0]["spec"]["jobTemplate"]["spec"]["template"]));
+    assert!(has_sidecar(&items[3]["items"][0]["spec"]["template"]));
+    let before = manifest::documents(include_str!("golden/list.yaml")).unwrap().remove(0).value;
+    assert_eq!((&items[1], &items[2]), (&before["items"][1], &before["items"][2]), "untouched");
+    assert!(items[0].to_string().contains(r#"{"name":"ISTHMUS_WORKLOAD","value":"nightly"}"#));
+}
+
+#[test]
+fn a_template_that_was_injected_and_cannot_be_any_more_is_as_it_was_before() {
+    let (mut documents, _) = injected(include_str!("golden/deployment.yaml"));
+    let mut bare = manifest::documents(include_str!("golden/deployment.yaml")).unwrap().remove(0).value;
+    for value in [&mut documents[0].value, &mut bare] {
+        value["spec"]["template"]["spec"]["hostNetwork"] = true.into();
+    }
+    let notes = manifest::inject_all(&mut documents, None, &values()).unwrap();
+    let Outcome::Left(reason) = &notes[0].outcome else { panic!("{notes:?}") };
+    assert!(reason.contains("hostNetwork") && reason.ends_with("; the sidecar that it had is taken out"), "{reason}");
+    assert_eq!(documents[0].value, bare);
+}
+
+#[test]
 fn a_file_that_is_no_yaml_or_asks_for_what_cannot_be_is_refused_by_line() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    isthmus.dev/excludeOutboundPorts: 80,x\nspec: {containers: []}\n";
     let mut documents = manifest::documents(&format!("a: b\n---\n{pod}")).unwrap();

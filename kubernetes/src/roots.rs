@@ -13,7 +13,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
-use crate::{namespaces::Namespaces, owner, vault::MANAGER};
+use crate::{client::causes, namespaces::Namespaces, owner, vault::MANAGER};
 
 /// The ConfigMap.
 pub const NAME: &str = "isthmus-roots";
@@ -28,7 +28,7 @@ type Written = BTreeMap<String, Instant>;
 /// Keeps the roots, as they are at the time, in all namespaces that do not end, until the drain.
 pub async fn keep(client: Client, namespaces: Namespaces, mut told: watch::Receiver<String>, drain: Drain) {
     let (mut written, mut changed) = (Written::new(), namespaces.changed());
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+    let (mut backoff, mut said) = (Backoff::new(Duration::from_millis(500), Duration::from_secs(30)), String::new());
     loop {
         if told.has_changed().unwrap_or(false) {
             written.clear();
@@ -38,10 +38,15 @@ pub async fn keep(client: Client, namespaces: Namespaces, mut told: watch::Recei
         let pause = match round(&client, &roots, namespaces.live(), &mut written).await {
             Ok(()) => {
                 backoff.reset();
+                said.clear();
                 LOOK
             }
-            Err(error) => {
-                tracing::warn!(%error, "the roots are not in every namespace yet; new pods there wait for them");
+            Err(reason) => {
+                // A namespace may refuse them for as long as it likes.
+                if reason != said {
+                    tracing::warn!(reason, "the roots are not in every namespace yet; new pods there wait for them");
+                    said = reason;
+                }
                 backoff.next()
             }
         };
@@ -54,17 +59,17 @@ pub async fn keep(client: Client, namespaces: Namespaces, mut told: watch::Recei
     }
 }
 
-async fn round(client: &Client, roots: &str, live: Vec<String>, written: &mut Written) -> Result<(), kube::Error> {
+async fn round(client: &Client, roots: &str, live: Vec<String>, written: &mut Written) -> Result<(), String> {
     let due = due(live, written, Instant::now());
     if due.is_empty() {
         return Ok(());
     }
-    let owner = owner::reference(client).await?;
+    let owner = owner::reference(client).await.map_err(|error| causes(&error))?;
     let mut failed = None;
     for name in due {
         match write(client, &name, roots, owner.as_ref()).await {
             Ok(()) => drop(written.insert(name, Instant::now())),
-            Err(error) => failed = Some(error),
+            Err(error) => drop(failed.get_or_insert_with(|| format!("namespace {name}: {}", causes(&error)))),
         }
     }
     failed.map_or(Ok(()), Err)

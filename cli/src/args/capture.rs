@@ -97,3 +97,73 @@ impl Capture {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use isthmus_inject::{Values, inject};
+    use isthmus_proxy::capture::nft;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        capture: Capture,
+    }
+
+    /// The setting that a pod's annotation makes, by the arguments that injection writes for it.
+    fn of(annotation: &str, value: &str) -> Setting {
+        let values = Values::new("mesh.example".parse().unwrap(), "us-east".parse().unwrap());
+        let pod = json!({ "metadata": { "annotations": { (annotation): value } }, "spec": { "containers": [{ "name": "a" }] } });
+        let injected = inject(&pod, &values).unwrap_or_else(|why| panic!("{annotation}: {value:?}: {why}")).pod;
+        let arguments = injected["spec"]["initContainers"][0]["args"].as_array().unwrap().iter();
+        let typed = Typed::try_parse_from(arguments.map(|one: &Value| one.as_str().unwrap()));
+        typed.unwrap_or_else(|why| panic!("{annotation}: {value:?}: {why}")).capture.setting()
+    }
+
+    #[test]
+    fn whatever_injection_takes_capture_takes_and_means_the_same_by_it() {
+        let (in_ports, out_ports) =
+            ("traffic.sidecar.istio.io/includeInboundPorts", "traffic.sidecar.istio.io/includeOutboundPorts");
+        for (annotation, value, rules) in [
+            (in_ports, " 80 , 443,", &["tcp dport 80 redirect to :15006", "tcp dport 443 redirect to :15006"][..]),
+            (in_ports, "*", &["meta l4proto tcp redirect to :15006"]),
+            (out_ports, "+6379", &["tcp dport 6379 redirect to :15001"]),
+            ("traffic.sidecar.istio.io/excludeInboundPorts", "65535", &["tcp dport 65535 return"]),
+            ("traffic.sidecar.istio.io/excludeOutboundPorts", "1,01", &["tcp dport 1 return"]),
+            ("traffic.sidecar.istio.io/includeOutboundIPRanges", " * ", &["meta l4proto tcp redirect to :15001"]),
+            (
+                "traffic.sidecar.istio.io/includeOutboundIPRanges",
+                "10.1.2.3/8",
+                &["ip daddr 10.0.0.0/8 meta l4proto tcp redirect"],
+            ),
+            ("traffic.sidecar.istio.io/includeOutboundIPRanges", "::/0", &["ip6 daddr ::/0 meta l4proto tcp redirect"]),
+            (
+                "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+                "10.9.9.9, fd00::1/64",
+                &["ip daddr 10.9.9.9/32 return", "ip6 daddr fd00::/64 return"],
+            ),
+            (
+                "traffic.sidecar.istio.io/excludeInterfaces",
+                "eth1,net1.7@x",
+                &["oifname \"net1.7@x\" return", "iifname \"eth1\" return"],
+            ),
+            (
+                "isthmus.dev/excludeOutboundUsers",
+                "0,4294967295",
+                &["meta skuid 0 return", "meta skuid 4294967295 return", "meta skuid 1337 return"],
+            ),
+            ("isthmus.dev/excludeOutboundGroups", "7", &["meta skgid 7 return", "meta skgid 1337 return"]),
+            ("sidecar.istio.io/interceptionMode", "TPROXY", &["meta l4proto tcp tproxy to :15006"]),
+        ] {
+            let text = nft(&of(annotation, value));
+            assert!(rules.iter().all(|rule| text.contains(rule)), "{annotation}: {value:?}: {text}");
+        }
+        let empty = nft(&of(in_ports, ""));
+        assert!(!empty.contains("redirect to :15006"), "{empty}");
+        let empty = nft(&of("traffic.sidecar.istio.io/includeOutboundIPRanges", ""));
+        assert!(!empty.contains("meta l4proto tcp redirect to :15001\n\t}"), "{empty}");
+    }
+}

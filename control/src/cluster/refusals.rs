@@ -1,4 +1,4 @@
-//! Pods that run without the sidecar that was asked for, as Events of whom a person would describe: who made the pod, else the
+//! Pods that run without the sidecar that was asked for, or with one that is not all of it, as Events of whom a person would describe: who made the pod, else the
 //! pod, else its namespace, since a pod that has no name yet cannot be found.
 
 use isthmus_kubernetes::{
@@ -25,7 +25,7 @@ pub(super) fn tell(client: &Client, instance: &str, tasks: &mut JoinSet<()>, dra
 
 /// What it is about tells it from others: pods of one owner that are refused for one reason are one Event.
 fn event(refused: Refused) -> Event {
-    let Refused { namespace, pod, is_named, owner, reason } = refused;
+    let Refused { namespace, pod, is_named, owner, is_whole, reason } = refused;
     let about = |api_version: &str, kind: &str, name: &str| About {
         api_version: api_version.into(),
         kind: kind.into(),
@@ -40,8 +40,12 @@ fn event(refused: Refused) -> Event {
         None if is_named => (about("v1", "Pod", &pod), "it runs".to_owned()),
         None => (about("v1", "Namespace", &namespace), format!("a pod {pod}… runs")),
     };
-    let note = format!("{who} without a sidecar: {reason}");
-    Event { about, reason: "SidecarNotInjected", action: "Inject", note }
+    let (word, how) = if is_whole {
+        ("SidecarNotInjected", "without a sidecar")
+    } else {
+        ("SidecarWishNotHonoured", "with a sidecar, though not with all that was asked for")
+    };
+    Event { about, reason: word, action: "Inject", note: format!("{who} {how}: {reason}") }
 }
 
 #[cfg(test)]
@@ -49,8 +53,12 @@ mod tests {
     use super::*;
 
     fn refused(is_named: bool, owner: Option<Owner>) -> Event {
+        told(is_named, owner, true)
+    }
+
+    fn told(is_named: bool, owner: Option<Owner>, is_whole: bool) -> Event {
         let (namespace, pod, reason) = ("shop".into(), "cart-7f9".into(), "spec.hostNetwork: no".into());
-        event(Refused { namespace, pod, is_named, owner, reason })
+        event(Refused { namespace, pod, is_named, owner, is_whole, reason })
     }
 
     #[test]
@@ -65,7 +73,10 @@ mod tests {
             ["apps/v1", "ReplicaSet", "shop", "cart-7f", "5c"]
         );
         assert_eq!(of_owner.note, "its pods run without a sidecar: spec.hostNetwork: no");
-        assert_eq!(of_owner, refused(true, Some(owner)), "whatever the pod's name is");
+        assert_eq!(of_owner, refused(true, Some(owner.clone())), "whatever the pod's name is");
+        let in_part = told(false, Some(owner), false);
+        assert_eq!((in_part.about, in_part.reason), (of_owner.about, "SidecarWishNotHonoured"));
+        assert!(in_part.note.starts_with("its pods run with a sidecar, though not with all"), "{}", in_part.note);
         let of_pod = refused(true, None);
         assert_eq!((of_pod.about.kind.as_str(), of_pod.about.name.as_str()), ("Pod", "cart-7f9"));
         let of_namespace = refused(false, None);

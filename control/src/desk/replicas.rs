@@ -25,7 +25,10 @@ impl Desk {
         if let Some(Memory { decisions, failover, .. }) = memory.map(|memory| *memory) {
             tracing::info!("what another replica decided is gone on with");
             self.decider = Decider::restored(self.setting.cluster.clone(), decisions);
+            // An operator may have come before the memory: what was done since is part of nobody else's.
+            let done = self.failover.deeds().verbs;
             self.failover = Failover::restored(self.setting.cluster.clone(), failover);
+            self.failover.verbs.go_on_with(done);
             self.look_at_verbs();
         }
         self.changed();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use isthmus_inject::{Decision, Namespace, Values, decide, inject};
+use isthmus_inject::{Decision, Injected, Namespace, Values, decide, inject, remove};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -20,7 +20,7 @@ pub struct Injector {
     refused: Option<mpsc::Sender<Refused>>,
 }
 
-/// A pod that was to have a sidecar, and runs without.
+/// A pod that was to have a sidecar and runs without, or has one that is not all that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Its namespace.
@@ -31,6 +31,8 @@ pub struct Refused {
     pub is_named: bool,
     /// Who made it: events about a pod that does not exist yet are about its owner.
     pub owner: Option<Owner>,
+    /// Whether it has none at all.
+    pub is_whole: bool,
     /// Why, and what to do about it.
     pub reason: String,
 }
@@ -71,7 +73,7 @@ impl Injector {
         Self { values, labels, refused: None }
     }
 
-    /// Tells of pods that run without a sidecar although one was asked for. What does not fit into the channel is not
+    /// Tells of pods that run without a sidecar although one was asked for, or with one that does not honour all of it. What does not fit into the channel is not
     /// told: nobody's pod waits for an event.
     #[must_use]
     pub fn telling(mut self, refused: mpsc::Sender<Refused>) -> Self {
@@ -93,29 +95,40 @@ impl Injector {
         let Some(labels) = (self.labels)(&request.namespace) else { return Outcome::Unknown };
         match decide(&request.object, Namespace { name: &request.namespace, labels: &labels }, &values) {
             Decision::Skip(_) => Outcome::Skipped(Verdict::allowed()),
-            Decision::Refuse(reason) => {
-                let reason = reason.to_string();
-                self.tell(request, &reason);
-                Outcome::Refused(Verdict::warned(format!("this pod gets no sidecar: {reason}")))
-            }
+            Decision::Refuse(reason) => self.refuse(request, reason.to_string()),
             Decision::Inject => match inject(&request.object, &values) {
-                Ok(injected) => {
-                    let (changed, warnings) = (Some(injected.pod), injected.warnings);
-                    Outcome::Injected(Verdict { denied: None, changed, warnings })
+                Ok(Injected { pod, warnings }) => {
+                    // Who makes pods for others is warned, and nobody reads it there; who is asked again has told.
+                    if !warnings.is_empty() && pod != request.object && owner(&request.object).is_some() {
+                        self.tell(request, false, warnings.join("; "));
+                    }
+                    Outcome::Injected(Verdict { denied: None, changed: Some(pod), warnings })
                 }
                 Err(error) => Outcome::Denied(Verdict::denied(format!("no sidecar can be added: {error}"))),
             },
         }
     }
 
-    fn tell(&self, request: &Request, reason: &str) {
+    /// A pod that cannot have a sidecar has none: what was added before another webhook made it impossible, or by hand, is
+    /// taken out.
+    fn refuse(&self, request: &Request, reason: String) -> Outcome {
+        let bare = match remove(&request.object) {
+            Ok(bare) => bare,
+            Err(error) => return Outcome::Denied(Verdict::denied(format!("no sidecar can be taken out: {error}"))),
+        };
+        let warning = format!("this pod gets no sidecar: {reason}");
+        self.tell(request, true, reason);
+        Outcome::Refused(Verdict { changed: Some(bare), ..Verdict::warned(warning) })
+    }
+
+    fn tell(&self, request: &Request, is_whole: bool, reason: String) {
         let Some(refused) = self.refused.as_ref().filter(|_| request.dry_run != Some(true)) else { return };
         let text = |pointer: &str| request.object.pointer(pointer).and_then(Value::as_str);
         let name = text("/metadata/name").filter(|name| !name.is_empty());
         let is_named = name.is_some();
         let pod = name.or_else(|| text("/metadata/generateName")).unwrap_or_default().to_owned();
-        let (namespace, owner, reason) = (request.namespace.clone(), owner(&request.object), reason.to_owned());
-        let _ = refused.try_send(Refused { namespace, pod, is_named, owner, reason });
+        let (namespace, owner) = (request.namespace.clone(), owner(&request.object));
+        let _ = refused.try_send(Refused { namespace, pod, is_named, owner, is_whole, reason });
     }
 }
 

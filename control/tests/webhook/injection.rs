@@ -36,6 +36,7 @@ fn patched(pod: &Value, response: &Value) -> Value {
             ("add", Value::Array(items)) if key == "-" => items.push(value),
             ("add", Value::Array(items)) => items.insert(key.parse().unwrap(), value),
             ("replace", Value::Array(items)) => items[key.parse::<usize>().unwrap()] = value,
+            ("remove", Value::Object(fields)) => drop(fields.remove(&key).unwrap()),
             (op, _) => panic!("{op} {path}"),
         }
     }
@@ -90,7 +91,7 @@ async fn what_cannot_work_runs_without_and_its_owner_is_told() {
     assert!(warning.starts_with("this pod gets no sidecar: spec.hostNetwork"), "{warning}");
     let told = ground.refused.recv().await.unwrap();
     assert_eq!((told.namespace.as_str(), told.pod.as_str(), told.is_named), ("shop", "reviews-v1-7f9-", false));
-    assert!(told.reason.contains("remove hostNetwork"), "{told:?}");
+    assert!(told.is_whole && told.reason.contains("remove hostNetwork"), "{told:?}");
     let owner = ["apps/v1", "ReplicaSet", "reviews-v1-7f9", "5c"].map(str::to_owned);
     let [api_version, kind, name, uid] = owner;
     assert_eq!(told.owner, Some(Owner { api_version, kind, name, uid }));
@@ -105,9 +106,32 @@ async fn what_cannot_work_runs_without_and_its_owner_is_told() {
     assert_eq!(ground.counted("inject", "refused"), 8);
 }
 
+/// Webhooks are asked in turn, and again when one of them changed the pod.
+#[tokio::test]
+async fn a_sidecar_that_another_webhook_made_impossible_is_taken_out_again() {
+    let mut ground = Ground::new(7);
+    let response = ground.review("/inject", creation("shop", &pod())).await;
+    let mut both = patched(&pod(), &response);
+    both["metadata"]["annotations"]["sidecar.istio.io/status"] = "{}".into();
+    both["spec"]["containers"].as_array_mut().unwrap().push(json!({ "name": "istio-proxy", "image": "istio/proxyv2" }));
+    let response = ground.review("/inject", creation("shop", &both)).await;
+    let left = patched(&both, &response);
+    assert_eq!(left["metadata"]["annotations"], json!({ "sidecar.istio.io/status": "{}" }));
+    assert_eq!((left["spec"].get("initContainers"), left["spec"].get("volumes")), (None, None));
+    assert_eq!(left["spec"]["containers"], both["spec"]["containers"]);
+    let told = ground.refused.recv().await.unwrap();
+    assert!(told.is_whole && told.reason.contains("has Istio's sidecar already"), "{told:?}");
+    // What was added is not known: on its node's network it must not run.
+    both["metadata"]["annotations"]["isthmus.dev/status"] = "{}".into();
+    let response = ground.review("/inject", creation("shop", &both)).await;
+    assert_eq!(response["allowed"], false);
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(message.contains("no sidecar can be taken out") && message.contains("isthmus.dev/status"), "{message}");
+}
+
 #[tokio::test]
 async fn a_wish_that_is_not_understood_denies_the_pod_and_one_that_is_not_honoured_is_said() {
-    let ground = Ground::new(3);
+    let mut ground = Ground::new(3);
     let mut pod = pod();
     pod["metadata"]["annotations"] = json!({ "traffic.sidecar.istio.io/excludeOutboundPorts": "80,x" });
     let response = ground.review("/inject", creation("shop", &pod)).await;
@@ -123,6 +147,17 @@ async fn a_wish_that_is_not_understood_denies_the_pod_and_one_that_is_not_honour
         response["warnings"],
         json!(["annotation sidecar.istio.io/componentLogLevel is not honoured by this mesh"])
     );
+    // Nobody reads the warnings of a ReplicaSet: whoever looks at it is told. Who is asked again has told.
+    let told = ground.refused.recv().await.unwrap();
+    let kind = told.owner.as_ref().map(|owner| owner.kind.as_str());
+    assert_eq!((told.is_whole, kind), (false, Some("ReplicaSet")));
+    assert_eq!(told.reason, "annotation sidecar.istio.io/componentLogLevel is not honoured by this mesh");
+    let injected = patched(&pod, &response);
+    assert!(ground.review("/inject", creation("shop", &injected)).await["warnings"].is_array());
+    // A person who makes a pod reads the warning.
+    pod["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    assert!(ground.review("/inject", creation("shop", &pod)).await["warnings"].is_array());
+    assert!(ground.refused.try_recv().is_err());
     let warnings = isthmus_control::webhook::review::Verdict::warned("é".repeat(300));
     let request = isthmus_control::webhook::review::Request::read(review(json!({})).to_string().as_bytes()).unwrap();
     let said = warnings.answer(&request)["response"]["warnings"][0].as_str().unwrap().chars().count();

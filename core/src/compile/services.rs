@@ -67,6 +67,9 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
         let mut find = |field: &str, reason: String| {
             findings.push(Finding { file: at.clone(), line: object.line, field: field.into(), kind, reason });
         };
+        if matches!(object.body, Body::Namespace | Body::Service(_)) {
+            global_words(object, &mut find);
+        }
         match own_host(object) {
             None => {}
             Some(Err((field, reason))) => find(field, reason),
@@ -95,6 +98,16 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
 fn is_global(object: &Object) -> bool {
     let of = |map: &BTreeMap<String, String>| map.get(kubernetes::GLOBAL).is_some_and(|value| value == "true");
     of(&object.metadata.annotations) || of(&object.metadata.labels)
+}
+
+/// What is neither yes nor no is no wish, and whoever wrote it is told.
+fn global_words(object: &Object, find: &mut impl FnMut(&str, String)) {
+    let places = [("annotations", &object.metadata.annotations), ("labels", &object.metadata.labels)];
+    let written = places.into_iter().filter_map(|(place, map)| Some((place, map.get(kubernetes::GLOBAL)?)));
+    for (place, value) in written.filter(|(_, value)| !["true", "false"].contains(&value.as_str())) {
+        let reason = format!("{value:?} is neither \"true\" nor \"false\"; it makes nothing global");
+        find(&format!("metadata.{place}[{}]", kubernetes::GLOBAL), reason);
+    }
 }
 
 fn capacity(annotations: &BTreeMap<String, String>, find: &mut impl FnMut(&str, String)) -> Option<f64> {

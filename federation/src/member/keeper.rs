@@ -199,6 +199,7 @@ async fn step(
     member: &Member,
     seen: &Seen,
 ) -> Result<(), String> {
+    let _alone = member.changing.lock().await;
     let metrics = super::metrics_of(raft);
     let records = member.view.members();
     let named = |cluster: &str| {
@@ -210,7 +211,7 @@ async fn step(
         silent: seen.get(&node.cluster).map_or(Duration::ZERO, |seen| seen.elapsed()),
         named: named(&node.cluster),
     };
-    let changed = match voters::next(metrics.membership_config.membership(), wanted, contact) {
+    let changed = match voters::next(metrics.membership_config.membership(), metrics.id, wanted, contact) {
         Some(Step::Learner(id, node)) => {
             tracing::info!(cluster = node.cluster, id, "a learner is added");
             raft.add_learner(id, node, false).await

@@ -1,10 +1,15 @@
 //! The only vote of a mesh of two clusters, moved to the other one (DESIGN.md decision 14). Where three or five vote there
 //! is nothing to move: the leader keeps that number itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
+
+use openraft::async_runtime::WatchReceiver;
 
 use super::{Member, metrics_of};
-use crate::error::Refusal;
+use crate::{error::Refusal, raft::Raft};
+
+/// Who leads finishes a move that it finds half done at its next look.
+const SETTLES: Duration = Duration::from_secs(10);
 
 impl Member {
     /// Gives the only vote to the member of `cluster`; only the member that has it can.
@@ -29,7 +34,31 @@ impl Member {
             let error = format!("{cluster} is no member that can be reached from {holder}");
             Refusal::new(error, "see `isthmus clusters`, and bring its member up")
         })?;
-        let moved = raft.change_membership(BTreeSet::from([*to]), true).await;
-        moved.map(drop).map_err(|error| Refusal::new(format!("the vote did not move: {error}"), "try again"))
+        let moved = {
+            let _alone = self.changing.lock().await;
+            raft.change_membership(BTreeSet::from([*to]), true).await
+        };
+        let Err(error) = moved else { return Ok(()) };
+        // Both vote while it moves. Where the other one came to lead by that, it keeps the vote, and the move is done.
+        let votes_alone = tokio::time::timeout(SETTLES, votes_alone(raft)).await.ok().flatten();
+        if votes_alone == Some(*to) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            format!("the vote did not move: {error}"),
+            "see who votes with `isthmus clusters`, and try again",
+        ))
+    }
+}
+
+/// Waits until one votes alone; `None`: Raft stopped.
+async fn votes_alone(raft: &Raft) -> Option<u64> {
+    let mut metrics = raft.metrics();
+    loop {
+        let voters: Vec<u64> = metrics.borrow_watched().membership_config.membership().voter_ids().collect();
+        if let [alone] = voters.as_slice() {
+            return Some(*alone);
+        }
+        metrics.changed().await.ok()?;
     }
 }

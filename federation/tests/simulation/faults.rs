@@ -147,5 +147,5 @@ pub fn settled(world: &World) -> bool {
     everyone
         && membership.get_joint_config().len() == 1
         && metrics.last_applied.map(|id| id.index) == metrics.last_log_index
-        && voters::next(membership, &wanted.collect(), |_| HERE).is_none()
+        && voters::next(membership, metrics.id, &wanted.collect(), |_| HERE).is_none()
 }

@@ -57,7 +57,7 @@ async fn step(member: &Member, wanted: &BTreeMap<u64, Node>) {
         silent: Duration::ZERO,
         named: true,
     };
-    let step = voters::next(metrics.membership_config.membership(), wanted, contact);
+    let step = voters::next(metrics.membership_config.membership(), metrics.id, wanted, contact);
     if let Some(step) = &step {
         member.place.witness.note(&format!("{} changes the membership: {step:?}", member.cluster()));
     }

@@ -134,7 +134,7 @@ const MAX_INTERFACE: usize = 15;
 impl FromStr for Interface {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        let is_named = |letter: char| letter.is_ascii_alphanumeric() || "._-:@".contains(letter);
+        let is_named = |letter: char| letter.is_ascii_alphanumeric() || "._-@".contains(letter);
         let fits = !text.is_empty() && text.len() <= MAX_INTERFACE && text.chars().all(is_named);
         if fits { Ok(Self(text.to_owned())) } else { Err(()) }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use isthmus_core::failover::verb::{Ended, Verb};
 use serde::{Deserialize, Serialize};
 
-use super::Verbs;
+use super::{OnDisk, Verbs};
 
 /// That a verb ended is said for so long; who hears nothing for longer is told that it ended, and not by whom.
 const TOLD: Duration = Duration::from_secs(3600);
@@ -46,6 +46,11 @@ impl Verbs {
     pub fn add(&mut self, verb: Verb) {
         self.ended.remove(&verb.name);
         self.kept.own.insert(verb.name.clone(), Own { verb, written: false });
+    }
+
+    /// Those that were done before a memory came that knows nothing of them; what was done last of a name counts.
+    pub fn go_on_with(&mut self, OnDisk { own, .. }: OnDisk) {
+        self.kept.own.extend(own);
     }
 
     /// An operator takes a verb back; `false`: none of this name is in force that was done here.
