@@ -282,6 +282,12 @@ impl Member {
         membership.voter_ids().map(|id| (id, cluster(id))).collect()
     }
 
+    /// Whether a change of who votes is under way: until it is over, those who voted before have to agree as well.
+    pub(crate) fn is_changing(&self) -> bool {
+        let configs = |raft| metrics_of(raft).membership_config.membership().get_joint_config().len();
+        self.raft().is_some_and(|raft| configs(raft) > 1)
+    }
+
     /// Whether there is a session with the member of this Raft id: a cluster that came back has another id than before.
     fn reaches(&self, id: u64, cluster: &str) -> bool {
         let is_now = self.view.members().iter().any(|record| record.cluster == cluster && record.raft_id == id);

@@ -71,7 +71,8 @@ pub fn next(
     let mut members: Vec<(u64, Contact)> = wanted.iter().map(|(id, node)| (*id, contact(node))).collect();
     members.sort_by_key(|(id, _)| *id != leader);
     let next = vote(&voters, &members);
-    if next != voters {
+    // A change that its leader did not live to finish is finished: until then those who voted before have to agree as well.
+    if next != voters || membership.get_joint_config().len() > 1 {
         return Some(Step::Voters(next));
     }
     let gone: BTreeSet<u64> = present.difference(&wanted.keys().copied().collect()).copied().collect();
@@ -125,6 +126,16 @@ mod tests {
             let step = next(&moves, leader, &wanted, |_| here(leader).1);
             assert_eq!(step, Some(Step::Voters(BTreeSet::from([leader]))));
         }
+    }
+
+    #[test]
+    fn a_change_that_was_left_half_done_is_finished() {
+        let node = |id: u64| (id, Node { cluster: format!("c-{id}") });
+        let (alone, all) = (BTreeSet::from([1]), BTreeSet::from([1, 2, 3]));
+        let wanted: BTreeMap<_, _> = [1, 2, 3].map(node).into();
+        let step = |configs| next(&Membership::new_with_defaults(configs, []), 2, &wanted, |_| here(2).1);
+        assert_eq!(step(vec![alone, all.clone()]), Some(Step::Voters(all.clone())), "the first is needed still");
+        assert_eq!(step(vec![all]), None);
     }
 
     #[test]
