@@ -148,6 +148,7 @@ async fn status(State(later): State<Later>) -> Result<Json<Value>, Refusal> {
     Ok(Json(json!({
         "joined": member.is_joined(), "mesh": member.mesh(), "cluster": member.cluster(),
         "leader": standing.leader, "term": standing.term, "quorum": standing.quorum,
+        "changing": standing.changing,
         "voters": standing.voters, "learners": standing.learners, "applied": standing.applied,
         "sessions": standing.sessions, "revision": member.view.revision(), "members": members,
     })))
