@@ -3,9 +3,15 @@
 
 mod support;
 
-use std::{cell::RefCell, collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    net::SocketAddr,
+    time::Duration,
+};
 
 use isthmus_core::statement::Consumers;
+use isthmus_gateway::door::SAID_FIRST;
 use isthmus_wire::tunnel::{Notice, notice::State};
 use support::{
     Cable, Call, Cluster, LIMIT, Running, call, call_once, called_until, echo, header, hears, over, reviews, subscribe,
@@ -18,8 +24,25 @@ use tokio::{
 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
-/// There are 250 ms to answer; who is told later that nobody did was held up itself.
-const STALLED: Duration = Duration::from_millis(350);
+/// There are 250 ms to answer, of which the third tunnel that is tried has a quarter. Who is this late takes half of that.
+const LATE: Duration = Duration::from_millis(30);
+
+/// What is done, and how late this runtime came at worst to a timer meanwhile.
+async fn watched<T>(doing: impl Future<Output = T>) -> (T, Duration) {
+    const TICK: Duration = Duration::from_millis(5);
+    let (due, worst) = (Cell::new(Instant::now() + TICK), Cell::new(Duration::ZERO));
+    let watch = async {
+        loop {
+            tokio::time::sleep_until(due.get()).await;
+            worst.set(worst.get().max(due.get().elapsed()));
+            due.set(Instant::now() + TICK);
+        }
+    };
+    tokio::select! {
+        done = doing => (done, worst.get().max(Instant::now().saturating_duration_since(due.get()))),
+        () = watch => unreachable!("it watches for ever"),
+    }
+}
 
 /// East with one gateway, west with two; the first of them behind a cable.
 struct Joined {
@@ -66,10 +89,10 @@ impl Joined {
     async fn all_go_elsewhere(&self) {
         let mut gone = 0;
         while gone < 8 {
-            let asked = Instant::now();
-            let call = call_once(&self.east, self.at_east.local, &header("west"), b"").await;
-            // A machine that stalled for longer than there is to answer says nothing of gateways.
-            if call.refused() == "timeout" && asked.elapsed() > STALLED {
+            let header = header("west");
+            let (call, late) = watched(call_once(&self.east, self.at_east.local, &header, b"")).await;
+            // A machine that stalled meanwhile says nothing of gateways.
+            if call.refused() == "timeout" && late > LATE {
                 continue;
             }
             assert_eq!(over(&call).0, "gateway-2-west");
@@ -173,11 +196,13 @@ async fn one_that_drains_alone_refuses_new_streams_only_after_it_said_so() {
     at_east.dialled(2).await;
     let mut notices = subscribe(&east, at_east.local).await;
     let held = called_until(&east, at_east.local, &header("west"), "accepted").await;
+    let drained = Instant::now();
     at_east.trigger.drain("a test");
     let is = |notice: &Notice| notice.cluster.is_empty() && notice.state() == State::Draining;
     hears(&mut notices, "that the gateway itself drains", is).await;
-    // Who has not heard it yet is served; who comes later reads why not, and goes elsewhere.
-    assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "accepted");
+    // Who has not heard it yet is served, for as long as that takes; who comes later reads why not, and goes elsewhere.
+    let word = call(&east, at_east.local, &header("west"), b"").await.refused();
+    assert!(word == "accepted" || drained.elapsed() > SAID_FIRST, "{word} after {:?}", drained.elapsed());
     called_until(&east, at_east.local, &header("west"), "draining").await;
     drop(held);
     tokio::time::timeout(LIMIT, at_east.task).await.expect("it ends when nothing is open").unwrap();

@@ -15,8 +15,8 @@ class Failed(Exception):
     """Something did not come about, or a command failed."""
 
 
-def run(command, text=None, environment=None, timeout=180, directory=ROOT):
-    """Runs a command; what it printed."""
+def run(command, text=None, environment=None, timeout=420, directory=ROOT):
+    """Runs a command; what it printed. Its limit is longer than those that commands are given themselves."""
     ran = subprocess.run(
         [str(part) for part in command], input=text, capture_output=True, text=True, timeout=timeout, cwd=directory,
         env=os.environ | (environment or {}),
@@ -26,7 +26,7 @@ def run(command, text=None, environment=None, timeout=180, directory=ROOT):
     return ran.stdout
 
 
-def eventually(what, look, seconds=90):
+def eventually(what, look, seconds=180):
     """Looks again and again until `look` gives something true, and gives that."""
     until, last = time.monotonic() + seconds, None
     while True:
@@ -48,7 +48,7 @@ class Cluster:
     def __init__(self, name, kubeconfig):
         self.name, self.kubeconfig = name, kubeconfig
 
-    def kubectl(self, *arguments, text=None, timeout=180):
+    def kubectl(self, *arguments, text=None, timeout=420):
         return run(["kubectl", "--kubeconfig", self.kubeconfig, *arguments], text=text, timeout=timeout)
 
     def warned(self, *arguments, text=None):
@@ -65,7 +65,7 @@ class Cluster:
     def helm(self, *arguments):
         return run(["helm", "--kubeconfig", self.kubeconfig, *arguments])
 
-    def rolled_out(self, namespace, what, seconds=120):
+    def rolled_out(self, namespace, what, seconds=300):
         self.kubectl("-n", namespace, "rollout", "status", what, f"--timeout={seconds}s", timeout=seconds + 10)
 
     def pods(self, namespace, selector):

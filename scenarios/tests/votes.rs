@@ -17,7 +17,7 @@ use isthmus_scenarios::{operator, plan::bookinfo};
 use serde_json::Value;
 use support::{Raised, eventually, load::get, url};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn until_these_vote(member: SocketAddr, wanted: &[&str]) {

@@ -36,7 +36,7 @@ impl Scene {
         ];
         let mut captured: Vec<_> = urls.iter().filter(|(_, url)| self.pod.get_as(who, url).is_err()).collect();
         let mut names: Vec<_> = captured.drain(..).map(|(name, _)| *name).collect();
-        let asked = self.pod.run(who, &["dig", "+short", "+tries=1", "+timeout=1", "name.test"]);
+        let asked = self.pod.run(who, &["dig", "+short", "+tries=1", "+timeout=10", "name.test"]);
         if !String::from_utf8_lossy(&asked.stdout).contains("192.0.2.7") {
             names.push("dns");
         }

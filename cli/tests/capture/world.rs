@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(90);
 /// What a pod's name begins with; the process follows, so that what a killed run left is known.
 const PREFIX: &str = "isthmus-cap-";
 /// Where iproute2 keeps the names of namespaces.

@@ -17,7 +17,7 @@ pub async fn say(to: SocketAddr, bytes: &[u8]) -> Result<String, String> {
         tcp.read_to_end(&mut answer).await?;
         std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
     };
-    let within = tokio::time::timeout(Duration::from_secs(10), exchange).await;
+    let within = tokio::time::timeout(Duration::from_secs(30), exchange).await;
     within.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())
 }
 
@@ -71,7 +71,7 @@ impl Gate {
     /// Waits until so many requests came.
     pub async fn came(&self, count: usize) {
         let mut came = self.came.subscribe();
-        let waited = tokio::time::timeout(Duration::from_secs(10), came.wait_for(|came| *came >= count)).await;
+        let waited = tokio::time::timeout(Duration::from_secs(60), came.wait_for(|came| *came >= count)).await;
         assert!(waited.is_ok(), "{} of {count} requests came", self.count());
     }
 

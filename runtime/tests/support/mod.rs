@@ -83,6 +83,6 @@ pub fn listener() -> (TcpListener, SocketAddr) {
 
 /// No wait in a test is longer.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let ended = tokio::time::timeout(Duration::from_secs(20), future).await;
-    ended.unwrap_or_else(|_| panic!("{what} did not happen within 20 s"))
+    let ended = tokio::time::timeout(Duration::from_secs(60), future).await;
+    ended.unwrap_or_else(|_| panic!("{what} did not happen within 60 s"))
 }

@@ -63,7 +63,7 @@ def bookinfo(mesh):
     load.deploy(mesh.first, mesh.asked.load)
     load.deploy(mesh.third, mesh.asked.load)
     for cluster in mesh.clusters:
-        cluster.kubectl("-n", SHOP, "wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s")
+        cluster.kubectl("-n", SHOP, "wait", "--for=condition=Available", "deployment", "--all", "--timeout=300s")
         for pod in cluster.get("-n", SHOP, "pods")["items"]:
             sidecars = [one for one in pod["spec"]["initContainers"] if one["name"] == "isthmus-proxy"]
             if len(sidecars) != 1 or sidecars[0].get("restartPolicy") != "Always":
@@ -112,7 +112,7 @@ def uninstall(mesh):
     for cluster in mesh.clusters:
         cluster.kubectl("delete", "namespace", SHOP, "--wait=false")
     for cluster in mesh.clusters:
-        cluster.kubectl("wait", "--for=delete", f"namespace/{SHOP}", "--timeout=120s")
+        cluster.kubectl("wait", "--for=delete", f"namespace/{SHOP}", "--timeout=300s")
     mesh.isthmus(mesh.third, "uninstall", "--yes")
     left = mesh.third.kubectl("get", "namespaces,crds,configmaps,clusterroles", "-A", "-o", "name")
     if "isthmus" in left:

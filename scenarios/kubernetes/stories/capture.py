@@ -17,7 +17,7 @@ def captured(mesh):
     cluster.rolled_out(NAMESPACE, "statefulset/echo-v1")
     for pod in ["capture/echo-v2-transparent", "elsewhere/echo-v3-away"]:
         namespace, name = pod.split("/")
-        cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=90s")
+        cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=300s")
     called = Called(cluster)
     called.by_names_and_addresses()
     called.outside()
@@ -25,7 +25,7 @@ def captured(mesh):
     called.by_itself()
     called.with_its_address()
     called.by_the_kubelet()
-    cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Complete", "job/once", "--timeout=60s")
+    cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Complete", "job/once", "--timeout=300s")
     for namespace in [NAMESPACE, "elsewhere"]:
         cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
@@ -49,7 +49,7 @@ class Called:
             if differs:
                 raise Failed(f"{url}: {differs}")
             return True
-        eventually(what, look, seconds=30)
+        eventually(what, look)
 
     def by_names_and_addresses(self):
         by_curl = r"/ns/bookinfo/sa/default$"
@@ -72,7 +72,7 @@ class Called:
                 told = self.cluster.exec(SHOP, "deploy/curl", "curl", "sh", "-c",
                                          f"curl -s -m 2 telnet://{host}:9000 </dev/null; true")
                 return json.loads(told)["workload"].startswith("echo-v1-")
-            eventually(f"the first word of {host}", greeted, seconds=30)
+            eventually(f"the first word of {host}", greeted)
 
     def by_itself(self):
         """Over loopback no sidecar is in between; by its Service it may be itself."""
@@ -90,7 +90,7 @@ class Called:
             self.cluster.exec(SHOP, "deploy/curl", "curl", "sh", "-c", script)
             table = self.cluster.exec(NAMESPACE, "echo-v2-transparent", "shell", "netstat", "-tn")
             return [line for line in table.splitlines() if re.search(rf":9000\s+\S*{re.escape(client)}:\d+\s+ESTABLISHED", line)]
-        eventually("the client's address", seen, seconds=30)
+        eventually("the client's address", seen)
 
     def by_the_kubelet(self):
         """Probes by TCP, HTTP and gRPC hold, asked by the sidecar; none was missed."""

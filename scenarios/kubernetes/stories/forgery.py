@@ -39,7 +39,7 @@ def said(cluster, namespace, what, words):
         # What has ended says it in the log of its last run.
         lines = cluster.kubectl("-n", namespace, "logs", what, "--tail=200").splitlines()
         return [line for line in lines if words in line]
-    eventually(f"{what} says {words!r}", look, seconds=60)
+    eventually(f"{what} says {words!r}", look)
 
 
 def part(of):

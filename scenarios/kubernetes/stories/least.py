@@ -51,5 +51,5 @@ def least(mesh):
         if lines or not given:
             raise Failed("\n".join(lines) or "no right is given at all")
         return True
-    eventually("rights and calls are the same", held, seconds=30)
+    eventually("rights and calls are the same", held)
     print(f"   {len(given)} rights", flush=True)

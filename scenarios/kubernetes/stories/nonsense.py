@@ -30,7 +30,7 @@ def wrong(mesh):
     if "spec.http[0].match[0].uri" not in warned:
         raise Failed(f"a route that is not supported is taken without a word: {warned}")
     cluster.kubectl("-n", SHOP, "delete", "virtualservice", "wrong")
-    mesh.served_by(cluster, "details")
+    eventually("details are served", lambda: mesh.served_by(cluster, "details"))
 
 
 def document(version, kind, spec):
@@ -53,7 +53,7 @@ def flooded(mesh):
         echo '{{"kind":"AdmissionReview",' >/tmp/half; head -c 20000 /dev/urandom >/tmp/junk
         printf 'POST {hook}/inject\nContent-Type: application/json\n@/tmp/junk\n\n' >/tmp/reviews
         printf 'POST {hook}/validate\nContent-Type: application/json\n@/tmp/half\n' >>/tmp/reviews
-        rm -f /tmp/flooded; {{ vegeta attack -insecure -rate=200 -duration=10s -timeout=5s -targets=/tmp/reviews -output=/tmp/flood
+        rm -f /tmp/flooded; {{ vegeta attack -insecure -rate=200 -duration=10s -timeout=60s -targets=/tmp/reviews -output=/tmp/flood
         touch /tmp/flooded; }} >/dev/null 2>&1 &""")
     cluster.kubectl("-n", SHOP, "run", "meanwhile", f"--image={mesh.client}", "--image-pull-policy=IfNotPresent",
                     "--command", "--", "sleep", "1000000")
@@ -64,7 +64,9 @@ def flooded(mesh):
     report = json.loads(eventually("the flood ends", lambda: cluster.exec(
         SHOP, "deploy/load", "load", "sh", "-c", "[ -e /tmp/flooded ] && vegeta report -type=json /tmp/flood || true")))
     print(f"   {report['requests']} reviews, answered {report['status_codes']}, slowest {report['latencies']['max'] / 1e6:.0f} ms")
-    if report["status_codes"] != {"400": report["requests"]}:
+    # Those that a control which was held up finds waiting at once may be more than it has places for: they are told so.
+    answers = report["status_codes"]
+    if answers.get("400", 0) + answers.get("429", 0) != report["requests"] or answers.get("400", 0) < report["requests"] / 2:
         raise Failed(f"malformed reviews are answered by {report['status_codes']}: {report['errors'][:3]}")
 
 
@@ -76,5 +78,5 @@ def wide(mesh):
                               "spec": {"selector": {"app": "details"}, "ports": ports}}))
     for at in [0, PORTS - 1]:
         eventually(f"port {10000 + at}", lambda: mesh.get(cluster, f"http://wide:{10000 + at}/details/0")[0] == 200)
-    mesh.served_by(cluster, "details")
+    eventually("details are served", lambda: mesh.served_by(cluster, "details"))
     cluster.kubectl("-n", SHOP, "delete", "service", "wide")

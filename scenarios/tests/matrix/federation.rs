@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Shown within so long; an unoptimised build is slower to notice that a feed ended.
-const SHOWN_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 5 });
+const SHOWN_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 15 } else { 5 });
 
 fn nothing_moved(seen: &Seen) {
     let moves = seen.moves(Duration::ZERO);

@@ -15,7 +15,7 @@ pub const FIRST: &str = "us-east";
 const NEXT: &str = "eu-west";
 
 /// Requests are disturbed for less than that in all.
-const DISTURBED: Duration = Duration::from_millis(if cfg!(debug_assertions) { 6_000 } else { 600 });
+const DISTURBED: Duration = Duration::from_millis(if cfg!(debug_assertions) { 8_000 } else { 600 });
 
 /// Everything to and from the cluster is lost for 35 s: nothing says goodbye.
 pub async fn silent(stage: &Stage) -> Figures {

@@ -21,15 +21,15 @@ use crate::{
 pub const RATE: u32 = if cfg!(debug_assertions) { 100 } else { 500 };
 /// What the slowest request may take, beyond what the control suffered. Without optimisation every handshake and hop of
 /// a move costs some ten times as much.
-const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
+const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
 /// Beyond this no request is sent to a cluster that is gone, decision or not; and what the control suffered.
-pub const LEFT_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 6 } else { 2 });
+pub const LEFT_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 8 } else { 2 });
 /// Its path is found out by a probe each 250 ms whose answer is overdue after 400 ms, lost for [`LEAVE_AFTER`], and decided
 /// on at the next beat; then it is told and looked at.
 const DECIDED_WITHIN: Duration = Duration::from_millis(250 + 400)
     .saturating_add(LEAVE_AFTER)
     .saturating_add(BEAT)
-    .saturating_add(Duration::from_millis(if cfg!(debug_assertions) { 5_000 } else { 300 }));
+    .saturating_add(Duration::from_millis(if cfg!(debug_assertions) { 7_000 } else { 300 }));
 /// From when it is back until it is returned to.
 const RETURNED_TO_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 8 });
 /// DESIGN.md decision 26: who does not answer in that time is passed by.
