@@ -332,6 +332,22 @@ fn a_udp_port_is_worth_a_word_only_where_its_service_is_exported() {
     }
 }
 
+#[test]
+fn who_writes_neither_true_nor_false_of_a_global_name_is_told_and_the_name_stays_at_home() {
+    let service = |value: &str| {
+        let annotated = format!("namespace: bookinfo, annotations: {{isthmus.dev/global: '{value}'}}");
+        DETAILS.replacen("namespace: bookinfo", &annotated, 1)
+    };
+    for (value, is_global, count) in [("true", true, 0), ("false", false, 0), ("yes", false, 1), ("True", false, 1)] {
+        let compiled = Cluster::new("west", &[&service(value)], &["a"]).compile();
+        assert_eq!((compiled.findings.len(), self::service(&compiled).global), (count, is_global), "{value}");
+    }
+    let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: bookinfo, labels: {isthmus.dev/global: 'on'}}}";
+    let compiled = Cluster::new("west", &[DETAILS, namespace], &["a"]).compile();
+    assert_eq!(found(&compiled), [(Kind::Invalid, "metadata.labels[isthmus.dev/global]")]);
+    assert!(compiled.findings[0].reason.starts_with("\"on\" is neither"));
+}
+
 /// Of each finding its kind, and where it is.
 fn found(compiled: &Compiled) -> Vec<(Kind, &str)> {
     compiled.findings.iter().map(|one| (one.kind, one.field.as_str())).collect()

@@ -89,12 +89,28 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
         }
     }
     findings.extend(drafts.values().flat_map(Draft::not_carried));
+    findings.extend(inputs.objects.iter().flat_map(|(file, object)| neither(file, object)));
     drafts
 }
 
 fn is_global(object: &Object) -> bool {
     let of = |map: &BTreeMap<String, String>| map.get(kubernetes::GLOBAL).is_some_and(|value| value == "true");
     of(&object.metadata.annotations) || of(&object.metadata.labels)
+}
+
+/// Whoever wrote `yes` meant something, and would wait for it in vain.
+fn neither(file: &str, object: &Object) -> impl Iterator<Item = Finding> {
+    let is_read = matches!(object.body, Body::Service(_) | Body::Namespace);
+    let maps = [("annotations", &object.metadata.annotations), ("labels", &object.metadata.labels)];
+    let written = maps.into_iter().filter_map(move |(of, map)| Some((of, map.get(kubernetes::GLOBAL)?)));
+    let wrong = written.filter(move |(_, value)| is_read && !["true", "false"].contains(&value.as_str()));
+    wrong.map(move |(of, value)| Finding {
+        file: file.to_owned(),
+        line: object.line,
+        field: format!("metadata.{of}[{}]", kubernetes::GLOBAL),
+        kind: Kind::Invalid,
+        reason: format!("{value:?} is neither \"true\" nor \"false\", and counts as \"false\""),
+    })
 }
 
 fn capacity(annotations: &BTreeMap<String, String>, find: &mut impl FnMut(&str, String)) -> Option<f64> {
