@@ -348,6 +348,35 @@ fn who_writes_neither_true_nor_false_of_a_global_name_is_told_and_the_name_stays
     assert!(compiled.findings[0].reason.starts_with("\"on\" is neither"));
 }
 
+#[test]
+fn a_route_of_which_nothing_is_in_force_is_told_from_one_of_which_a_part_is() {
+    let route = |name: &str, hosts: &str| {
+        format!(
+            "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: {name}, namespace: bookinfo}}, \
+             spec: {{hosts: {hosts}, http: [{{route: [{{destination: {{host: details}}}}]}}]}}}}"
+        )
+    };
+    let first = route("a", "[details]");
+    let kinds = |second: &str| {
+        let compiled = Cluster::new("west", &[DETAILS, &first, second], &["a"]).compile();
+        compiled.findings.iter().filter(|one| !one.kind.is_reference()).map(|one| one.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&route("b", "[details]")), [Kind::Conflicted]);
+    assert_eq!(kinds(&route("b", "[details, other]")), [Kind::Invalid], "the other host is routed by it");
+    assert_eq!(kinds(&route("b", "[]")), [Kind::Void]);
+    assert_eq!(kinds(&route("b", "['']")), [Kind::Void]);
+}
+
+#[test]
+fn of_two_subsets_of_one_name_the_first_is_kept_and_the_other_is_said() {
+    let subsets = "subsets: [{name: v1, labels: {version: v1}}, {name: v1, labels: {version: v2}}]";
+    let rule =
+        ROUTES.replace("subsets: [{name: v1, labels: {version: v1}}]", subsets).replace("subset: v9", "subset: v1");
+    let compiled = Cluster::new("west", &[DETAILS, &rule], &["a"]).compile();
+    assert_eq!(found(&compiled), [(Kind::Invalid, "spec.subsets[1].name")]);
+    assert_eq!(service(&compiled).subsets["v1"].labels["version"], "v1");
+}
+
 /// Of each finding its kind, and where it is.
 fn found(compiled: &Compiled) -> Vec<(Kind, &str)> {
     compiled.findings.iter().map(|one| (one.kind, one.field.as_str())).collect()
