@@ -38,7 +38,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct StateDirArg {
     /// Where the mesh on this machine keeps its state [default: $XDG_STATE_HOME/isthmus or ~/.local/state/isthmus].
     #[arg(long, global = true, env = "ISTHMUS_STATE_DIR", value_name = "DIR")]
@@ -46,6 +46,11 @@ pub struct StateDirArg {
 }
 
 impl StateDirArg {
+    /// Whether a mesh on this machine is meant, or could be: somebody named its directory, or raised one before.
+    pub fn has_mesh(&self) -> bool {
+        self.state_dir.is_some() || self.clone().resolve().is_ok_and(|state| state.is_used())
+    }
+
     /// # Errors
     /// When none is given and there is no home directory to put one into.
     pub fn resolve(self) -> Result<StateDir> {

@@ -83,7 +83,8 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
-    let (state, contexts) = (cli.state_dir, cli.contexts);
+    let state = cli.state_dir;
+    let contexts = cli.contexts.or(isthmus_kubernetes::user::current, &cli.command, || state.has_mesh());
     contexts.suit(&cli.command)?;
     match cli.command {
         Command::Role(role) => roles::run(role),

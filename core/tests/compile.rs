@@ -267,23 +267,6 @@ fn a_limit_that_is_a_part_of_a_capacity_nobody_says_is_named_until_it_is_said() 
 }
 
 #[test]
-fn a_service_or_namespace_that_is_global_in_words_that_mean_nothing_is_told() {
-    let written = |value: &str| {
-        let service =
-            DETAILS.replacen("bookinfo}", &format!("bookinfo, annotations: {{isthmus.dev/global: '{value}'}}}}"), 1);
-        let labels = format!("labels: {{isthmus.dev/global: '{value}'}}");
-        format!("{service}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: bookinfo, {labels}}}\n")
-    };
-    let compiled = Cluster::new("west", &[&written("yes")], &["a"]).compile();
-    let fields = ["metadata.annotations[isthmus.dev/global]", "metadata.labels[isthmus.dev/global]"];
-    assert_eq!(found(&compiled), fields.map(|field| (Kind::Invalid, field)));
-    assert!(compiled.findings[0].reason.starts_with("\"yes\" is neither "), "{:?}", compiled.findings);
-    for value in ["true", "false"] {
-        assert_eq!(found(&Cluster::new("west", &[&written(value)], &["a"]).compile()), []);
-    }
-}
-
-#[test]
 fn the_older_of_two_policies_is_the_one_that_an_api_server_took_first() {
     let policy = |name: &str, created: &str| {
         POLICY.replace("name: resident,", &format!("name: {name}, creationTimestamp: {created},"))
@@ -347,6 +330,51 @@ fn a_udp_port_is_worth_a_word_only_where_its_service_is_exported() {
         assert_eq!(compiled.findings.len(), findings, "{:?}", compiled.findings);
         assert_eq!(service(&compiled).ports.len(), 1);
     }
+}
+
+#[test]
+fn who_writes_neither_true_nor_false_of_a_global_name_is_told_and_the_name_stays_at_home() {
+    let service = |value: &str| {
+        let annotated = format!("namespace: bookinfo, annotations: {{isthmus.dev/global: '{value}'}}");
+        DETAILS.replacen("namespace: bookinfo", &annotated, 1)
+    };
+    for (value, is_global, count) in [("true", true, 0), ("false", false, 0), ("yes", false, 1), ("True", false, 1)] {
+        let compiled = Cluster::new("west", &[&service(value)], &["a"]).compile();
+        assert_eq!((compiled.findings.len(), self::service(&compiled).global), (count, is_global), "{value}");
+    }
+    let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: bookinfo, labels: {isthmus.dev/global: 'on'}}}";
+    let compiled = Cluster::new("west", &[DETAILS, namespace], &["a"]).compile();
+    assert_eq!(found(&compiled), [(Kind::Invalid, "metadata.labels[isthmus.dev/global]")]);
+    assert!(compiled.findings[0].reason.starts_with("\"on\" is neither"));
+}
+
+#[test]
+fn a_route_of_which_nothing_is_in_force_is_told_from_one_of_which_a_part_is() {
+    let route = |name: &str, hosts: &str| {
+        format!(
+            "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: {name}, namespace: bookinfo}}, \
+             spec: {{hosts: {hosts}, http: [{{route: [{{destination: {{host: details}}}}]}}]}}}}"
+        )
+    };
+    let first = route("a", "[details]");
+    let kinds = |second: &str| {
+        let compiled = Cluster::new("west", &[DETAILS, &first, second], &["a"]).compile();
+        compiled.findings.iter().filter(|one| !one.kind.is_reference()).map(|one| one.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&route("b", "[details]")), [Kind::Conflicted]);
+    assert_eq!(kinds(&route("b", "[details, other]")), [Kind::Invalid], "the other host is routed by it");
+    assert_eq!(kinds(&route("b", "[]")), [Kind::Void]);
+    assert_eq!(kinds(&route("b", "['']")), [Kind::Void]);
+}
+
+#[test]
+fn of_two_subsets_of_one_name_the_first_is_kept_and_the_other_is_said() {
+    let subsets = "subsets: [{name: v1, labels: {version: v1}}, {name: v1, labels: {version: v2}}]";
+    let rule =
+        ROUTES.replace("subsets: [{name: v1, labels: {version: v1}}]", subsets).replace("subset: v9", "subset: v1");
+    let compiled = Cluster::new("west", &[DETAILS, &rule], &["a"]).compile();
+    assert_eq!(found(&compiled), [(Kind::Invalid, "spec.subsets[1].name")]);
+    assert_eq!(service(&compiled).subsets["v1"].labels["version"], "v1");
 }
 
 /// Of each finding its kind, and where it is.

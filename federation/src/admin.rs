@@ -148,7 +148,8 @@ async fn status(State(later): State<Later>) -> Result<Json<Value>, Refusal> {
     Ok(Json(json!({
         "joined": member.is_joined(), "mesh": member.mesh(), "cluster": member.cluster(),
         "leader": standing.leader, "term": standing.term, "quorum": standing.quorum,
-        "voters": standing.voters, "changing": member.is_changing(), "learners": standing.learners, "applied": standing.applied,
+        "changing": standing.changing,
+        "voters": standing.voters, "learners": standing.learners, "applied": standing.applied,
         "sessions": standing.sessions, "revision": member.view.revision(), "members": members,
     })))
 }

@@ -4,14 +4,14 @@ mod conversing;
 pub(crate) mod keeper;
 mod moving;
 mod shunning;
+mod standing;
 mod writing;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use isthmus_core::statement::Version;
 use isthmus_runtime::{disk, drain::Drain, identity::Identity, trust::TrustRoots};
 use isthmus_wire::{
-    federation::{MemberRecord, SignedStatement, Standing},
+    federation::{MemberRecord, SignedStatement},
     signing::FederationKey,
 };
 use parking_lot::Mutex;
@@ -271,58 +271,6 @@ impl Member {
                 return "raft ended".into();
             }
         }
-    }
-
-    /// Who votes, by Raft id and cluster.
-    fn voters(&self) -> Vec<(u64, String)> {
-        let Some(raft) = self.raft() else { return vec![] };
-        let metrics = metrics_of(raft);
-        let membership = metrics.membership_config.membership();
-        let cluster = |id: u64| membership.get_node(&id).map(|node| node.cluster.clone()).unwrap_or_default();
-        membership.voter_ids().map(|id| (id, cluster(id))).collect()
-    }
-
-    /// Whether a change of who votes is under way: until it is over, those who voted before have to agree as well.
-    pub(crate) fn is_changing(&self) -> bool {
-        let configs = |raft| metrics_of(raft).membership_config.membership().get_joint_config().len();
-        self.raft().is_some_and(|raft| configs(raft) > 1)
-    }
-
-    /// Whether there is a session with the member of this Raft id: a cluster that came back has another id than before.
-    fn reaches(&self, id: u64, cluster: &str) -> bool {
-        let is_now = self.view.members().iter().any(|record| record.cluster == cluster && record.raft_id == id);
-        is_now && (cluster == self.cluster() || self.sessions.has(cluster))
-    }
-
-    /// How the federation stands, as this member sees it.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        let Some(raft) = self.raft() else { return Standing::default() };
-        let (metrics, voters) = (metrics_of(raft), self.voters());
-        let membership = metrics.membership_config.membership();
-        let cluster = |id: u64| membership.get_node(&id).map(|node| node.cluster.clone()).unwrap_or_default();
-        let written = self.written();
-        let reachable = voters.iter().filter(|(id, cluster)| self.reaches(*id, cluster)).count();
-        Standing {
-            leader: metrics.current_leader.map(cluster).unwrap_or_default(),
-            term: metrics.current_term,
-            voters: voters.iter().map(|(_, cluster)| cluster.clone()).collect(),
-            learners: membership.learner_ids().map(cluster).collect(),
-            quorum: metrics.current_leader.is_some() && reachable * 2 > voters.len(),
-            applied: metrics.last_applied.map_or(0, |id| id.index),
-            sessions: self.sessions.clusters(),
-            written_epoch: written.epoch,
-            written_number: written.number,
-        }
-    }
-
-    /// Up to which version all that the own cluster said is in the log: below what still waits for it.
-    fn written(&self) -> Version {
-        let logged =
-            self.machine().map(|machine| machine.look(|state| state.highest(self.cluster()))).unwrap_or_default();
-        let waiting = self.pending.lock().values().map(version).min();
-        let below = |first: Version| Version { number: first.number.saturating_sub(1), ..first };
-        waiting.map_or(logged, |first| below(first).min(logged))
     }
 
     /// The first of a new mesh.

@@ -42,7 +42,7 @@ pub enum Decision {
     Inject,
     /// It gets none, and nobody expects one.
     Skip(Skip),
-    /// Somebody asked for one, and it cannot work: the pod stays as it is, and people are told.
+    /// Somebody asked for one, and it cannot work: the pod is to be as it was without, and people are told.
     Refuse(Refusal),
 }
 

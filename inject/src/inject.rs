@@ -12,7 +12,7 @@ use crate::{
     values::Values,
     view::{Misshapen, Pod, name, object_at},
     volume,
-    words::{CAPTURE, INJECTED, PROXY, PROXY_USER, STATUS},
+    words::{CAPTURE, INJECTED, OWN_PORTS, PROXY, PROXY_USER, STATUS},
 };
 
 /// A pod with its sidecar.
@@ -73,7 +73,7 @@ pub fn inject_into(pod: &Value, workload: Option<&str>, values: &Values) -> Resu
     if let Some(workload) = workload {
         settings.workload = Some(workload.to_owned());
     }
-    warnings.extend(as_sidecar(view));
+    warnings.extend(as_sidecar(view).chain(on_own_ports(view)));
     let (made, fs_group) = (Status::missing(&bare), has_no_group(&bare));
     let rewritten = if settings.rewrites_probes { probe::rewrite(&mut bare) } else { Rewritten::default() };
     warnings.extend(rewritten.warnings);
@@ -131,6 +131,19 @@ fn as_sidecar(pod: Pod<'_>) -> impl Iterator<Item = String> {
     same.map(|container| {
         let name = name(container);
         format!("container {name} runs as user {PROXY_USER}, the sidecar's: its connections are not captured")
+    })
+}
+
+/// Containers that say of a port of the sidecar's that it is theirs: who comes second does not get it.
+fn on_own_ports(pod: Pod<'_>) -> impl Iterator<Item = String> {
+    let ports = |container| Value::get(container, "ports").and_then(Value::as_array).into_iter().flatten();
+    let number = |port: &Value| port.get("containerPort").and_then(Value::as_u64);
+    let is_own = |number: &u64| OWN_PORTS.iter().any(|own| u64::from(*own) == *number);
+    let taken =
+        pod.containers().flat_map(move |one| ports(one).filter_map(number).filter(is_own).map(move |port| (one, port)));
+    taken.map(|(container, port)| {
+        let name = name(container);
+        format!("container {name} has port {port}, on which the sidecar listens: let it have another one")
     })
 }
 

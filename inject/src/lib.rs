@@ -8,7 +8,7 @@
 //!                     labels, annotations           Settings                containers, volumes, probes
 //! pod ──► decide ──► Inject ──────────► settings ──────────────► inject ──────────────────────────────► pod
 //!           ├──────► Skip: nobody asked, or somebody said no
-//!           └──────► Refuse: asked for, and cannot work; the pod stays as it is, and people are told why
+//!           └──────► Refuse: asked for, and cannot work; the pod is as it was without, and people are told why
 //! ```
 //! What must always hold: nothing the user wrote is lost, but for probes, whose originals the pod keeps in its status
 //! annotation; to inject an injected pod again is to inject it once; what an older release added is taken out exactly

@@ -40,5 +40,7 @@ pub const PROXY_USER: i64 = 1337;
 pub const HEALTH_PORT: u16 = 15021;
 /// Where the sidecar is scraped.
 pub const METRICS_PORT: u16 = 15020;
+/// All on which the sidecar listens.
+pub const OWN_PORTS: [u16; 7] = [15000, 15001, 15006, METRICS_PORT, HEALTH_PORT, 15053, 15080];
 /// Where a sidecar and control are ready.
 pub const READY_PATH: &str = "/healthz/ready";

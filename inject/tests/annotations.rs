@@ -141,6 +141,19 @@ fn labels_that_are_not_honoured_are_told_too() {
 }
 
 #[test]
+fn a_port_of_the_sidecars_in_a_container_is_told() {
+    let mut pod = pod(&[]);
+    let ports =
+        json!([{ "containerPort": 15014 }, { "containerPort": 15021 }, { "containerPort": 15053, "protocol": "UDP" }]);
+    pod["spec"]["containers"][0]["ports"] = ports;
+    let said =
+        |port: u16| format!("container app has port {port}, on which the sidecar listens: let it have another one");
+    let injected = inject(&pod, &values()).unwrap();
+    assert_eq!(injected.warnings, [said(15021), said(15053)]);
+    assert_eq!(inject(&injected.pod, &values()).unwrap().warnings, injected.warnings, "the sidecar's own are known");
+}
+
+#[test]
 fn all_that_is_wrong_is_said_at_once_and_a_request_above_its_limit_is_wrong() {
     let pod = pod(&[
         ("sidecar.istio.io/proxyCPU", "2"),

@@ -126,7 +126,7 @@ impl Kind {
     /// Whether the mesh tells people what is wrong with one: in its status, and else by Events alone.
     #[must_use]
     pub fn is_judged(self) -> bool {
-        self.has_status() || self == Self::Service
+        self.has_status() || matches!(self, Self::Service | Self::Namespace)
     }
 
     /// How the API server is asked for it.

@@ -30,6 +30,12 @@ pub enum UserError {
     },
 }
 
+/// The context that kubectl would take; none: there is no kubeconfig, or it names none.
+#[must_use]
+pub fn current() -> Option<String> {
+    Kubeconfig::read().ok()?.current_context.filter(|context| !context.is_empty())
+}
+
 /// A client for a context, none: the current one. Nothing is asked yet.
 ///
 /// # Errors

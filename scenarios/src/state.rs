@@ -169,6 +169,12 @@ impl StateDir {
         Ok(found)
     }
 
+    /// Whether a mesh was ever raised here.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.0.join("mesh.json").exists()
+    }
+
     /// The plan an earlier run left; `None`: none was ever raised here.
     fn earlier(&self) -> Result<Option<Plan>> {
         let path = self.0.join("mesh.json");
@@ -199,7 +205,10 @@ impl StateDir {
     pub fn plan(&self) -> Result<Plan> {
         self.earlier()?.with_context(|| {
             let dir = self.0.display();
-            format!("no mesh in {dir}; raise one with `isthmus up`, or name its directory with --state-dir")
+            format!(
+                "no mesh in {dir}; raise one with `isthmus up`, name its directory with --state-dir, or a cluster of \
+                 Kubernetes with --context"
+            )
         })
     }
 }

@@ -26,9 +26,9 @@ async fn until_these_vote(member: SocketAddr, wanted: &[&str]) {
         let mut voters: Vec<_> =
             standing["voters"].as_array().into_iter().flatten().filter_map(|v| v.as_str()).collect();
         voters.sort_unstable();
-        // While who votes is changed those who voted before are needed too: without us-east, which was alone, nobody is elected.
-        let is_so = voters == wanted && standing["changing"] == false && standing["quorum"] == true;
-        anyhow::ensure!(is_so, "{standing}");
+        // Until the change is done a majority of those before it is needed too.
+        let settled = standing["quorum"] == true && standing["changing"] == false;
+        anyhow::ensure!(voters == wanted && settled, "{standing}");
         Ok(())
     })
     .await;

@@ -24,6 +24,22 @@ impl ContextArgs {
         !self.context.is_empty() || self.kubeconfig.is_some()
     }
 
+    /// The current context in place of none, for commands that only look: as kubectl does, where there is no mesh on this machine
+    /// that could be meant.
+    #[must_use]
+    pub fn or(
+        mut self,
+        current: impl FnOnce() -> Option<String>,
+        command: &Command,
+        has_mesh: impl FnOnce() -> bool,
+    ) -> Self {
+        let looks = matches!(command, Command::Status { .. } | Command::Listing(_) | Command::Trace(_));
+        if !self.is_given() && looks && !has_mesh() {
+            self.context.extend(current());
+        }
+        self
+    }
+
     /// Whether the command can be about a cluster of Kubernetes, where one is meant: about another mesh than that it must not
     /// speak.
     ///
@@ -54,6 +70,22 @@ mod tests {
     fn suits(typed: &str) -> Result<(), String> {
         let cli = Cli::parse_from(typed.split(' '));
         cli.contexts.suit(&cli.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_mesh_here_what_only_looks_goes_to_the_current_context() {
+        let contexts = |typed: &str, has_mesh: bool| {
+            let cli = Cli::parse_from(typed.split(' '));
+            cli.contexts.or(|| Some("now".into()), &cli.command, || has_mesh).context
+        };
+        for looks in ["status", "services", "trace a@b c"] {
+            assert_eq!(contexts(&format!("isthmus {looks}"), false), ["now"]);
+            assert_eq!(contexts(&format!("isthmus {looks} --context east"), false), ["east"]);
+            assert!(contexts(&format!("isthmus {looks}"), true).is_empty());
+        }
+        for acts in ["cluster eject x", "token create --cluster x", "cluster drain x", "up"] {
+            assert!(contexts(&format!("isthmus {acts}"), false).is_empty(), "{acts}");
+        }
     }
 
     #[test]

@@ -148,13 +148,17 @@ fn config(rows: &Value) -> Vec<Finding> {
         for error in list(row, "/errors") {
             let place = text(error, "/field");
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
-            let (reason, held) = (text(error, "/reason"), truth(row, "in_force"));
-            let found = if matches!(text(error, "/kind"), "noService" | "noSubset" | "noCluster") {
+            let (reason, kind) = (text(error, "/reason"), text(error, "/kind"));
+            let is_in_force = truth(row, "in_force") && !matches!(kind, "void" | "conflicted");
+            let found = if matches!(kind, "noService" | "noSubset" | "noCluster" | "noCapacity") {
                 // It may come, and the rest of the object is in force.
                 Finding::warning(what, format!("{place}{reason}"))
+            } else if truth(row, "former") {
+                Finding::error(what, format!("refused: {place}{reason}; what it said before holds"))
+            } else if is_in_force {
+                Finding::error(what, format!("{place}{reason}; the rest of it is in force"))
             } else {
-                let held = if held { "; what it said before holds" } else { "" };
-                Finding::error(what, format!("refused: {place}{reason}{held}"))
+                Finding::error(what, format!("refused: {place}{reason}"))
             };
             wrong.push(found.remedy(format!("`kubectl edit {}` and put that right", edit(what))));
         }
@@ -235,10 +239,14 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_told_with_field_and_reason() {
-        let rows = json!([{ "file": "FailoverPolicy/a/b", "in_force": true, "errors": [{ "field": "spec.tiers", "reason": "is empty" }] }]);
+        let rows = json!([{ "file": "FailoverPolicy/a/b", "in_force": true, "former": true, "errors": [{ "field": "spec.tiers", "reason": "is empty" }] }]);
         let found = config(&rows);
         assert_eq!(found[0].why, "refused: spec.tiers: is empty; what it said before holds");
         assert!(found[0].remedy.as_deref().unwrap().contains("-n a failoverpolicy b"));
+        let partly = json!([{ "file": "Service/a/b", "in_force": true, "errors": [{ "kind": "invalid", "field": "metadata", "reason": "odd" }] }]);
+        assert_eq!(config(&partly)[0].why, "metadata: odd; the rest of it is in force");
+        let void = json!([{ "file": "VirtualService/a/b", "in_force": true, "errors": [{ "kind": "conflicted", "reason": "c has it" }] }]);
+        assert_eq!(config(&void)[0].why, "refused: c has it");
         let missing = json!([{ "file": "VirtualService/a/b", "in_force": true, "errors": [{ "kind": "noService", "reason": "no Service a/c" }] }]);
         let found = config(&missing);
         assert_eq!((found[0].severity, found[0].why.as_str()), (Severity::Warning, "no Service a/c"));

@@ -21,6 +21,8 @@ const ISTIO: [&str; 2] = [
     include_str!("../../../deploy/helm/isthmus/files/crds/istio/networking.istio.io_destinationrules.yaml"),
     include_str!("../../../deploy/helm/isthmus/files/crds/istio/networking.istio.io_virtualservices.yaml"),
 ];
+/// The roles' ports as policies of the network, which the chart brings where it is told to.
+const NETWORK: [&str; 1] = [include_str!("../../../deploy/kustomize/network-policies/networkpolicies.yaml")];
 /// What brings a kind.
 pub const DEFINITION: &str = "CustomResourceDefinition";
 
@@ -56,6 +58,14 @@ pub fn objects() -> Result<Vec<Object>> {
 /// None of a program that passed its tests.
 pub fn of_istio() -> Result<Vec<Object>> {
     read(&ISTIO)
+}
+
+/// Policies of the network.
+///
+/// # Errors
+/// None of a program that passed its tests.
+pub fn of_network() -> Result<Vec<Object>> {
+    read(&NETWORK)
 }
 
 fn read(texts: &[&str]) -> Result<Vec<Object>> {

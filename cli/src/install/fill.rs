@@ -1,6 +1,20 @@
 //! Pure: the objects of one installation, made of the base, the names and the settings.
+//!
+//! | module | settings |
+//! | --- | --- |
+//! | [`roles`] | of the roles' pods: all of them, and one |
+//! | [`member`] | of the federation member alone |
+//! | [`gateways`] | how other clusters reach the gateways |
+//! | [`sidecars`] | what sidecars get |
+//! | [`asked`] | which pods the injector is asked about |
+//! | [`optional`] | what is there or not |
 
+mod asked;
+mod gateways;
+mod member;
 mod optional;
+mod roles;
+mod sidecars;
 
 use anyhow::{Context, Result, bail};
 use aws_lc_rs::digest;
@@ -11,7 +25,7 @@ use serde_json::{Value, json};
 use super::{
     base::{self, Object},
     release::{ANNOTATION, MANAGER, Release},
-    settings::{Setting, addresses, names_of},
+    settings::Setting,
 };
 use crate::rollout::text;
 
@@ -20,6 +34,7 @@ use crate::rollout::text;
 /// # Errors
 /// None of a program that passed its tests.
 pub fn objects(release: &Release, namespace_is_ours: bool) -> Result<Vec<Object>> {
+    member::timing(&release.settings)?;
     let mut objects = base::objects()?;
     for setting in &release.settings {
         set(&mut objects, setting)?;
@@ -62,137 +77,59 @@ fn configuration(objects: &mut [Object]) -> Result<()> {
 }
 
 fn set(objects: &mut Vec<Object>, setting: &Setting) -> Result<()> {
+    let (name, value) = (setting.name(), setting.value.as_str());
+    match name.split_once('.').unwrap_or((name, "")) {
+        (role @ ("control" | "federation" | "gateway"), what) if roles::EACH.contains(&what) => {
+            roles::set(objects, role, what, setting)
+        }
+        ("control", "replicas") => roles::replicas(objects, "control", value),
+        ("control", "leafTtlSeconds") => number(objects, "leaf_ttl_seconds: 86400", value),
+        ("control", "announceSeconds") => number(objects, "announce_seconds: 300", value),
+        ("federation", what) => member::set(objects, what, value),
+        ("gateway", what) => gateways::set(objects, what, setting),
+        ("cluster", "region") => roles::region(objects, value),
+        ("image" | "metrics", what) => roles::all(objects, what, setting),
+        ("injection", what) => injection(objects, what, setting),
+        ("validation", "failurePolicy") => optional::looks_fail(objects, value),
+        ("log", _) => in_files(objects, "log: \"info\"", &format!("log: \"{value}\"")),
+        ("crds" | "istioCRDs" | "networkPolicy" | "rbac" | "validation", _) => switch(objects, name, value == "true"),
+        _ => bail!("the setting {name} has no place in the base"),
+    }
+}
+
+fn injection(objects: &mut Vec<Object>, what: &str, setting: &Setting) -> Result<()> {
     let value = setting.value.as_str();
-    match setting.key.as_str() {
-        "cluster.region" => region(objects, value),
-        "federation.persistence.size" => {
-            put(claim(objects)?, &["spec", "resources", "requests", "storage"], json!(value))
-        }
-        "federation.persistence.storageClass" => {
-            let class = if value == "-" { "" } else { value };
-            put(claim(objects)?, &["spec", "storageClassName"], json!(class))
-        }
-        "crds.mcs" | "istioCRDs.enabled" | "injection.enabled" | "injection.istioLabels" | "validation.enabled" => {
-            switch(objects, &setting.key, value == "true")
-        }
-        "gateway.addresses" => told(objects, value),
-        "gateway.exposure" => exposure(objects, value),
-        "control.replicas" => replicas(objects, "isthmus-control", value),
-        "gateway.replicas" => replicas(objects, "isthmus-gateway", value),
-        "image.pullPolicy" => {
-            in_files(objects, "imagePullPolicy: IfNotPresent", &format!("imagePullPolicy: {value}"))?;
-            each_container(objects, |container| put(container, &["imagePullPolicy"], json!(value)))
-        }
-        "injection.excludedNamespaces" => optional::excluded(objects, value),
-        "injection.failurePolicy" => optional::fails(objects, value),
-        "log" => in_files(objects, "log: \"info\"", &format!("log: \"{value}\"")),
-        other => bail!("the setting {other} has no place in the base"),
+    match what {
+        "enabled" | "istioLabels" => switch(objects, setting.name(), value == "true"),
+        "excludedNamespaces" => asked::excluded(objects, &setting.words()),
+        "failurePolicy" => asked::each(objects, "failurePolicy", &json!(value)),
+        "timeoutSeconds" => asked::each(objects, "timeoutSeconds", &json!(value.parse::<u32>()?)),
+        "policy" => asked::policy(objects, value),
+        "revision" => asked::revision(objects, value),
+        _ => sidecars::set(objects, what, setting),
     }
 }
 
 /// What is there, or not.
-fn switch(objects: &mut Vec<Object>, key: &str, is_on: bool) -> Result<()> {
-    match (key, is_on) {
-        ("istioCRDs.enabled", true) => optional::with_istio(objects),
+fn switch(objects: &mut Vec<Object>, name: &str, is_on: bool) -> Result<()> {
+    match (name, is_on) {
+        ("crds.enabled", false) => optional::without_kinds(objects),
         ("crds.mcs", false) => optional::without_mcs(objects),
+        ("istioCRDs.enabled", true) => optional::with_istio(objects),
         ("injection.enabled", false) => optional::without_injection(objects),
+        ("injection.istioLabels", false) => asked::without_istio_labels(objects),
+        ("networkPolicy.enabled", true) => optional::with_network_policies(objects),
+        ("rbac.aggregate", false) => optional::without_aggregates(objects),
         ("validation.enabled", false) => optional::without_validation(objects),
-        ("injection.istioLabels", false) => optional::without_istio_labels(objects),
         // As in the base.
         _ => Ok(()),
     }
 }
 
-fn replicas(objects: &mut [Object], deployment: &str, value: &str) -> Result<()> {
-    let found = &mut one(objects, "Deployment", deployment)?.document;
-    put(found, &["spec", "replicas"], json!(value.parse::<u16>()?))
-}
-
-/// Pods get their region as it is typed, and not from their node.
-fn region(objects: &mut [Object], region: &str) -> Result<()> {
-    each_container(objects, |container| {
-        for variable in items(container, "/env") {
-            if variable.get("name").and_then(Value::as_str) == Some("ISTHMUS_REGION") {
-                *variable = json!({ "name": "ISTHMUS_REGION", "value": region });
-            }
-        }
-        Ok(())
-    })
-}
-
-/// How many Services the gateways have, and of which type: control sees by them where the gateways are.
-fn exposure(objects: &mut Vec<Object>, exposure: &str) -> Result<()> {
-    const NAME: &str = "isthmus-gateway";
-    let service = one(objects, "Service", NAME)?.clone();
-    objects.retain(|object| !object.is("Service", NAME));
-    let services: Vec<Object> = match exposure {
-        "DialOut" => vec![],
-        "HostPort" => {
-            host_ports(objects)?;
-            vec![]
-        }
-        "LoadBalancerPerProtocol" => {
-            let of = |protocol: &str| of_protocol(&service, NAME, protocol);
-            vec![of("UDP")?, of("TCP")?]
-        }
-        kind => {
-            let mut service = service;
-            put(&mut service.document, &["spec", "type"], json!(kind))?;
-            vec![service]
-        }
-    };
-    let before_workloads = objects.iter().position(is_workload).unwrap_or(objects.len());
-    objects.splice(before_workloads..before_workloads, services);
-    Ok(())
-}
-
-/// Ports of the nodes that gateways run on. One is free only once the gateway before has left it.
-/// No pod security but the widest allows them.
-fn host_ports(objects: &mut [Object]) -> Result<()> {
-    let namespace = &mut one(objects, "Namespace", SYSTEM_NAMESPACE)?.document;
-    for mode in ["enforce", "warn"] {
-        put(namespace, &["metadata", "labels", &format!("pod-security.kubernetes.io/{mode}")], json!("privileged"))?;
-    }
-    let gateway = &mut one(objects, "Deployment", "isthmus-gateway")?.document;
-    put(gateway, &["spec", "strategy", "rollingUpdate"], json!({ "maxSurge": 0, "maxUnavailable": 1 }))?;
-    for container in items(gateway, "/spec/template/spec/containers") {
-        for port in items(container, "/ports") {
-            let is_tunnel = port.get("name").and_then(Value::as_str).is_some_and(|name| name.starts_with("tunnel-"));
-            if let Some(number) = port.get("containerPort").filter(|_| is_tunnel).cloned() {
-                put(port, &["hostPort"], number)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Where the gateways are, in the words of each who tells others.
-fn told(objects: &mut [Object], value: &str) -> Result<()> {
-    let addresses = addresses(value).context("gateway.addresses has none")?;
-    let with_port = |(host, port): &(String, u16)| {
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-    };
-    let texts: Vec<_> = addresses.iter().map(with_port).collect();
-    let both = format!("advertise_gateways: {{udp: {texts}, tcp: {texts}}}", texts = json!(texts));
-    in_files(objects, "advertise_gateways: {udp: [], tcp: []}", &both)?;
-    in_files(objects, "advertise: []", &format!("advertise: {}", json!(texts)))
-}
-
-/// The Service of one protocol, for clouds that refuse both on one.
-fn of_protocol(service: &Object, name: &str, protocol: &str) -> Result<Object> {
-    let mut service = service.clone();
-    let name = format!("{name}-{}", protocol.to_lowercase());
-    put(&mut service.document, &["metadata", "name"], json!(name))?;
-    let ports = service.document.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
-    let ports = ports.context("the base's Service of the gateways has no ports")?;
-    ports.retain(|port| port.get("protocol").and_then(Value::as_str) == Some(protocol));
-    service.reference.name = name;
-    Ok(service)
-}
-
-fn claim(objects: &mut [Object]) -> Result<&mut Value> {
-    let member = &mut one(objects, "StatefulSet", "isthmus-federation")?.document;
-    member.pointer_mut("/spec/volumeClaimTemplates/0").context("the base's member has no disk")
+/// A number in the files, of which `from` is the whole as it is in the base.
+fn number(objects: &mut [Object], from: &str, value: &str) -> Result<()> {
+    let (name, _) = from.split_once(": ").unwrap_or((from, ""));
+    in_files(objects, from, &format!("{name}: {value}"))
 }
 
 /// Replaces a line's text in the files of the ConfigMap that have it.
@@ -238,6 +175,26 @@ fn items<'a>(of: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut V
     of.pointer_mut(pointer).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
+/// As Helm lays what somebody sets over what there is: map by map, and `null` takes away.
+fn merge(into: &mut Value, from: Value) {
+    match from {
+        Value::Object(fields) => {
+            if !into.is_object() {
+                *into = json!({});
+            }
+            let Some(at) = into.as_object_mut() else { return };
+            for (key, value) in fields {
+                if value.is_null() {
+                    at.remove(&key);
+                } else {
+                    merge(at.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        other => *into = other,
+    }
+}
+
 fn one<'a>(objects: &'a mut [Object], kind: &str, name: &str) -> Result<&'a mut Object> {
     let found = objects.iter_mut().find(|object| object.is(kind, name));
     found.with_context(|| format!("the base has no {kind} {name}"))
@@ -245,6 +202,12 @@ fn one<'a>(objects: &'a mut [Object], kind: &str, name: &str) -> Result<&'a mut 
 
 /// Puts a value at a place whose objects need not be there yet.
 fn put(at: &mut Value, place: &[&str], value: Value) -> Result<()> {
+    *at_place(at, place)? = value;
+    Ok(())
+}
+
+/// A place whose objects need not be there yet.
+fn at_place<'a>(at: &'a mut Value, place: &[&str]) -> Result<&'a mut Value> {
     let mut at = at;
     for key in place {
         if at.is_null() {
@@ -253,9 +216,10 @@ fn put(at: &mut Value, place: &[&str], value: Value) -> Result<()> {
         let fields = at.as_object_mut().with_context(|| format!("{} is not where it was", place.join(".")))?;
         at = fields.entry(*key).or_insert(Value::Null);
     }
-    *at = value;
-    Ok(())
+    Ok(at)
 }
 
+#[cfg(test)]
+mod chart;
 #[cfg(test)]
 mod tests;

@@ -104,11 +104,12 @@ impl Release {
         }
     }
 
-    /// Kubernetes changes no disk that is there.
+    /// Kubernetes changes no disk that is there; only what becomes of it.
     fn keeps_disk(&self, new: &Self) -> Result<()> {
-        let of = |release: &Self| -> Vec<_> {
-            release.settings.iter().filter(|one| one.key.starts_with("federation.persistence.")).cloned().collect()
+        let is_fixed = |one: &&Setting| {
+            one.key.starts_with("federation.persistence.") && one.key != "federation.persistence.whenDeleted"
         };
+        let of = |release: &Self| -> Vec<_> { release.settings.iter().filter(is_fixed).cloned().collect() };
         let (old, new) = (of(self), of(new));
         if old != new {
             let told = old.into_iter().map(String::from).collect::<Vec<_>>().join(" --set ");

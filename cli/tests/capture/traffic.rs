@@ -255,12 +255,21 @@ fn the_kubelet_probes_the_application_by_its_sidecar() {
 }
 
 #[test]
-fn by_tproxy_the_application_sees_who_calls() {
+fn by_tproxy_of_nft_the_application_sees_who_calls() {
+    by_tproxy("nft");
+}
+
+#[test]
+fn by_tproxy_of_iptables_the_application_sees_who_calls() {
+    by_tproxy("iptables");
+}
+
+fn by_tproxy(with: &str) {
     if !is_possible() {
         return;
     }
-    let scene =
-        Scene::as_user((0, 1337), &["--interception-mode", "TPROXY"], &[("ISTHMUS_INTERCEPTION_MODE", "TPROXY")]);
+    let options = ["--interception-mode", "TPROXY", "--with", with];
+    let scene = Scene::as_user((0, 1337), &options, &[("ISTHMUS_INTERCEPTION_MODE", "TPROXY")]);
     let node = &scene.world.node;
     assert!(node.get("http://10.71.0.12:9080/").unwrap().starts_with("details for nobody at 10.71.0.1 "));
     assert!(node.get("http://[fd71::12]:9080/").unwrap().starts_with("details for nobody at fd71::1 "));

@@ -67,6 +67,10 @@ impl Case<'_> {
             let then = if self.in_force { "what was good before stays in force" } else { "nothing of it is in force" };
             return said(false, "Invalid", format!("{}; {then}", listed(self.faults)));
         }
+        if let Some(reason) = self.void() {
+            let message = format!("{}; nothing of it is in force", listed(self.of_kind(finding::Kind::is_whole)));
+            return said(false, reason, message);
+        }
         let external = self.of_kind(|kind| kind == finding::Kind::ExternalService);
         if !external.is_empty() {
             return said(false, "InvalidServiceType", listed(external));
@@ -80,8 +84,8 @@ impl Case<'_> {
 
     fn resolved(&self) -> Verdict {
         let said = |holds, reason, message| Verdict { of: RESOLVED_REFS, holds, reason, message };
-        if !self.faults.is_empty() {
-            return said(None, "Invalid", "what it names is looked up once it is accepted".into());
+        if let Some(reason) = self.refused() {
+            return said(None, reason, "what it names is looked up once it is accepted".into());
         }
         let missing = self.of_kind(finding::Kind::is_reference);
         match missing.first() {
@@ -97,6 +101,9 @@ impl Case<'_> {
             reason,
             message: message.into(),
         };
+        if let ([], Some(reason)) = (self.faults, self.void()) {
+            return said(false, reason, "proxies have nothing of it");
+        }
         match self {
             Self { faults: [_, ..], in_force: true, .. } => {
                 said(false, "Invalid", "proxies have what was good before, and not what it says now")
@@ -117,6 +124,9 @@ impl Case<'_> {
         if !self.faults.is_empty() {
             return said(false, "Invalid", listed(self.faults));
         }
+        if let Some(reason) = self.void() {
+            return said(false, reason, listed(self.of_kind(finding::Kind::is_whole)));
+        }
         if self.exports_external() {
             return said(
                 false,
@@ -128,6 +138,18 @@ impl Case<'_> {
             return said(false, "NoService", listed(self.of_kind(|kind| kind == finding::Kind::NoService)));
         }
         said(true, "Valid", "its Service can be exported".into())
+    }
+
+    /// Why the object is not taken, in one word.
+    fn refused(&self) -> Option<&'static str> {
+        if self.faults.is_empty() { self.void() } else { Some("Invalid") }
+    }
+
+    /// Why nothing of a text that could be read is in force, in one word.
+    fn void(&self) -> Option<&'static str> {
+        let kinds = self.of_kind(finding::Kind::is_whole);
+        let first = kinds.first()?;
+        Some(if first.kind == finding::Kind::Conflicted { "Conflicted" } else { "Invalid" })
     }
 
     fn exports_external(&self) -> bool {
@@ -204,6 +226,22 @@ mod tests {
             assert_eq!(words(&case.resolved()), (Some(false), reason));
             assert_eq!(case.resolved().message, "spec.host: no such thing");
             assert_eq!((words(&case.accepted()).0, words(&case.programmed()).0), (Some(true), Some(true)));
+        }
+    }
+
+    #[test]
+    fn what_leaves_nothing_in_force_is_not_accepted_though_it_can_be_read() {
+        use finding::Kind::{Conflicted, Void};
+        for (kind, reason) in [(Void, "Invalid"), (Conflicted, "Conflicted")] {
+            let found = [fault(kind, "spec.hosts", "another one has it")];
+            let case = case(&[], &found);
+            assert_eq!(words(&case.accepted()), (Some(false), reason));
+            assert_eq!(case.accepted().message, "spec.hosts: another one has it; nothing of it is in force");
+            assert_eq!(words(&case.resolved()), (None, reason));
+            assert_eq!(
+                (words(&case.programmed()), words(&case.valid())),
+                ((Some(false), reason), (Some(false), reason))
+            );
         }
     }
 

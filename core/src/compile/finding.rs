@@ -10,6 +10,10 @@ pub enum Kind {
     /// What is written cannot be honoured.
     #[default]
     Invalid,
+    /// What is written leaves nothing of the object to be honoured.
+    Void,
+    /// Another object has all that it is about, and nothing of it is in force.
+    Conflicted,
     /// It exports a Service that is but a name of something outside.
     ExternalService,
     /// It names a service that is not here, and that no other cluster offers to this one.
@@ -27,6 +31,12 @@ impl Kind {
     #[must_use]
     pub fn is_reference(self) -> bool {
         matches!(self, Self::NoService | Self::NoSubset | Self::NoCluster | Self::NoCapacity)
+    }
+
+    /// Whether nothing of the object is in force.
+    #[must_use]
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Void | Self::Conflicted)
     }
 }
 

@@ -63,22 +63,19 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
         .collect();
     let mut drafts = BTreeMap::<ServiceName, Draft>::new();
     for (file, object) in &inputs.objects {
-        let (at, kind) = ((*file).to_owned(), Kind::Invalid);
-        let mut find = |field: &str, reason: String| {
-            findings.push(Finding { file: at.clone(), line: object.line, field: field.into(), kind, reason });
+        let mut find = |kind: Kind, field: &str, reason: String| {
+            findings.push(Finding { file: (*file).to_owned(), line: object.line, field: field.into(), kind, reason });
         };
-        if matches!(object.body, Body::Namespace | Body::Service(_)) {
-            global_words(object, &mut find);
-        }
         match own_host(object) {
             None => {}
-            Some(Err((field, reason))) => find(field, reason),
+            Some(Err((field, reason))) => find(Kind::Void, field, reason),
             Some(Ok(names)) => {
+                let kind = if is_routed(object, &names, &drafts) { Kind::Conflicted } else { Kind::Invalid };
                 for name in names {
                     let draft = drafts.entry(name.clone()).or_default();
                     draft.name = Some(name.clone());
                     draft.global |= global_namespaces.contains(name.namespace());
-                    draft.take(file, object, &mut find);
+                    draft.take(file, object, &mut |field: &str, reason| find(kind, field, reason));
                 }
             }
         }
@@ -92,7 +89,14 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
         }
     }
     findings.extend(drafts.values().flat_map(Draft::not_carried));
+    findings.extend(inputs.objects.iter().flat_map(|(file, object)| neither(file, object)));
     drafts
+}
+
+/// Whether others route all that a VirtualService is about.
+fn is_routed(object: &Object, names: &[ServiceName], drafts: &BTreeMap<ServiceName, Draft>) -> bool {
+    let by_others = |name: &ServiceName| drafts.get(name).is_some_and(|draft| draft.routed_by.is_some());
+    matches!(object.body, Body::VirtualService(_)) && names.iter().all(by_others)
 }
 
 fn is_global(object: &Object) -> bool {
@@ -100,14 +104,19 @@ fn is_global(object: &Object) -> bool {
     of(&object.metadata.annotations) || of(&object.metadata.labels)
 }
 
-/// What is neither yes nor no is no wish, and whoever wrote it is told.
-fn global_words(object: &Object, find: &mut impl FnMut(&str, String)) {
-    let places = [("annotations", &object.metadata.annotations), ("labels", &object.metadata.labels)];
-    let written = places.into_iter().filter_map(|(place, map)| Some((place, map.get(kubernetes::GLOBAL)?)));
-    for (place, value) in written.filter(|(_, value)| !["true", "false"].contains(&value.as_str())) {
-        let reason = format!("{value:?} is neither \"true\" nor \"false\"; it makes nothing global");
-        find(&format!("metadata.{place}[{}]", kubernetes::GLOBAL), reason);
-    }
+/// Whoever wrote `yes` meant something, and would wait for it in vain.
+fn neither(file: &str, object: &Object) -> impl Iterator<Item = Finding> {
+    let is_read = matches!(object.body, Body::Service(_) | Body::Namespace);
+    let maps = [("annotations", &object.metadata.annotations), ("labels", &object.metadata.labels)];
+    let written = maps.into_iter().filter_map(move |(of, map)| Some((of, map.get(kubernetes::GLOBAL)?)));
+    let wrong = written.filter(move |(_, value)| is_read && !["true", "false"].contains(&value.as_str()));
+    wrong.map(move |(of, value)| Finding {
+        file: file.to_owned(),
+        line: object.line,
+        field: format!("metadata.{of}[{}]", kubernetes::GLOBAL),
+        kind: Kind::Invalid,
+        reason: format!("{value:?} is neither \"true\" nor \"false\", and counts as \"false\""),
+    })
 }
 
 fn capacity(annotations: &BTreeMap<String, String>, find: &mut impl FnMut(&str, String)) -> Option<f64> {
@@ -131,6 +140,9 @@ fn own_host(object: &Object) -> Option<Named> {
         Body::Service(_) | Body::ServiceExport(_) => Some(named(&object.metadata.name).map(|name| vec![name])),
         Body::DestinationRule(rule) => {
             Some(resolve(&rule.host, namespace).map(|name| vec![name]).map_err(|reason| ("spec.host", reason)))
+        }
+        Body::VirtualService(service) if service.hosts.is_empty() => {
+            Some(Err(("spec.hosts", "it names no host; name the service whose requests it routes".into())))
         }
         Body::VirtualService(service) => {
             let hosts: Result<Vec<_>, _> = service.hosts.iter().map(|host| resolve(host, namespace)).collect();
@@ -174,7 +186,7 @@ impl Draft {
             }
             Body::DestinationRule(rule) => {
                 self.named_at.push(at("spec.host".into()));
-                self.take_rule(rule);
+                self.take_rule(rule, find);
             }
             Body::VirtualService(spec) => {
                 self.named_at.push(at("spec.hosts".into()));
@@ -226,8 +238,13 @@ impl Draft {
         self.not_carried.iter().filter(move |_| offered).map(finding)
     }
 
-    fn take_rule(&mut self, rule: &istio::DestinationRuleSpec) {
-        for subset in &rule.subsets {
+    fn take_rule(&mut self, rule: &istio::DestinationRuleSpec, find: &mut impl FnMut(&str, String)) {
+        for (index, subset) in rule.subsets.iter().enumerate() {
+            if self.subsets.contains_key(&subset.name) {
+                let reason = format!("{} has a subset {:?} already; this one is left out", rule.host, subset.name);
+                find(&format!("spec.subsets[{index}].name"), reason);
+                continue;
+            }
             self.subsets.insert(subset.name.clone(), Subset { labels: subset.labels.clone() });
         }
         let Some(policy) = &rule.traffic_policy else { return };

@@ -39,7 +39,7 @@ impl Member {
                 Err(_) => break,
             }
         }
-        Err(self.no_quorum())
+        Err(self.unwritten())
     }
 
     async fn try_write(&self, command: Command, limit: Duration) -> Tried {
@@ -59,21 +59,5 @@ impl Member {
             }
             Err(_) => Tried::NoLeader,
         }
-    }
-
-    fn no_quorum(&self) -> Refusal {
-        let voters = self.voters();
-        let (here, away): (Vec<_>, Vec<_>) = voters.iter().partition(|(id, cluster)| self.reaches(*id, cluster));
-        let away: Vec<_> = away.into_iter().map(|(_, cluster)| cluster.as_str()).collect();
-        Refusal::new(
-            format!(
-                "no quorum: {} of {} voters can be reached from {} ({} cannot)",
-                here.len(),
-                voters.len(),
-                self.cluster(),
-                if away.is_empty() { "none of the others".to_owned() } else { away.join(", ") },
-            ),
-            "traffic goes on and endpoints still flow; bring a voter back, then write again",
-        )
     }
 }

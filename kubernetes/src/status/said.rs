@@ -147,12 +147,13 @@ impl Standing {
         })
     }
 
-    /// As an Event is about it.
+    /// As an Event is about it. What befell a namespace is looked for in it.
     fn about(&self) -> About {
+        let namespace = if self.kind == Kind::Namespace { &self.place.name } else { &self.place.namespace };
         About {
             api_version: self.kind.resource(&self.version).api_version,
             kind: self.kind.word().into(),
-            namespace: self.place.namespace.clone(),
+            namespace: namespace.clone(),
             name: self.place.name.clone(),
             uid: self.uid.clone(),
         }
@@ -288,5 +289,14 @@ pub(super) mod tests {
         let event = partly(Kind::Service).event().unwrap();
         assert_eq!((event.about.api_version.as_str(), event.reason), ("v1", "PartlyInvalid"));
         assert_eq!(said(standing(Kind::Service, 1, &[]), true).event(), None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_namespace_is_told_in_it() {
+        let metadata = json!({"name": "shop", "uid": "5c"});
+        let object = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+        let of = Standing::read(Kind::Namespace, &object).unwrap();
+        let about = said(of, false).event().unwrap().about;
+        assert_eq!([about.api_version, about.kind, about.namespace, about.name], ["v1", "Namespace", "shop", "shop"]);
     }
 }

@@ -100,7 +100,9 @@ fn line(rule: &Rule, hook: Hook) -> String {
     words.push(match rule.verdict {
         Verdict::Leave => "-j RETURN".into(),
         Verdict::Redirect(port) => format!("-j REDIRECT --to-ports {port}"),
-        Verdict::Tproxy(port) => format!("-j TPROXY --on-port {port}"),
+        // The target drops what comes to a socket that is not transparent, as answers to the pod's own connections do; what
+        // does not open a connection finds its socket without it.
+        Verdict::Tproxy(port) => format!("--syn -j TPROXY --on-port {port}"),
         Verdict::Remember => format!("-j CONNMARK --set-mark {}", mark()),
         Verdict::Mark => format!("-j MARK --set-mark {}", mark()),
     });
@@ -172,6 +174,6 @@ COMMIT
         let (nat, mangle) = tproxy.split_once("COMMIT").unwrap();
         assert!(nat.contains("-D PREROUTING -j ISTHMUS_INBOUND") && !nat.contains(":ISTHMUS_INBOUND"), "{tproxy}");
         assert!(mangle.contains("-A PREROUTING -j ISTHMUS_INBOUND"), "{tproxy}");
-        assert!(mangle.contains("-p tcp -j TPROXY --on-port 15006"), "{tproxy}");
+        assert!(mangle.contains("-p tcp --syn -j TPROXY --on-port 15006"), "{tproxy}");
     }
 }

@@ -1,9 +1,11 @@
 //! Asks the application as the kubelet would, at the pod's own address, past what captures.
 
+mod redirect;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
@@ -19,6 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use self::redirect::Way;
 use super::{
     Application, Probe,
     config::{Grpc, Header, HttpGet, Port, Scheme},
@@ -69,10 +72,33 @@ async fn connect(application: Application, port: &Port) -> Result<(TcpStream, So
 }
 
 async fn http(get: &HttpGet, application: Application, agent: Option<&HeaderValue>) -> Result<(), String> {
-    let (stream, to) = connect(application, &get.port).await?;
-    let mut request = Request::get(get.path()).body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
-    *request.headers_mut() = headers(get, to, agent);
-    match get.scheme {
+    let mut way = Way::of(get).ok_or("the probe has no port")?;
+    for _ in 0..redirect::MOST {
+        let (status, location) = once(get, &way, application, agent).await?;
+        match way.onward(application.address, status, location.as_deref()) {
+            Some(onward) => way = onward,
+            None => return judged(status),
+        }
+    }
+    Err(format!("it redirects {} times", redirect::MOST))
+}
+
+/// As the kubelet judges it.
+fn judged(status: StatusCode) -> Result<(), String> {
+    if (200..400).contains(&status.as_u16()) { Ok(()) } else { Err(format!("it answers {status}")) }
+}
+
+/// One request: the status of its answer, and where that leads.
+async fn once(
+    get: &HttpGet,
+    way: &Way,
+    application: Application,
+    agent: Option<&HeaderValue>,
+) -> Result<(StatusCode, Option<String>), String> {
+    let (stream, to) = connect(application, &Port::Number(way.port)).await?;
+    let mut request = Request::get(&way.path).body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+    *request.headers_mut() = headers(get, way, to, agent);
+    match way.scheme {
         Scheme::Http => send(stream, request).await,
         Scheme::Https => {
             let name = ServerName::IpAddress(to.ip().into());
@@ -83,7 +109,7 @@ async fn http(get: &HttpGet, application: Application, agent: Option<&HeaderValu
     }
 }
 
-fn headers(get: &HttpGet, to: SocketAddr, agent: Option<&HeaderValue>) -> HeaderMap {
+fn headers(get: &HttpGet, way: &Way, to: SocketAddr, agent: Option<&HeaderValue>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Ok(host) = HeaderValue::from_str(&to.to_string()) {
         headers.insert(header::HOST, host);
@@ -92,15 +118,16 @@ fn headers(get: &HttpGet, to: SocketAddr, agent: Option<&HeaderValue>) -> Header
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     headers.extend(agent.map(|agent| (header::USER_AGENT, agent.clone())));
     for Header { name, value } in &get.http_headers {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>())
+            && (way.keeps_host || name != header::HOST)
+        {
             headers.insert(name, value);
         }
     }
     headers
 }
 
-/// As the kubelet judges it.
-async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), String>
+async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(StatusCode, Option<String>), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -109,8 +136,9 @@ where
     let connection = tokio::spawn(connection);
     let answered = sender.send_request(request).await.map_err(|error| error.to_string());
     connection.abort();
-    let status = answered?.status();
-    if (200..400).contains(&status.as_u16()) { Ok(()) } else { Err(format!("it answers {status}")) }
+    let answer = answered?;
+    let location = answer.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    Ok((answer.status(), location.map(str::to_owned)))
 }
 
 async fn health(grpc: &Grpc, application: Application) -> Result<(), String> {

@@ -8,7 +8,7 @@ STORIES = [
     beginning.install, beginning.join, beginning.bookinfo, beginning.exported, beginning.trace,
     capture.captured, changes.failover, changes.rolling, changes.components, changes.replicas,
     faults.machines, faults.links, faults.unheard,
-    nonsense.wrong, nonsense.flooded, nonsense.wide, forgery.forged, trespass.strangers,
+    nonsense.wrong, nonsense.judged, nonsense.flooded, nonsense.wide, forgery.forged, trespass.strangers,
     least.least, gitops.undrifted, upgrades.upgrade, exposure.exposure, authority.authority,
 ]
 END = beginning.uninstall

@@ -33,6 +33,54 @@ def wrong(mesh):
     eventually("details are served", lambda: mesh.served_by(cluster, "details"))
 
 
+# Nobody can know of these when they are written.
+DOUBTFUL = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: doubtful, namespace: bookinfo}
+spec: {hosts: [doubted], http: [{route: [{destination: {host: HOST}}]}]}
+---
+apiVersion: multicluster.x-k8s.io/v1alpha1
+kind: ServiceExport
+metadata: {name: doubtful, namespace: bookinfo}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: MeshCluster
+metadata: {name: doubtful}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: doubted, namespace: bookinfo, annotations: {isthmus.dev/global: "perhaps"}}
+spec: {ports: [{port: 80}]}
+"""
+
+
+def judged(mesh):
+    """what nobody could know when it was written stands in the status, of the generation and in a sentence, or is an Event"""
+    cluster = mesh.first
+    cluster.apply(DOUBTFUL.replace("HOST", "nowhere"))
+    for what, condition in [
+        ("virtualservice", "ResolvedRefs=False"), ("virtualservice", "Programmed"), ("serviceexport", "Valid=False"),
+        ("meshcluster", "Accepted"), ("meshcluster", "Programmed=False"),
+    ]:
+        cluster.kubectl("-n", SHOP, "wait", f"{what}/doubtful", f"--for=condition={condition}", "--timeout=60s")
+    def said():
+        route = cluster.get("-n", SHOP, "virtualservice", "doubtful")
+        named = next(one for one in route["status"]["conditions"] if one["type"] == "ResolvedRefs")
+        # Where the list is no map a number may come back as it was written.
+        return route, named, int(named["observedGeneration"]) == route["metadata"]["generation"]
+    _, named, of_now = said()
+    if "bookinfo/nowhere" not in named["message"] or not of_now:
+        raise Failed(f"a route to nowhere is told so: {named}")
+    cluster.apply(DOUBTFUL.replace("HOST", "details"))
+    route, named, _ = eventually("the route is judged anew", lambda: (now := said())[1]["status"] == "True" and now[2] and now)
+    eventually("the Service is told of", lambda: "perhaps" in cluster.kubectl(
+        "-n", SHOP, "get", "events", "--field-selector=involvedObject.kind=Service,involvedObject.name=doubted"))
+    if said()[0]["metadata"]["resourceVersion"] != route["metadata"]["resourceVersion"]:
+        raise Failed(f"a status is written again and again: {said()[0]}")
+    cluster.kubectl("delete", "-f", "-", text=DOUBTFUL)
+
+
 def document(version, kind, spec):
     return json.dumps({"apiVersion": version, "kind": kind, "metadata": {"name": "wrong", "namespace": SHOP}, "spec": spec})
 

@@ -11,6 +11,9 @@ def strangers(mesh):
     # The node's network and a sidecar do not go together: the pod runs without, and somebody is told.
     eventually("the pod on the node's network runs without a sidecar", lambda: [
         pod for pod in cluster.pods("strangers", "app=on-the-node") if "initContainers" not in pod["spec"]])
+    eventually("an Event on it says why", lambda: [
+        one for one in cluster.get("-n", "strangers", "events.events.k8s.io")["items"]
+        if one["regarding"]["name"] == "on-the-node" and one["reason"] == "SidecarNotInjected" and "hostNetwork" in one["note"]])
     cluster.rolled_out("strangers", "deployment/stranger")
     pod = cluster.pods("strangers", "app=stranger")[0]["metadata"]["name"]
     # It may call as anybody does who is no workload of the mesh ...

@@ -1,21 +1,31 @@
-//! Pure: what an installation has or has not: the kinds of others, the webhooks, and which pods the injector is asked about.
+//! Pure: what an installation has or has not: kinds, webhooks, rights of people, policies of the network.
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{in_files, items, names_of, put};
+use super::{in_files, is_workload, items, put};
 use crate::install::base::{self, Object};
 
 /// The group of MCS' kinds.
 const MCS: &str = "multicluster.x-k8s.io";
 /// The webhook that injects.
-const INJECTION: (&str, &str) = ("MutatingWebhookConfiguration", "isthmus-injection");
+pub(super) const INJECTION: (&str, &str) = ("MutatingWebhookConfiguration", "isthmus-injection");
 /// The webhook that looks at what is applied.
 const VALIDATION: (&str, &str) = ("ValidatingWebhookConfiguration", "isthmus-validation");
-/// Labels by which Istio's users ask for a sidecar.
-const ISTIO_LABELS: [&str; 3] = ["istio-injection", "istio.io/rev", "sidecar.istio.io/inject"];
-/// Of webhooks that are there for them alone.
-const OF_ISTIO: [&str; 2] = ["istio-", "revision-"];
+/// What our kinds need beside their definitions.
+const POLICIES: [&str; 2] = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+/// What Kubernetes' own roles hold of our kinds.
+const AGGREGATES: [&str; 2] = ["isthmus-view", "isthmus-edit"];
+
+/// Takes our kinds out, and MCS' with them: somebody else brings them.
+pub(super) fn without_kinds(objects: &mut Vec<Object>) -> Result<()> {
+    let is_istios = |object: &Object| object.reference.name.ends_with(".istio.io");
+    objects.retain(|object| {
+        let kind = object.reference.kind.kind.as_str();
+        !POLICIES.contains(&kind) && (kind != base::DEFINITION || is_istios(object))
+    });
+    Ok(())
+}
 
 /// Takes MCS' kinds out, where another implementation brought them.
 pub(super) fn without_mcs(objects: &mut Vec<Object>) -> Result<()> {
@@ -27,8 +37,8 @@ pub(super) fn without_mcs(objects: &mut Vec<Object>) -> Result<()> {
 
 /// Brings Istio's kinds, behind our own.
 pub(super) fn with_istio(objects: &mut Vec<Object>) -> Result<()> {
-    let behind =
-        objects.iter().rposition(|object| object.reference.kind.kind == base::DEFINITION).map_or(0, |at| at + 1);
+    let is_before = |object: &Object| [base::DEFINITION, "Namespace"].contains(&object.reference.kind.kind.as_str());
+    let behind = objects.iter().rposition(is_before).map_or(0, |at| at + 1);
     objects.splice(behind..behind, base::of_istio()?);
     Ok(())
 }
@@ -52,48 +62,25 @@ fn without(objects: &mut Vec<Object>, (kind, name): (&str, &str)) -> Result<()> 
     in_files(objects, "injection: /etc/isthmus/mesh.yaml\n", "")
 }
 
-/// Only our own label asks for a sidecar: where an Istio is, its labels ask for Istio's.
-pub(super) fn without_istio_labels(objects: &mut [Object]) -> Result<()> {
-    for configuration in configurations(objects) {
-        let webhooks = configuration.get_mut("webhooks").and_then(Value::as_array_mut);
-        let name = |webhook: &Value| webhook.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        webhooks.into_iter().for_each(|all| all.retain(|one| !OF_ISTIO.iter().any(|of| name(one).starts_with(of))));
-        for webhook in items(configuration, "/webhooks") {
-            for selector in ["namespaceSelector", "objectSelector"] {
-                let said = webhook.pointer_mut(&format!("/{selector}/matchExpressions")).and_then(Value::as_array_mut);
-                let is_istios = |said: &Value| ISTIO_LABELS.iter().any(|label| said.get("key") == Some(&json!(label)));
-                said.into_iter().for_each(|all| all.retain(|one| !is_istios(one)));
-            }
-        }
+/// Whether our objects are taken while control is away. Of Istio's it warns alone.
+pub(super) fn looks_fail(objects: &mut [Object], policy: &str) -> Result<()> {
+    for object in objects.iter_mut().filter(|object| object.is(VALIDATION.0, VALIDATION.1)) {
+        let ours = items(&mut object.document, "/webhooks");
+        let mut ours = ours.filter(|one| one.get("name") == Some(&json!("validation.isthmus.dev")));
+        ours.try_for_each(|webhook| put(webhook, &["failurePolicy"], json!(policy)))?;
     }
     Ok(())
 }
 
-/// Namespaces whose pods never get a sidecar: the injector is not asked about them, and would not inject them.
-pub(super) fn excluded(objects: &mut [Object], value: &str) -> Result<()> {
-    let names = names_of(value);
-    for configuration in configurations(objects) {
-        for webhook in items(configuration, "/webhooks") {
-            let said = items(webhook, "/namespaceSelector/matchExpressions");
-            let by_name = said.filter(|said| said.get("key") == Some(&json!("kubernetes.io/metadata.name")));
-            for values in by_name.filter_map(|said| said.get_mut("values").and_then(Value::as_array_mut)) {
-                values.extend(names.iter().map(|name| json!(name)));
-            }
-        }
-    }
-    in_files(objects, "excludedNamespaces: []", &format!("excludedNamespaces: {}", json!(names)))
-}
-
-/// What becomes of pods that want a sidecar while control is away.
-pub(super) fn fails(objects: &mut [Object], policy: &str) -> Result<()> {
-    for configuration in configurations(objects) {
-        for webhook in items(configuration, "/webhooks") {
-            put(webhook, &["failurePolicy"], json!(policy))?;
-        }
-    }
+/// Takes out what view, edit and admin hold of our kinds.
+pub(super) fn without_aggregates(objects: &mut Vec<Object>) -> Result<()> {
+    objects.retain(|object| !AGGREGATES.iter().any(|name| object.is("ClusterRole", name)));
     Ok(())
 }
 
-fn configurations(objects: &mut [Object]) -> impl Iterator<Item = &mut Value> {
-    objects.iter_mut().filter(|object| object.is(INJECTION.0, INJECTION.1)).map(|object| &mut object.document)
+/// Brings the roles' ports as policies of the network, before who listens there.
+pub(super) fn with_network_policies(objects: &mut Vec<Object>) -> Result<()> {
+    let before = objects.iter().position(is_workload).unwrap_or(objects.len());
+    objects.splice(before..before, base::of_network()?);
+    Ok(())
 }

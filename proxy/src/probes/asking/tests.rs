@@ -35,13 +35,19 @@ async fn asked_as_it_is(probe: &str, port: u16) -> Result<(), String> {
     ask(&probes["/app-health/web/livez"], application(), Some(&HeaderValue::from_static("kube-probe/1.35"))).await
 }
 
-/// Answers with the status that the path names, when the request has what a kubelet sends.
+/// Answers with the status that the path names, and leads to what its query says, when the request has what a kubelet sends.
 async fn answer<B>(request: Request<B>) -> Result<Response<Empty<Bytes>>, Infallible> {
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let as_sent = text("host") == "a.test" && text("x-probe") == "1" && text("user-agent") == "kube-probe/1.35";
     let status = request.uri().path().trim_start_matches('/').parse().ok().filter(|_| as_sent);
     let mut response = Response::new(Empty::new());
     *response.status_mut() = status.unwrap_or(StatusCode::IM_A_TEAPOT);
+    let mut location = request.uri().query().and_then(|query| HeaderValue::from_str(query).ok());
+    if request.uri().path() == "/loop" {
+        *response.status_mut() = StatusCode::FOUND;
+        location = Some(HeaderValue::from_static("loop"));
+    }
+    response.headers_mut().extend(location.map(|location| (header::LOCATION, location)));
     Ok(response)
 }
 
@@ -57,10 +63,18 @@ async fn by_http_what_the_kubelet_takes_is_taken_with_its_headers() {
             tokio::spawn(serving.serve_connection(TokioIo::new(stream), service_fn(answer)));
         }
     });
-    let get = |status| GET.replace("STATUS", status).replace("SCHEME", "HTTP");
+    // Ten requests may take more than a second where the machine has much to do.
+    let patient = GET.replacen('{', r#"{"timeoutSeconds": 60, "#, 1);
+    let get = |status| patient.replace("STATUS", status).replace("SCHEME", "HTTP");
     assert_eq!(asked(&get("/200"), port).await, Ok(()));
     assert_eq!(asked(&get("302"), port).await, Ok(()));
     assert!(asked(&get("/500"), port).await.unwrap_err().contains("500"));
+    assert_eq!(asked(&get("/302?/200"), port).await, Ok(()));
+    assert!(asked(&get("/302?/500"), port).await.unwrap_err().contains("500"), "it leads to its own answer");
+    assert_eq!(asked(&get("/302?https://login.test/500"), port).await, Ok(()), "elsewhere is not asked");
+    assert_eq!(asked(&get("/302?302"), port).await, Ok(()), "the second leads nowhere");
+    assert_eq!(asked(&get("/302"), port).await, Ok(()), "and so does this one");
+    assert_eq!(asked(&get("/loop"), port).await, Err("it redirects 10 times".into()));
     assert!(asked(r#"{"httpGet": {"path": "/200", "port": PORT}}"#, port).await.unwrap_err().contains("418"));
 }
 
