@@ -111,6 +111,8 @@ pub struct PathRow {
     pub tunnels: u32,
     /// quic or tcp.
     pub transport: String,
+    /// Why it is not up; empty: it is, or nothing is known.
+    pub why: String,
 }
 
 /// A service.

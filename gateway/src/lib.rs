@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`config`], [`error`], [`metrics`] | as in every role |
 //! | [`path`], [`pick`], [`alpn`], [`congestion`] | decisions, without a socket |
+//! | [`trouble`] | why a path is down, for people |
 //! | [`door`] | when a gateway that drains takes no new streams any more |
 //! | [`table`], [`open`] | what is in force; what is open |
 //! | [`tunnel`], [`links`] | tunnels, dialled and taken; how each path stands |
@@ -40,6 +41,7 @@ pub mod remote;
 pub mod reporting;
 pub mod service;
 pub mod table;
+pub mod trouble;
 pub mod tunnel;
 
 pub use config::Config;

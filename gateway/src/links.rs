@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     path::{Path, Seen, State},
+    trouble::{Trouble, Troubles},
     tunnel::{Row, Tunnel},
 };
 
@@ -18,6 +19,9 @@ use crate::{
 const RTT_MOVED: u64 = 4;
 /// ... nor one that moved by less than this, microseconds.
 const RTT_MOVED_US: u64 = 500;
+
+/// Why a path is down whose tunnels did not end yet.
+const SILENT: &str = "no answer comes on its tunnels";
 
 /// How the path to a cluster stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub struct View {
 }
 
 /// How a path stands, in full, for control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detail {
     /// State and round trip.
     pub view: View,
@@ -39,6 +43,8 @@ pub struct Detail {
     pub silent_ms: u64,
     /// Tunnels that are up.
     pub tunnels: u32,
+    /// Why it is not up, for people; empty: it is, or nothing is known.
+    pub why: String,
 }
 
 /// What sidecars are told of a cluster.
@@ -66,6 +72,8 @@ struct Peer {
     /// When anything was heard on a tunnel that streams go by.
     heard: Option<Instant>,
     tunnels: Vec<Arc<Tunnel>>,
+    /// Why there is no way, until there is one.
+    troubles: Troubles,
 }
 
 /// The tunnels. Cheap to clone.
@@ -102,6 +110,7 @@ impl Links {
         for cluster in clusters {
             let mut peer = before.remove(&cluster.name).unwrap_or_default();
             peer.expect(!cluster.gateways.udp.is_empty(), now);
+            peer.troubles.keep(&cluster.gateways.udp);
             peers.insert(cluster.name.clone(), peer);
         }
         let gone = before.into_iter().filter(|(_, peer)| !peer.tunnels.is_empty());
@@ -154,6 +163,13 @@ impl Links {
         peers.retain(|_, peer| peer.known || !peer.tunnels.is_empty());
         drop(peers);
         self.judge(Instant::now());
+    }
+
+    /// There is no tunnel to a gateway of a cluster, or none any more. This is for people: no path is judged by it.
+    pub fn failed(&self, cluster: &ClusterName, gateway: &str, trouble: Trouble) {
+        if let Some(peer) = self.0.peers.lock().get_mut(cluster) {
+            peer.troubles.add(gateway, trouble);
+        }
     }
 
     /// Something was learned of a tunnel that may change its path.
@@ -286,6 +302,9 @@ impl Peer {
         let seen: Vec<_> = self.seen(now).into_iter().map(|(_, seen)| seen).collect();
         if let Some(path) = &mut self.path {
             path.judge(seen, now);
+            if path.state() == State::Up {
+                self.troubles.clear();
+            }
         }
     }
 
@@ -328,7 +347,17 @@ impl Peer {
             loss_ppm: u32::try_from(loss).unwrap_or(u32::MAX),
             silent_ms: u64::try_from(silent).unwrap_or(u64::MAX),
             tunnels: u32::try_from(up).unwrap_or(u32::MAX),
+            why: self.why(state),
         })
+    }
+
+    fn why(&self, state: State) -> String {
+        match (state, self.troubles.told()) {
+            (State::Up, _) => String::new(),
+            (_, Some(told)) => told.to_owned(),
+            (State::Suspect | State::Lost, None) if !self.tunnels.is_empty() => SILENT.into(),
+            (_, None) => String::new(),
+        }
     }
 }
 
@@ -375,6 +404,11 @@ mod tests {
         links.judge(dialled + Duration::from_secs(3));
         let state = |links: &Links| links.details(dialled).values().map(|detail| detail.view.state).next();
         assert_eq!(state(&links), Some(State::Lost));
+        let why = |links: &Links| links.details(dialled).values().map(|detail| detail.why.clone()).next();
+        links.failed(&west(&[]).name, "127.2.3.1:15443", Trouble::silence("nobody answers"));
+        assert_eq!((state(&links), why(&links)), (Some(State::Lost), Some("nobody answers".into())));
+        links.expect([&west(&["127.2.3.2:15443"])], dialled);
+        assert_eq!(why(&links), Some(String::new()), "what is not named any more is no reason");
         links.expect([&west(&[])], dialled);
         assert_eq!(state(&links), Some(State::Lost), "a path that was judged stays judged");
         links.expect([], dialled);

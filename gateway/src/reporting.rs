@@ -69,6 +69,7 @@ fn paths(context: &Context, now: Instant) -> Vec<PathReport> {
             silent_ms: detail.silent_ms,
             tunnels: detail.tunnels,
             transport: TRANSPORT.to_owned(),
+            why: detail.why,
         })
         .collect()
 }

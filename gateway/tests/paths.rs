@@ -54,8 +54,11 @@ async fn a_pulled_cable_is_suspect_long_before_its_idle_timeout_then_lost_and_ba
     let lost = at_east.path("lost", 0).await;
     assert!(lost.silent_ms >= 3_000, "it was doubted for so long: {lost:?}");
 
+    at_east.lost_because("does not answer").await;
+
     cable.pull(false);
     until(&mut notices, State::Up).await;
+    assert_eq!(at_east.path("up", 1).await.why, "", "it is no trouble any more");
     called_until(&east, at_east.local, &header("west"), "accepted").await;
 }
 
@@ -75,10 +78,23 @@ async fn a_stream_that_nobody_answers_is_given_up_with_its_own_word() {
 #[tokio::test]
 async fn only_the_gateway_of_exactly_that_cluster_is_a_peer() {
     let (east, west, north) = (Cluster::new("east"), Cluster::new("west"), Cluster::new("north"));
-    let at_east = east.gateway("gateway", NOWHERE, &[&west, &north]);
-    // What is at west's address is north's gateway; and one of west that is no gateway.
-    for (cluster, account) in [(&north, "gateway"), (&west, "control")] {
-        let imposter = cluster.gateway(account, NOWHERE, &[&east]);
+    let mut at_east = east.gateway("gateway", NOWHERE, &[&west, &north]);
+    // What is at west's address is north's gateway; and one of west that is no gateway. Both sides are told why it is not taken.
+    for (cluster, account, told, its) in [
+        (
+            &north,
+            "gateway",
+            "north.mesh.test/ns/isthmus-system/sa/gateway; expected",
+            "ended the tunnel: no cluster of the",
+        ),
+        (
+            &west,
+            "control",
+            "west.mesh.test/ns/isthmus-system/sa/control; expected",
+            "does not take this cluster's gateway",
+        ),
+    ] {
+        let mut imposter = cluster.gateway(account, NOWHERE, &[&east]);
         imposter.learn([east.seen_at(at_east.tunnel)]);
         at_east.learn([west.seen_at(imposter.tunnel)]);
         let failed = at_east.context.metrics.dials.with_label_values(&["west", "failed"]);
@@ -89,6 +105,8 @@ async fn only_the_gateway_of_exactly_that_cluster_is_a_peer() {
             }
         };
         tokio::time::timeout(LIMIT, refused).await.unwrap();
+        at_east.lost_because(told).await;
+        imposter.lost_because(its).await;
         assert!(at_east.context.links.tunnels().iter().all(|tunnel| !tunnel.label.dialled));
         assert_eq!(call(&east, at_east.local, &header("west"), b"").await.refused(), "no_tunnel");
     }

@@ -30,6 +30,9 @@ use verifier::{PeerVerifier, Roots};
 
 use crate::{identity::Identity, trust::TrustRoots};
 
+/// What stands in front of a verifier's own error where rustls shows it; two brackets close it.
+const OTHER_ERROR: &str = "Other(OtherError(";
+
 /// Whom we mean to talk to, beyond what the roots vouch for.
 #[derive(Clone)]
 pub enum Accept {
@@ -199,6 +202,12 @@ fn client(verifier: PeerVerifier, leaf: Option<OwnLeaf>, alpn: &[&[u8]], exchang
 #[must_use]
 pub fn explain(error: &std::io::Error) -> String {
     refusal(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The same where only an error's text is left, as of QUIC, which also sends it to the peer.
+#[must_use]
+pub fn explain_text(error: &str) -> &str {
+    error.split_once(OTHER_ERROR).and_then(|(_, own)| own.strip_suffix("))")).unwrap_or(error)
 }
 
 /// The refusal of a peer behind a failed handshake, if that is what it is.

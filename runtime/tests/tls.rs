@@ -161,7 +161,9 @@ async fn a_good_identity_that_was_not_expected_is_refused_by_both_names() {
     let server = east.identity("spiffe://east.mesh/ns/shop/sa/impostor");
     let address = serve(&server, Accept::Any).await;
     let error = dial(&east.identity(EAST), Accept::one(EAST.parse().unwrap()), address).await.unwrap_err();
+    let shown = error.to_string();
     let error = tls::explain(&error);
+    assert_eq!(tls::explain_text(&shown), error, "the same where only the text is left: {shown}");
     assert!(error.contains("sa/impostor") && error.contains("sa/cart"), "{error}");
     let rule = Accept::OneOf(Arc::new(|id| id.service_account() == "impostor"));
     assert!(dial(&east.identity(EAST), rule, address).await.is_ok());

@@ -63,12 +63,22 @@ impl Observed {
     /// The best of the paths that own gateways reported lately; `None`: no gateway reports, which says nothing of the
     /// other cluster. A suspect path counts as lost: its answer is overdue.
     fn best_path(&self, now: u64) -> Option<(Path, u64)> {
-        let fresh = self.paths.values().filter(|(at, _)| now.saturating_sub(*at) < REPORT_COUNTS);
-        let path = |(_, report): &(u64, PathReport)| match report.state.as_str() {
+        let path = |report: &PathReport| match report.state.as_str() {
             "up" => (Path::Up, report.rtt_us),
             _ => (Path::Lost, 0),
         };
-        fresh.map(path).min_by_key(|(path, rtt_us)| (*path == Path::Lost, *rtt_us))
+        self.reports(now).map(path).min_by_key(|(path, rtt_us)| (*path == Path::Lost, *rtt_us))
+    }
+
+    fn reports(&self, now: u64) -> impl Iterator<Item = &PathReport> {
+        let is_fresh = move |(at, _): &&(u64, PathReport)| now.saturating_sub(*at) < REPORT_COUNTS;
+        self.paths.values().filter(is_fresh).map(|(_, report)| report)
+    }
+
+    /// Why there is no path, as the first gateway that knows says it; for people, nothing is decided by it.
+    pub(super) fn trouble(&self, now: u64) -> Option<&str> {
+        self.best_path(now).filter(|(path, _)| *path == Path::Lost)?;
+        self.reports(now).map(|report| report.why.as_str()).find(|why| !why.is_empty())
     }
 
     /// Judges it; whether the verdict is another one.

@@ -1,6 +1,12 @@
 //! A cluster as people see it.
 
-use isthmus_core::{model::RemoteCluster, statement::Content};
+use std::time::Duration;
+
+use isthmus_core::{
+    model::{RemoteCluster, Standing},
+    name::ClusterName,
+    statement::Content,
+};
 use isthmus_wire::feed::PathReport;
 
 use super::{Decider, Observed};
@@ -40,7 +46,7 @@ impl Decider {
             paths,
             why: match observed {
                 _ if cluster.gateways.is_empty() && !observed.is_some_and(Observed::has_tunnel) => NO_WAY.into(),
-                Some(observed) => observed.judge.decision().why.to_owned(),
+                Some(observed) => observed.explained(observed.judge.decision().why, now),
                 None => String::new(),
             },
             since_seconds: observed.map_or(0, |observed| observed.since_seconds(now)),
@@ -50,9 +56,26 @@ impl Decider {
             requests: observed.map(|observed| observed.evidence.clone()).unwrap_or_default(),
         }
     }
+
+    /// Why something is as it is, with the path's trouble beside it where that is how the cluster stands.
+    #[must_use]
+    pub fn explained(&self, cluster: &ClusterName, why: &str, now: Duration) -> String {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.clusters.get(cluster).map_or_else(|| why.to_owned(), |observed| observed.explained(why, now))
+    }
 }
 
 impl Observed {
+    fn explained(&self, why: &str, now: u64) -> String {
+        let decision = self.judge.decision();
+        // Of a cluster that is in use the path was up a moment ago, and that is what is said of it.
+        let is_away = matches!(decision.standing, Standing::Dead | Standing::CutOff | Standing::Unknown);
+        match self.trouble(now).filter(|_| is_away && why.ends_with(decision.why)) {
+            Some(trouble) => format!("{why} ({trouble})"),
+            None => why.to_owned(),
+        }
+    }
+
     fn has_tunnel(&self) -> bool {
         self.paths.values().any(|(_, path)| path.tunnels > 0)
     }
@@ -66,6 +89,7 @@ impl Observed {
             silent_ms: path.silent_ms.saturating_add(now.saturating_sub(*at)),
             tunnels: path.tunnels,
             transport: path.transport.clone(),
+            why: path.why.clone(),
         };
         self.paths.iter().map(row).collect()
     }

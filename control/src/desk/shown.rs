@@ -20,7 +20,7 @@ impl Desk {
             clients: self.clients.iter().cloned().collect(),
             config: self.config_rows(),
             dns: self.services().filter(|service| service.clusterset).map(|service| self.dns_row(service)).collect(),
-            failover: self.failover.rows(&self.compiled.orders, self.decider.len(), Duration::from_millis(self.now())),
+            failover: self.failover.rows(&self.compiled.orders, &self.decider, Duration::from_millis(self.now())),
             verbs: self.failover.verb_rows(Duration::from_millis(self.now())),
             history: self.failover.history.all().cloned().collect(),
             speaker: self.speaker.clone(),

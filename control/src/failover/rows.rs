@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use isthmus_core::{
     compile::Ordered,
-    failover::{steering::Steered, verb::Deed},
+    failover::{
+        steering::{Steered, Tier},
+        verb::Deed,
+    },
     name::{ClusterName, ServiceName},
     resource::{duration, kubernetes::CAPACITY},
 };
@@ -12,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Failover,
+    reason::of_use,
     steersman::{RATE_OVER, parts},
     verbs::InForce,
 };
+use crate::decider::Decider;
 
 /// A service as one importing cluster sends to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -119,19 +124,19 @@ pub struct VerbRow {
 impl Failover {
     /// Every service, as it is sent to now.
     #[must_use]
-    pub fn rows(&self, orders: &BTreeMap<ServiceName, Ordered>, others: usize, now: Duration) -> Vec<FailoverRow> {
-        orders.iter().map(|(service, ordered)| self.row(service, ordered, others, now)).collect()
+    pub fn rows(&self, orders: &BTreeMap<ServiceName, Ordered>, decider: &Decider, now: Duration) -> Vec<FailoverRow> {
+        orders.iter().map(|(service, ordered)| self.row(service, ordered, decider, now)).collect()
     }
 
-    fn row(&self, service: &ServiceName, ordered: &Ordered, others: usize, now: Duration) -> FailoverRow {
-        let tiers = self.steersman.tiers(service);
-        let parts = parts(tiers, ordered.policy.when_nothing_healthy);
-        let place = |tier: &str, one: &Steered| self.place(service, tier, one, &parts, others, now);
+    fn row(&self, service: &ServiceName, ordered: &Ordered, decider: &Decider, now: Duration) -> FailoverRow {
+        let tiers = self.explained(service, decider, now);
+        let parts = parts(&tiers, ordered.policy.when_nothing_healthy);
+        let place = |tier: &str, one: &Steered| self.place(service, tier, one, &parts, decider.len(), now);
         let places: Vec<_> =
             tiers.iter().flat_map(|tier| tier.members.iter().map(|one| place(&tier.name, one))).collect();
         let in_use = self.steersman.in_use(service);
         let used = places.iter().find(|one| in_use.is_some_and(|(cluster, _)| cluster.as_str() == one.cluster));
-        let (why, next) = self.steersman.why(service, &parts);
+        let (why, next) = of_use(&tiers, &parts, in_use.map(|(cluster, _)| cluster));
         FailoverRow {
             service: service.to_string(),
             importer: self.cluster().to_string(),
@@ -150,6 +155,15 @@ impl Failover {
                 .collect(),
             refused_per_second: self.steersman.refused(now, service) as f64 / RATE_OVER.as_secs_f64(),
         }
+    }
+
+    /// What was decided of a service last, with why there is no path where that is the reason.
+    fn explained(&self, service: &ServiceName, decider: &Decider, now: Duration) -> Vec<Tier> {
+        let mut tiers = self.steersman.tiers(service).to_vec();
+        for one in tiers.iter_mut().flat_map(|tier| &mut tier.members) {
+            one.why = decider.explained(&one.member.cluster, &one.why, now);
+        }
+        tiers
     }
 
     fn place(

@@ -18,7 +18,7 @@ use isthmus_wire::feed::ServiceEvidence;
 use super::{
     Seen,
     history::{Event, History},
-    reason::{Bound, Moved, of_use},
+    reason::{Bound, Moved},
     verbs::Verbs,
 };
 
@@ -155,12 +155,6 @@ impl Steersman {
     #[must_use]
     pub fn in_use(&self, service: &ServiceName) -> Option<&(ClusterName, Duration)> {
         self.helms.get(service)?.in_use.as_ref()
-    }
-
-    /// Why it gets most of them, and what would change it.
-    #[must_use]
-    pub fn why(&self, service: &ServiceName, parts: &BTreeMap<ClusterName, f64>) -> (String, String) {
-        of_use(self.tiers(service), parts, self.in_use(service).map(|(cluster, _)| cluster))
     }
 
     /// Decides every service.

@@ -5,7 +5,10 @@ use isthmus_core::failover::{
     policy::FailoverPolicy,
 };
 
+use isthmus_wire::feed::PathReport;
+
 use super::*;
+use crate::decider::Verdict;
 
 fn name(text: &str) -> ClusterName {
     text.parse().unwrap()
@@ -47,7 +50,11 @@ impl Story {
 
     /// Beats in which so many of ten requests to west fail.
     fn run(&mut self, beats: u32, ordered: &Ordered, errors: u64) {
-        let decider = Decider::restored(name("east"), BTreeMap::new());
+        self.run_by(&Decider::restored(name("east"), BTreeMap::new()), beats, ordered, errors);
+    }
+
+    /// The same while other clusters stand like this.
+    fn run_by(&mut self, decider: &Decider, beats: u32, ordered: &Ordered, errors: u64) {
         let orders = [(service(), ordered.clone())].into();
         for _ in 0..beats {
             self.now += isthmus_core::failover::BEAT;
@@ -56,7 +63,7 @@ impl Story {
             let evidence = ServiceEvidence { requests: 10, errors, latency, ..of };
             self.failover.evidence("proxy", &evidence, self.now);
             let at = Moment { now: self.now, unix_ms: 1 };
-            let seen = Seen { at, orders: &orders, decider: &decider, proxies: &BTreeSet::new() };
+            let seen = Seen { at, orders: &orders, decider, proxies: &BTreeSet::new() };
             self.failover.steer(&seen);
         }
     }
@@ -69,7 +76,12 @@ impl Story {
     }
 
     fn row(&self, ordered: &Ordered) -> rows::FailoverRow {
-        self.failover.rows(&[(service(), ordered.clone())].into(), 3, self.now).remove(0)
+        let others = ["west", "north", "south"].map(|other| (name(other), Verdict::default())).into();
+        self.row_of(ordered, &Decider::restored(name("east"), others))
+    }
+
+    fn row_of(&self, ordered: &Ordered, decider: &Decider) -> rows::FailoverRow {
+        self.failover.rows(&[(service(), ordered.clone())].into(), decider, self.now).remove(0)
     }
 
     /// Why it moved last.
@@ -127,6 +139,28 @@ fn a_weighted_tier_says_by_weight_and_what_is_wrong_only_of_what_would_get_more(
     story.run(1, &other, 9);
     let row = story.row(&other);
     assert!(row.why.starts_with("west: 22 % of its requests fail"), "{row:?}");
+}
+
+#[test]
+fn why_there_is_no_path_to_a_cluster_is_told_with_what_is_sent_elsewhere_because_of_it() {
+    let two = ordered(&[&[("west", 1)], &[("north", 1)]], None, "{}");
+    let cut_off = Verdict { share: 0.0, standing: model::Standing::CutOff, ..Verdict::default() };
+    let mut decider = Decider::restored(name("east"), [(name("west"), cut_off)].into());
+    let mut story = Story::new();
+    story.run_by(&decider, 1, &two, 0);
+    let before = story.row_of(&two, &decider);
+    let why = "is a clock wrong?".to_owned();
+    let report = PathReport { cluster: "west".into(), state: "lost".into(), why, ..PathReport::default() };
+    decider.path("gw", report, 0);
+    story.run_by(&decider, 1, &two, 0);
+    let row = story.row_of(&two, &decider);
+    assert_eq!((row.in_use.as_str(), &row.why), ("north", &format!("{} (is a clock wrong?)", before.why)));
+    assert_eq!(row.places[0].why, format!("{} (is a clock wrong?)", before.places[0].why));
+    assert_eq!(
+        (&row.places[1].why, &row.places[0].since_seconds),
+        (&before.places[1].why, &0),
+        "nothing else is told of it"
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Keeps tunnels to every gateway of every remote cluster, as the table names them.
 
+mod error;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -14,11 +16,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{
-    Label, PER_GATEWAY, Tunnel, code,
-    control::{Channel, ControlError},
-};
-use crate::{context::Context, remote};
+use self::error::DialError;
+use super::{Label, PER_GATEWAY, Tunnel, code, control::Channel};
+use crate::{context::Context, remote, trouble::Trouble};
 
 /// Waits between dials.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -45,31 +45,6 @@ impl Target {
     /// One beside it, which must not be taken for it.
     fn beside(&self) -> Self {
         Self { index: self.index + PER_GATEWAY, ..self.clone() }
-    }
-}
-
-/// Why there is no tunnel.
-#[derive(Debug, thiserror::Error)]
-enum DialError {
-    #[error("{0} has no address: {1}")]
-    Address(String, String),
-    #[error("cannot dial: {0}")]
-    Setup(String),
-    #[error("no handshake: {0}")]
-    Handshake(#[from] quinn::ConnectionError),
-    #[error("no hello: {0}")]
-    Hello(#[from] ControlError),
-    #[error("the peer says it is of cluster {0:?}")]
-    OtherCluster(String),
-    #[error("no handshake within {DIAL_LIMIT:?}")]
-    Late,
-}
-
-impl DialError {
-    /// Whether somebody answered and was not who it should be, or did not take us: a human has to look.
-    fn is_refusal(&self) -> bool {
-        use quinn::ConnectionError::{ConnectionClosed, TransportError};
-        matches!(self, Self::Handshake(TransportError(_) | ConnectionClosed(_)) | Self::OtherCluster(_))
     }
 }
 
@@ -133,7 +108,7 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
     // The tunnels to one name begin with different ones of its addresses.
     let mut attempt = target.index;
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-    let (mut said, mut held) = (String::new(), JoinSet::new());
+    let (mut said, mut held) = (Said::default(), JoinSet::new());
     while !context.drain.is_draining() && *named.borrow_and_update() {
         let dialled = dial(&context, &at, attempt).await;
         attempt = attempt.wrapping_add(1);
@@ -141,12 +116,12 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
             Ok((tunnel, channel)) => {
                 count(&context, &target, "up");
                 backoff.reset();
-                said.clear();
+                said = Said::default();
                 let (ended, end) = oneshot::channel();
                 let up = Held { context: context.clone(), tunnel: tunnel.clone() };
                 held.spawn(hold(up, channel, named.clone(), ended));
                 tokio::select! {
-                    reason = end => reason.unwrap_or_default(),
+                    reason = end => lost(&context, &target, reason.unwrap_or_default()),
                     () = tunnel.goes() => {
                         at = at.beside();
                         while held.try_join_next().is_some() {}
@@ -154,20 +129,11 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
                     }
                 }
             }
-            Err(error) => {
-                count(&context, &target, "failed");
-                let reason = error.to_string();
-                if error.is_refusal() && reason != said {
-                    tracing::warn!(cluster = %target.cluster, gateway = target.gateway, reason, "the gateway is refused");
-                    said.clone_from(&reason);
-                }
-                reason
-            }
+            Err(error) => failed(&context, &target, &error, &mut said),
         };
         while held.try_join_next().is_some() {}
-        if reason != said {
+        if said.is_news(&reason) {
             tracing::info!(cluster = %target.cluster, gateway = target.gateway, reason, "no tunnel, dialling again");
-            said = reason;
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.next()) => {}
@@ -180,6 +146,37 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
     target
 }
 
+/// A tunnel that was up ended; why.
+fn lost(context: &Context, target: &Target, reason: String) -> String {
+    let words = format!("the tunnel to {} ended: {reason}", target.gateway);
+    context.links.failed(&target.cluster, &target.gateway, Trouble::silence(&words));
+    reason
+}
+
+/// A dial came to nothing; why.
+fn failed(context: &Context, target: &Target, error: &DialError, said: &mut Said) -> String {
+    count(context, target, "failed");
+    context.links.failed(&target.cluster, &target.gateway, error.trouble(&target.gateway));
+    let reason = error.to_string();
+    if error.is_refusal() && said.is_news(&reason) {
+        tracing::warn!(cluster = %target.cluster, gateway = target.gateway, reason, "the gateway is refused");
+    }
+    reason
+}
+
+/// What was logged of a target last. A time in it that goes on is no news.
+#[derive(Default)]
+struct Said(String);
+
+impl Said {
+    fn is_news(&mut self, reason: &str) -> bool {
+        let gist: String = reason.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+        let is_news = gist != self.0;
+        self.0 = gist;
+        is_news
+    }
+}
+
 fn count(context: &Context, target: &Target, outcome: &str) {
     context.metrics.dials.with_label_values(&[target.cluster.as_str(), outcome]).inc();
 }
@@ -190,12 +187,16 @@ async fn hold(held: Held, channel: Channel, mut named: watch::Receiver<bool>, en
     tracing::info!(tunnel = tunnel.label.id, gateway = tunnel.peer, "tunnel up");
     context.links.up(tunnel.clone());
     let reason = tokio::select! {
-        // It knows best why the connection ended.
+        // It knows why the tunnel ended.
         biased;
         reason = channel.converse(context, tunnel) => reason.to_string(),
         () = remote::serve_all(context, tunnel) => "the connection is gone".into(),
         () = left(context, tunnel, &mut named) => "its address is not named any more".into(),
     };
+    // Where the connection did, that knows better.
+    let reason = tunnel.connection.close_reason().map_or(reason, |closed| closed.to_string());
+    // Its path is judged without it before anybody says why it ended.
+    drop(held);
     // Nobody asks any more where another one took its place.
     let _ = ended.send(reason);
 }
@@ -249,7 +250,9 @@ async fn greet(context: &Context, target: &Target, attempt: usize) -> Result<(Ar
     let connecting = endpoint.connect_with(config, address, SERVER_NAME);
     let connection = connecting.map_err(|error| setup(error.to_string()))?.await?;
     let mut channel = Channel::new(connection.open_bi().await?);
-    let hello = channel.greet(context).await?;
+    // The connection knows best why no hello came.
+    let end = |error| connection.close_reason().map_or(DialError::Hello(error), DialError::Handshake);
+    let hello = channel.greet(context).await.map_err(end)?;
     if hello.cluster != target.cluster.as_str() {
         connection.close(code::PROTOCOL, b"another cluster was dialled");
         return Err(DialError::OtherCluster(hello.cluster));

@@ -191,16 +191,27 @@ impl Running {
 
     /// Waits until a report says so of a path.
     pub async fn path(&mut self, state: &str, tunnels: u32) -> PathReport {
+        self.reported(state, |path| path.state == state && path.tunnels >= tunnels).await
+    }
+
+    /// Waits until a report says that a path is lost, and why.
+    pub async fn lost_because(&mut self, why: &str) {
+        self.reported(why, |path| path.state == "lost" && path.why.contains(why)).await;
+    }
+
+    async fn reported(&mut self, what: &str, fits: impl Fn(&PathReport) -> bool) -> PathReport {
+        let mut last = vec![];
         let reported = async {
             while let Some(report) = self.reports.recv().await {
-                let fits = |path: &PathReport| path.state == state && path.tunnels >= tunnels;
-                if let Some(path) = report.paths.into_iter().find(fits) {
-                    return path;
+                match report.paths.iter().position(&fits) {
+                    Some(at) => return report.paths[at].clone(),
+                    None => last = report.paths,
                 }
             }
             panic!("the gateway closed");
         };
-        tokio::time::timeout(LIMIT, reported).await.unwrap_or_else(|_| panic!("no path is {state}"))
+        let reported = tokio::time::timeout(LIMIT, reported).await;
+        reported.unwrap_or_else(|_| panic!("no path is {what}: {last:?}"))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, process::Child};
 
-use isthmus_scenarios::plan::Process;
+use isthmus_scenarios::{admin, plan::Process};
+use serde_json::Value;
 
 use crate::{
     row::Figures,
@@ -42,7 +43,8 @@ pub async fn is_wrong(stage: &Stage) -> Figures {
     Figures { note, ..seen.left_in_time(FIRST, died, Some(right)) }
 }
 
-/// It runs for a while with its clock wrong: a gateway says why it lets nobody in, and it is not returned to.
+/// It runs for a while with its clock wrong: a gateway says why it lets nobody in, each of the two clusters why it has no path
+/// to the other, and it is not returned to.
 async fn comes_back_wrong(stage: &Stage, watch: &Watch<'_>, wrong: &str, who: &str) {
     let log = stage.mesh.mesh.state.log(&stage.mesh.cluster(who).name, "gateway");
     let before = std::fs::read_to_string(&log).map_or(0, |text| text.len());
@@ -55,10 +57,27 @@ async fn comes_back_wrong(stage: &Stage, watch: &Watch<'_>, wrong: &str, who: &s
         Ok(())
     })
     .await;
+    says_why(stage, wrong, HERE, FIRST).await;
+    says_why(stage, wrong, FIRST, HERE).await;
     watch.goes_on(3).await;
     let view = stage.mesh.view(HERE, FIRST).await.expect("control answers");
     assert!(["dead", "cutOff"].contains(&view["standing"].as_str().unwrap()), "{wrong}: {view}");
     drop(clock);
+}
+
+/// What `isthmus clusters` prints says it, and so does `isthmus failover status` of a service that is sent elsewhere.
+async fn says_why(stage: &Stage, wrong: &str, from: &str, of: &str) {
+    eventually(&format!("{from} says of {of} that a clock is wrong, {wrong}"), PATIENCE, || async {
+        let view = stage.mesh.view(from, of).await?;
+        let rows = admin::read(stage.mesh.control(from), "/api/failover").await?;
+        let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut places = rows.iter().flat_map(|row| row["places"].as_array().into_iter().flatten());
+        let says = |why: &Value| why.as_str().is_some_and(|why| why.contains("is a clock wrong?"));
+        anyhow::ensure!(says(&view["why"]), "{view}");
+        anyhow::ensure!(places.any(|place| place["cluster"] == of && says(&place["why"])), "{rows:?}");
+        Ok(())
+    })
+    .await;
 }
 
 /// The first cluster's processes with a clock that is wrong.
