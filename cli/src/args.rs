@@ -17,7 +17,7 @@ use isthmus_scenarios::state::StateDir;
 
 pub use capture::{Capture, With};
 pub use context::ContextArgs;
-pub use failover::{Act, Drain, Failover, Fate, Look, Place, Service, Undo};
+pub use failover::{Act, Drain, Failover, Fate, How, Look, Place, Service};
 pub use inject::{Inject, Written};
 pub use install::{Install, Installation, Installing, Rollout, Uninstall};
 pub use link::{Link, Set as LinkSet};
@@ -173,7 +173,7 @@ pub enum Cluster {
         #[arg(add = cluster())]
         cluster: ClusterName,
         #[command(flatten)]
-        undo: Undo,
+        undo: How,
     },
     /// Put a cluster out of the mesh. Its key never comes in again; only an operator's cluster may say so.
     Eject {

@@ -24,7 +24,7 @@ use anyhow::Result;
 use isthmus_core::{failover::verb::Deed, name::ClusterName};
 
 use crate::{
-    args::{Drain, Failover, Fate, Service, Undo},
+    args::{Drain, Failover, Fate, How, Service},
     listing::parse_service,
     reach::Reach,
 };
@@ -67,6 +67,6 @@ pub async fn drain(reach: &Reach, Drain { cluster, pace, act }: Drain) -> Result
 }
 
 /// `isthmus cluster undrain`.
-pub async fn undrain(reach: &Reach, cluster: ClusterName, undo: &Undo) -> Result<()> {
+pub async fn undrain(reach: &Reach, cluster: ClusterName, undo: &How) -> Result<()> {
     verbs::undo(reach, &Deed::Drain { cluster, over: std::time::Duration::ZERO }, undo).await
 }

@@ -3,15 +3,18 @@
 //! A stream to another cluster goes by a tunnel that this side dialled. Where there is none, because the cluster names no
 //! gateway or nobody ever got through to it, it goes by one that the cluster dialled.
 
+mod peer;
+
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use isthmus_core::{model::RemoteCluster, name::ClusterName};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use self::peer::Peer;
 use crate::{
-    path::{Path, Seen, State},
-    trouble::{Trouble, Troubles},
+    path::{Seen, State},
+    trouble::Trouble,
     tunnel::{Row, Tunnel},
 };
 
@@ -19,9 +22,6 @@ use crate::{
 const RTT_MOVED: u64 = 4;
 /// ... nor one that moved by less than this, microseconds.
 const RTT_MOVED_US: u64 = 500;
-
-/// Why a path is down whose tunnels did not end yet.
-const SILENT: &str = "no answer comes on its tunnels";
 
 /// How the path to a cluster stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,23 +58,6 @@ pub struct Told {
 
 /// All of it, by cluster.
 pub type Views = Arc<BTreeMap<ClusterName, Told>>;
-
-#[derive(Debug, Default)]
-struct Peer {
-    /// Whether the table has it.
-    known: bool,
-    /// Whether it says where its gateways are.
-    named: bool,
-    /// Whether a tunnel was ever dialled to where it says: from then on streams go by those alone.
-    reached: bool,
-    /// `None`: there was no way to it yet that could be judged.
-    path: Option<Path>,
-    /// When anything was heard on a tunnel that streams go by.
-    heard: Option<Instant>,
-    tunnels: Vec<Arc<Tunnel>>,
-    /// Why there is no way, until there is one.
-    troubles: Troubles,
-}
 
 /// The tunnels. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -250,114 +233,6 @@ impl Links {
     #[must_use]
     pub fn rows(&self, now: Instant) -> Vec<Row> {
         self.tunnels().iter().map(|tunnel| tunnel.row(now)).collect()
-    }
-}
-
-impl Peer {
-    fn expect(&mut self, named: bool, now: Instant) {
-        (self.known, self.named) = (true, named);
-        self.reached &= named;
-        if named || !self.tunnels.is_empty() {
-            self.path.get_or_insert_with(|| Path::new(now));
-        }
-    }
-
-    fn up(&mut self, tunnel: Arc<Tunnel>, now: Instant) {
-        self.reached |= self.named && tunnel.label.dialled;
-        let place = self.tunnels.partition_point(|one| one.label.dialled >= tunnel.label.dialled);
-        self.tunnels.insert(place, tunnel);
-        if self.known {
-            self.path.get_or_insert_with(|| Path::new(now));
-        }
-    }
-
-    fn carries(&self, tunnel: &Tunnel) -> bool {
-        tunnel.label.dialled || !self.reached
-    }
-
-    /// The tunnels that streams go by.
-    fn carriers(&self) -> impl Iterator<Item = &Arc<Tunnel>> {
-        self.tunnels.iter().filter(|tunnel| self.carries(tunnel))
-    }
-
-    /// Them, with how each is. One whose gateway drains is as good as before until another is up:
-    /// what leads over it is not sent away before there is somewhere to go.
-    fn seen(&self, now: Instant) -> Vec<(&Arc<Tunnel>, Seen)> {
-        let has_other = self.carriers().any(|tunnel| tunnel.seen(now) == Seen::Up);
-        let of = |tunnel: &Tunnel| match tunnel.seen(now) {
-            Seen::Draining if !has_other && tunnel.still_takes(now) => Seen::Up,
-            seen => seen,
-        };
-        self.carriers().map(|tunnel| (tunnel, of(tunnel))).collect()
-    }
-
-    /// Tunnels that take new streams.
-    fn usable(&self, now: Instant) -> impl Iterator<Item = &Arc<Tunnel>> {
-        self.seen(now).into_iter().filter(|(_, seen)| *seen == Seen::Up).map(|(tunnel, _)| tunnel)
-    }
-
-    fn judge(&mut self, now: Instant) {
-        self.tunnels.iter().for_each(|tunnel| tunnel.listen(now));
-        self.heard = self.heard(now);
-        let seen: Vec<_> = self.seen(now).into_iter().map(|(_, seen)| seen).collect();
-        if let Some(path) = &mut self.path {
-            path.judge(seen, now);
-            if path.state() == State::Up {
-                self.troubles.clear();
-            }
-        }
-    }
-
-    /// `None`: not yet. By a gateway that no tunnel of a cluster ever led to, whose gateways nobody can dial, no stream goes.
-    fn told(&self, now: Instant) -> Option<Told> {
-        let state = match &self.path {
-            Some(path) => path.is_settled().then(|| path.state())?,
-            None => self.known.then_some(State::Lost)?,
-        };
-        let tunnels = self.seen(now).into_iter().chain(self.left(now));
-        let tunnels = tunnels.map(|(tunnel, seen)| (tunnel.label.id.clone(), seen)).collect();
-        Some(Told { view: View { state, rtt_us: self.rtt_us() }, tunnels })
-    }
-
-    /// Tunnels that carried while there were no others: nothing new goes by them, and what is under way ends there.
-    fn left(&self, now: Instant) -> impl Iterator<Item = (&Arc<Tunnel>, Seen)> {
-        let left = self.tunnels.iter().filter(|tunnel| !self.carries(tunnel) && tunnel.opened() > 0);
-        left.map(move |tunnel| (tunnel, tunnel.seen(now).max(Seen::Draining)))
-    }
-
-    /// When anything was heard on a tunnel that streams go by. as far as is known at `now`.
-    fn heard(&self, now: Instant) -> Option<Instant> {
-        self.carriers().map(|tunnel| tunnel.heard()).chain(self.heard).max().map(|heard| heard.min(now))
-    }
-
-    fn rtt_us(&self) -> u64 {
-        let best = self.carriers().map(|tunnel| tunnel.rtt().as_micros()).min().unwrap_or(0);
-        u64::try_from(best).unwrap_or(u64::MAX)
-    }
-
-    fn detail(&self, now: Instant) -> Option<Detail> {
-        let state = self.path.as_ref().filter(|path| path.is_settled())?.state();
-        let seen = self.seen(now);
-        let count = u64::try_from(seen.len()).unwrap_or(1).max(1);
-        let loss = seen.iter().map(|(tunnel, _)| u64::from(tunnel.loss_ppm())).sum::<u64>() / count;
-        let silent = self.heard(now).map_or(0, |heard| now.saturating_duration_since(heard).as_millis());
-        let up = seen.iter().filter(|(_, seen)| *seen != Seen::Suspect).count();
-        Some(Detail {
-            view: View { state, rtt_us: self.rtt_us() },
-            loss_ppm: u32::try_from(loss).unwrap_or(u32::MAX),
-            silent_ms: u64::try_from(silent).unwrap_or(u64::MAX),
-            tunnels: u32::try_from(up).unwrap_or(u32::MAX),
-            why: self.why(state),
-        })
-    }
-
-    fn why(&self, state: State) -> String {
-        match (state, self.troubles.told()) {
-            (State::Up, _) => String::new(),
-            (_, Some(told)) => told.to_owned(),
-            (State::Suspect | State::Lost, None) if !self.tunnels.is_empty() => SILENT.into(),
-            (_, None) => String::new(),
-        }
     }
 }
 

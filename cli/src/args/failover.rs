@@ -45,7 +45,7 @@ pub enum Service {
         #[arg(long, value_name = "CLUSTER", add = cluster())]
         from: ClusterName,
         #[command(flatten)]
-        undo: Undo,
+        undo: How,
     },
     /// Take a service from one cluster as long as that can serve it; it ends by itself.
     Pin {
@@ -64,7 +64,7 @@ pub enum Service {
         #[arg(add = service())]
         service: String,
         #[command(flatten)]
-        undo: Undo,
+        undo: How,
     },
 }
 
@@ -134,19 +134,14 @@ pub struct Act {
     /// It ends by itself after so long: 90s, 2m30s, 2h, 1d; 30d at most [default: 24h].
     #[arg(long = "for", value_name = "DURATION", value_parser = any_duration)]
     pub lasts: Option<Duration>,
-    /// Why; everybody who looks sees it, and it is kept in the history.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub reason: String,
     #[command(flatten)]
-    pub place: Place,
-    #[command(flatten)]
-    pub output: Output,
+    pub how: How,
 }
 
-/// How something is taken back.
+/// How something is done, or taken back.
 #[derive(Debug, Args)]
-pub struct Undo {
-    /// Why; it is kept in the history.
+pub struct How {
+    /// Why; everybody who looks sees it, and it is kept in the history.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
     #[command(flatten)]

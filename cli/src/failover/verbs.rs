@@ -20,7 +20,7 @@ use super::{
     in_force::{self, InForce, merged},
 };
 use crate::{
-    args::{Act, Form, Look},
+    args::{Act, Form, How, Look},
     out,
     reach::Reach,
     table,
@@ -28,22 +28,23 @@ use crate::{
 
 /// Does it, and says what is in force now.
 pub async fn act(reach: &Reach, deed: Deed, act: Act) -> Result<()> {
-    let controls = ordered(reach, Controls::of(reach, &act.place).await?, &act.place, deed.cluster()).await;
-    let wish = Wish { deed, lasts: act.lasts, by: who(), reason: act.reason };
+    let Act { lasts, how: How { reason, place, output } } = act;
+    let controls = ordered(reach, Controls::of(reach, &place).await?, &place, deed.cluster()).await;
+    let wish = Wish { deed, lasts, by: who(), reason };
     let (at, done) = first(&controls, &wish).await?;
-    let all = Controls::all(reach, &act.place).await?;
+    let all = Controls::all(reach, &place).await?;
     let silent = match all.ask::<Vec<VerbRow>>("/api/verbs").await {
         Ok(answers) => answers.silent,
         Err(_) => vec![],
     };
-    if act.output.output == Form::Json {
+    if output.output == Form::Json {
         let all = serde_json::json!({ "wish": wish, "done_in": at.name, "done": done, "silent": silent });
         out::line(serde_json::to_string_pretty(&all)?);
     } else {
         let end = clock::from_now(wish.lasts.unwrap_or(DEFAULT_FOR));
         out::raw(&words::done(&words::Said { wish: &wish, at: &at.name, done: &done, silent: &silent, end: &end }));
     }
-    choice::binds_all(&at.name, &done, &act.place)
+    choice::binds_all(&at.name, &done, &place)
 }
 
 /// Who answered and refused it, and who did not answer.

@@ -121,12 +121,7 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
                 let up = Held { context: context.clone(), tunnel: tunnel.clone() };
                 held.spawn(hold(up, channel, named.clone(), ended));
                 tokio::select! {
-                    reason = end => {
-                        let reason = reason.unwrap_or_default();
-                        let words = format!("the tunnel to {} ended: {reason}", target.gateway);
-                        context.links.failed(&target.cluster, &target.gateway, Trouble::silence(&words));
-                        reason
-                    }
+                    reason = end => lost(&context, &target, reason.unwrap_or_default()),
                     () = tunnel.goes() => {
                         at = at.beside();
                         while held.try_join_next().is_some() {}
@@ -134,15 +129,7 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
                     }
                 }
             }
-            Err(error) => {
-                count(&context, &target, "failed");
-                context.links.failed(&target.cluster, &target.gateway, error.trouble(&target.gateway));
-                let reason = error.to_string();
-                if error.is_refusal() && said.is_news(&reason) {
-                    tracing::warn!(cluster = %target.cluster, gateway = target.gateway, reason, "the gateway is refused");
-                }
-                reason
-            }
+            Err(error) => failed(&context, &target, &error, &mut said),
         };
         while held.try_join_next().is_some() {}
         if said.is_news(&reason) {
@@ -157,6 +144,24 @@ async fn keep(context: Context, target: Target, mut named: watch::Receiver<bool>
     // What is open lives until the drain is over, or until nothing is open where it is left.
     while held.join_next().await.is_some() {}
     target
+}
+
+/// A tunnel that was up ended; why.
+fn lost(context: &Context, target: &Target, reason: String) -> String {
+    let words = format!("the tunnel to {} ended: {reason}", target.gateway);
+    context.links.failed(&target.cluster, &target.gateway, Trouble::silence(&words));
+    reason
+}
+
+/// A dial came to nothing; why.
+fn failed(context: &Context, target: &Target, error: &DialError, said: &mut Said) -> String {
+    count(context, target, "failed");
+    context.links.failed(&target.cluster, &target.gateway, error.trouble(&target.gateway));
+    let reason = error.to_string();
+    if error.is_refusal() && said.is_news(&reason) {
+        tracing::warn!(cluster = %target.cluster, gateway = target.gateway, reason, "the gateway is refused");
+    }
+    reason
 }
 
 /// What was logged of a target last. A time in it that goes on is no news.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{refused, sort, who, words};
 use crate::{
-    args::{Form, Undo},
+    args::{Form, How},
     failover::{
         clock,
         controls::{Control, Controls, LIMIT, Silent, told},
@@ -34,7 +34,7 @@ pub struct Taken {
 }
 
 /// Takes it back wherever it was done; with a drain, drills of the cluster too.
-pub async fn undo(reach: &Reach, deed: &Deed, undo: &Undo) -> Result<()> {
+pub async fn undo(reach: &Reach, deed: &Deed, undo: &How) -> Result<()> {
     let (what, names) = match deed {
         Deed::Evacuate { service, cluster, .. } => {
             (format!("evacuation of {service} from {cluster}"), vec![deed.name()])
@@ -73,7 +73,7 @@ pub async fn undo(reach: &Reach, deed: &Deed, undo: &Undo) -> Result<()> {
 }
 
 /// A pin is named by its service alone.
-pub async fn unpin(reach: &Reach, service: ServiceName, with: &Undo) -> Result<()> {
+pub async fn unpin(reach: &Reach, service: ServiceName, with: &How) -> Result<()> {
     let any = "any".parse()?;
     undo(reach, &Deed::Pin { service, cluster: any }, with).await
 }
