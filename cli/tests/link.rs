@@ -1,7 +1,13 @@
 //! `link` as a person types it, against the links of a network whose packets nobody sends: what is typed reaches them as it
 //! is meant, and what they say is told. The network itself, which needs root, is in `scenarios/tests/wan`.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that fails says so by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails says so by a panic"
+)]
 
 mod support;
 
