@@ -1,5 +1,5 @@
-//! `isthmus inject`: adds sidecars to the workloads of a file, by the values of a cluster or of a file. The objects go to standard output, for
-//! `kubectl apply -f -`; what was not injected, and why, to standard error.
+//! `isthmus inject`: adds sidecars to the workloads of a file, by the values of a cluster or of a file. The objects go to
+//! standard output, for `kubectl apply -f -`; what was not injected, and why, to standard error.
 
 use std::{
     io::{Read, Write},

@@ -1,5 +1,5 @@
-//! Pods that run without the sidecar that was asked for, or with one that is not all of it, as Events of whom a person would describe: who made the pod, else the
-//! pod, else its namespace, since a pod that has no name yet cannot be found.
+//! Pods that run without the sidecar that was asked for, or with one that is not all of it, as Events of whom a person would
+//! describe: who made the pod, else the pod, else its namespace, since a pod that has no name yet cannot be found.
 
 use isthmus_kubernetes::{
     Client,

@@ -73,8 +73,8 @@ impl Injector {
         Self { values, labels, refused: None }
     }
 
-    /// Tells of pods that run without a sidecar although one was asked for, or with one that does not honour all of it. What does not fit into the channel is not
-    /// told: nobody's pod waits for an event.
+    /// Tells of pods that run without a sidecar although one was asked for, or with one that does not honour all of it. What does
+    /// not fit into the channel is not told: nobody's pod waits for an event.
     #[must_use]
     pub fn telling(mut self, refused: mpsc::Sender<Refused>) -> Self {
         self.refused = Some(refused);
