@@ -26,7 +26,7 @@ async fn until(notices: &mut mpsc::UnboundedReceiver<Notice>, state: State) {
 async fn first_of(notices: &mut mpsc::UnboundedReceiver<Notice>, states: &[State]) -> (State, Instant) {
     let heard = async {
         while let Some(notice) = notices.recv().await {
-            if notice.cluster == "west" && states.contains(&notice.state()) {
+            if notice.cluster == "west" && notice.tunnel.is_empty() && states.contains(&notice.state()) {
                 return (notice.state(), Instant::now());
             }
         }
