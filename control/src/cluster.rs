@@ -77,7 +77,9 @@ impl Cluster {
     /// What somebody brings along to sign with, where it is any good. What is not is told by who looks at it again, but nothing
     /// begins with it.
     async fn look(&self, config: &Config, drain: &Drain) -> Result<Option<Entries>, Error> {
-        let find = |name| vault::wait_for(&self.client, &self.namespace, name, drain);
+        // Without an API server what signed before signs on; who looks at the Secret again sees it then.
+        let is_kept = self.vault().with_one_of(SIGN).is_kept(&config.ca_dir());
+        let find = |name| vault::wait_for(&self.client, (&self.namespace, name), is_kept, drain);
         let Some(held) = find(plugged::SECRET).await? else { return Ok(None) };
         let entries = the_four(held.entries);
         match plugged::read(&self.source(), &entries, &domain(config)) {

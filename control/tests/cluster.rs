@@ -21,8 +21,8 @@ use isthmus_runtime::{
 use support::{Client, Ground, registration, until};
 
 const DEFINITIONS: &str = include_str!("../../kubernetes/tests/same/definitions.yaml");
-/// All that control may ask of the API server here.
-const ROLE: &str = include_str!("../../kubernetes/tests/same/role.yaml");
+/// What is installed: of it the rights that control has.
+const BASE: &str = include_str!("../../deploy/kustomize/base/isthmus.yaml");
 const NAMESPACE: &str = "isthmus-test-source";
 const ROUTE: &str = "route: [{destination: {host: reviews}}]";
 
@@ -50,6 +50,14 @@ fn kubectl(arguments: &str, input: &str) -> Result<String, String> {
 
 fn apply(text: &str) {
     kubectl("apply -f -", text).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Control's account and all that the chart lets it ask of the API server; nothing else of the chart is there.
+fn rights() -> String {
+    let kinds = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+    let is_right = |document: &&str| kinds.iter().any(|kind| document.contains(&format!("\nkind: {kind}\n")));
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: isthmus-system}\n";
+    std::iter::once(namespace).chain(BASE.split("\n---\n").filter(is_right)).collect::<Vec<_>>().join("\n---\n")
 }
 
 fn shell(variable: &str) {
@@ -90,7 +98,7 @@ impl Room {
     fn make() -> Self {
         let _ = kubectl(&format!("delete namespace {NAMESPACE} --ignore-not-found --wait"), "");
         apply(DEFINITIONS);
-        apply(ROLE);
+        apply(&rights());
         // Each control of the tests is a new one, with a CA of its own.
         let secrets = "isthmus-ca isthmus-federation-key --ignore-not-found";
         kubectl(&format!("-n isthmus-system delete secret {secrets}"), "").unwrap();
@@ -112,7 +120,7 @@ impl Drop for Room {
 fn own_kubeconfig(ground: &Ground, change: impl FnOnce(&mut serde_json::Value)) -> PathBuf {
     let view = kubectl("config view --raw --flatten --minify -o json", "").unwrap();
     let mut view: serde_json::Value = serde_json::from_str(&view).unwrap();
-    let token = kubectl("-n isthmus-system create token isthmus-test-control", "").unwrap();
+    let token = kubectl("-n isthmus-system create token control", "").unwrap();
     view["users"][0]["user"] = serde_json::json!({"token": token.trim()});
     change(&mut view["clusters"][0]["cluster"]);
     let file = ground.path("kubeconfig");

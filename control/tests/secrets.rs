@@ -69,6 +69,24 @@ async fn a_broken_entry_of_any_secret_is_one_error_with_its_name_and_nothing_is_
 }
 
 #[tokio::test]
+async fn who_had_the_secrets_before_begins_without_an_api_server_and_who_had_not_waits_for_it() {
+    let scene = Scene::new().await;
+    let (drain, access) = (Drain::new(), scene.config.kubernetes.clone().unwrap());
+    drain.trigger().drain("a test");
+    scene.secrets.is_away(true);
+    let error = within(Cluster::open(&access, &scene.config, &drain)).await.err().unwrap().to_string();
+    assert!(error.contains("drained before the API server answered"), "{error}");
+    scene.secrets.is_away(false);
+    scene.open().await.unwrap();
+    let made = (scene.secrets.entries("isthmus-ca"), scene.secrets.entries("isthmus-federation-key"));
+    scene.secrets.is_away(true);
+    scene.open().await.unwrap();
+    scene.secrets.is_away(false);
+    scene.open().await.unwrap();
+    assert_eq!((scene.secrets.entries("isthmus-ca"), scene.secrets.entries("isthmus-federation-key")), made);
+}
+
+#[tokio::test]
 async fn a_key_that_is_another_authoritys_is_told_and_a_deleted_secret_is_made_anew() {
     let scene = Scene::new().await;
     scene.open().await.unwrap();

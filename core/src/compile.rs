@@ -6,6 +6,7 @@
 mod capacity;
 mod endpoints;
 pub mod finding;
+mod global;
 mod orders;
 mod own;
 mod references;

@@ -4,11 +4,12 @@
 //! A Secret is written only as somebody has just read it ([`Vault::put`]): who was slower than another one reads again, and
 //! nothing is overwritten that was not seen.
 
+mod asking;
 mod error;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use isthmus_runtime::{backoff::Backoff, disk, drain::Drain};
+use isthmus_runtime::{disk, drain::Drain};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client, ResourceExt,
@@ -16,7 +17,14 @@ use kube::{
 };
 use serde_json::json;
 
+use asking::insist;
+pub use asking::{find, wait_for};
 pub use error::VaultError;
+
+/// Beside the files: that they are what the Secret held, so that they hold where no API server answers.
+const KEPT: &str = "in-secret";
+/// An API server that has not answered in so long is not waited for where there are files to begin with.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Who owns what is written.
 pub const MANAGER: &str = "isthmus-control";
@@ -60,37 +68,9 @@ impl Held {
     }
 }
 
-/// A Secret of somebody else's, as it is; `None`: there is none.
-///
-/// # Errors
-/// [`VaultError::Refused`].
-pub async fn find(client: &Client, namespace: &str, name: &str) -> Result<Option<Held>, VaultError> {
-    Vault::new(client, namespace, name, &[]).look().await
-}
-
-/// As [`find`]; an API server that does not answer is asked again until the drain.
-///
-/// # Errors
-/// [`VaultError`].
-pub async fn wait_for(client: &Client, namespace: &str, name: &str, drain: &Drain) -> Result<Option<Held>, VaultError> {
-    insist(name, drain, || find(client, namespace, name)).await
-}
-
-/// Tries again as long as that may help.
-async fn insist<T, F>(name: &str, drain: &Drain, mut one: impl FnMut() -> F) -> Result<T, VaultError>
-where
-    F: Future<Output = Result<T, VaultError>>,
-{
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    loop {
-        match one().await {
-            Err(VaultError::Refused { source, .. }) if is_passing(&source) => {
-                tracing::info!(secret = name, error = %source, "waiting for the API server");
-            }
-            outcome => return outcome,
-        }
-        drain.unless(tokio::time::sleep(backoff.next())).await.ok_or(VaultError::Drained)?;
-    }
+/// Says that what is in `dir` was in the Secret.
+fn keep(dir: &Path) -> Result<(), VaultError> {
+    Ok(disk::write_atomic(dir.join(KEPT), b"")?)
 }
 
 impl Vault {
@@ -165,8 +145,8 @@ impl Vault {
     }
 
     /// Puts the Secret's entries into `dir`. `make` makes the files where there are none, and looks whether those that are
-    /// there can be used: where there is no Secret yet they become one. An API server that does not answer is asked again
-    /// until the drain.
+    /// there can be used: where there is no Secret yet they become one. Where an API server does not answer, what an earlier
+    /// run had of the Secret holds; who has nothing of it asks again until the drain.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -177,7 +157,31 @@ impl Vault {
         drain: &Drain,
     ) -> Result<(), VaultError> {
         disk::make_dir(dir)?;
-        insist(&self.name, drain, || self.try_open(dir, &make)).await
+        if self.is_kept(dir) {
+            match tokio::time::timeout(ANSWERS_WITHIN, self.try_open(dir, &make)).await {
+                Ok(Err(error)) if error.is_passing() => self.said(&error.cause()),
+                Ok(outcome) => return outcome.and_then(|()| keep(dir)),
+                Err(_) => self.said("it does not answer"),
+            }
+            // Unless another replica's turned out to count.
+            if self.is_kept(dir) {
+                return make().map_err(|reason| self.not_made(reason));
+            }
+        }
+        insist(&self.name, drain, || self.try_open(dir, &make)).await?;
+        keep(dir)
+    }
+
+    /// Whether the files in `dir` are what the Secret held when an earlier run saw it.
+    #[must_use]
+    pub fn is_kept(&self, dir: &Path) -> bool {
+        let is_there = |file: &&str| dir.join(file).exists();
+        let signs = self.either.is_empty() || self.either.iter().any(&is_there);
+        signs && is_there(&KEPT) && self.files.iter().all(is_there)
+    }
+
+    fn said(&self, error: &str) {
+        tracing::warn!(secret = self.name, error, "the API server is away; what the Secret held before holds");
     }
 
     async fn try_open(&self, dir: &Path, make: &impl Fn() -> Result<(), String>) -> Result<(), VaultError> {
@@ -206,7 +210,8 @@ impl Vault {
     }
 
     fn remove(&self, dir: &Path) {
-        self.files.iter().chain(self.maybe).for_each(|file| drop(std::fs::remove_file(dir.join(file))));
+        let all = self.files.iter().chain(self.maybe).chain(&[KEPT]);
+        all.for_each(|file| drop(std::fs::remove_file(dir.join(file))));
     }
 
     /// What cannot be used does not stay: a Secret that is deleted thereupon is made anew, and not of this.
@@ -269,14 +274,5 @@ impl Vault {
             name: self.name.clone(),
             source: Box::new(error),
         }
-    }
-}
-
-/// Whether asking again may help: nobody answered, or the API server says so itself.
-fn is_passing(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
-        kube::Error::HyperError(_) | kube::Error::Service(_) => true,
-        _ => false,
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Inputs,
     finding::{Finding, Kind},
+    global,
     references::At,
 };
 use crate::{
@@ -55,12 +56,7 @@ pub(super) struct Draft {
 }
 
 pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeMap<ServiceName, Draft> {
-    let global_namespaces: BTreeSet<&str> = inputs
-        .objects
-        .iter()
-        .filter(|(_, object)| matches!(object.body, Body::Namespace) && is_global(object))
-        .map(|(_, object)| object.metadata.name.as_str())
-        .collect();
+    let global_namespaces = global::namespaces(inputs);
     let mut drafts = BTreeMap::<ServiceName, Draft>::new();
     for (file, object) in &inputs.objects {
         let mut find = |kind: Kind, field: &str, reason: String| {
@@ -89,7 +85,7 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
         }
     }
     findings.extend(drafts.values().flat_map(Draft::not_carried));
-    findings.extend(inputs.objects.iter().flat_map(|(file, object)| neither(file, object)));
+    findings.extend(global::unclear(inputs));
     drafts
 }
 
@@ -97,26 +93,6 @@ pub(super) fn drafts(inputs: &Inputs<'_>, findings: &mut Vec<Finding>) -> BTreeM
 fn is_routed(object: &Object, names: &[ServiceName], drafts: &BTreeMap<ServiceName, Draft>) -> bool {
     let by_others = |name: &ServiceName| drafts.get(name).is_some_and(|draft| draft.routed_by.is_some());
     matches!(object.body, Body::VirtualService(_)) && names.iter().all(by_others)
-}
-
-fn is_global(object: &Object) -> bool {
-    let of = |map: &BTreeMap<String, String>| map.get(kubernetes::GLOBAL).is_some_and(|value| value == "true");
-    of(&object.metadata.annotations) || of(&object.metadata.labels)
-}
-
-/// Whoever wrote `yes` meant something, and would wait for it in vain.
-fn neither(file: &str, object: &Object) -> impl Iterator<Item = Finding> {
-    let is_read = matches!(object.body, Body::Service(_) | Body::Namespace);
-    let maps = [("annotations", &object.metadata.annotations), ("labels", &object.metadata.labels)];
-    let written = maps.into_iter().filter_map(move |(of, map)| Some((of, map.get(kubernetes::GLOBAL)?)));
-    let wrong = written.filter(move |(_, value)| is_read && !["true", "false"].contains(&value.as_str()));
-    wrong.map(move |(of, value)| Finding {
-        file: file.to_owned(),
-        line: object.line,
-        field: format!("metadata.{of}[{}]", kubernetes::GLOBAL),
-        kind: Kind::Invalid,
-        reason: format!("{value:?} is neither \"true\" nor \"false\", and counts as \"false\""),
-    })
 }
 
 fn capacity(annotations: &BTreeMap<String, String>, find: &mut impl FnMut(&str, String)) -> Option<f64> {
@@ -178,7 +154,7 @@ impl Draft {
                 self.labels.clone_from(&object.metadata.labels);
                 self.capacity = capacity(&object.metadata.annotations, find);
                 self.defined_at = (file.to_owned(), object.line);
-                self.take_service(spec, is_global(object));
+                self.take_service(spec, global::is_said(object));
             }
             Body::ServiceExport(spec) => {
                 self.exported = Some(spec.consumers.clone().map_or(Consumers::All, Consumers::Clusters));

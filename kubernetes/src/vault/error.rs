@@ -55,3 +55,24 @@ pub enum VaultError {
     #[error("the process drained before the API server answered")]
     Drained,
 }
+
+impl VaultError {
+    /// What the API server said, or why it said nothing.
+    pub(super) fn cause(&self) -> String {
+        match self {
+            Self::Refused { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether asking again may help: nobody answered, or the API server says so itself.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        match &**source {
+            kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+            kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+            _ => false,
+        }
+    }
+}
