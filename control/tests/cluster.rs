@@ -11,14 +11,17 @@ mod support;
 
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::Stdio};
 
+use isthmus_ca::{Ca, Settings};
 use isthmus_control::Config;
 use isthmus_core::model::{Endpoint, EndpointState, Resource, Service};
 use isthmus_kubernetes::Access;
 use isthmus_runtime::{
+    drain::Drain,
+    enrolment::system_identity,
     feed::{Registration, Role},
     identity::Identity,
 };
-use support::{Client, Ground, registration, until};
+use support::{Client, Ground, east, member::Fake, mesh, registration, until};
 
 const DEFINITIONS: &str = include_str!("../../kubernetes/tests/same/definitions.yaml");
 /// What is installed: of it the rights that control has.
@@ -141,6 +144,16 @@ fn ground() -> (Ground, impl Fn(&Ground) -> Config) {
         ..ground.config()
     };
     (ground, config)
+}
+
+/// A member that knows of no other cluster: before one tells, nothing is said of how objects stand.
+async fn member(ground: &Ground, config: &Config) {
+    let authority = config.ca_dir().join("authority.json");
+    until("control has an authority", || async { authority.exists() }).await;
+    let ca = Ca::open_or_create(&config.ca_dir(), &mesh(), &east(), Settings::default()).unwrap();
+    let federation = system_identity(ca.trust_domain(), "federation").unwrap();
+    let identity = ca.local_identity(&federation, Drain::new()).unwrap();
+    Fake::default().serve(&identity, ground.member(), Drain::new());
 }
 
 /// Enrols as a sidecar of the pod does: by a token of its service account, which the API server knows.
@@ -353,6 +366,7 @@ async fn the_leader_says_once_how_an_object_stands() {
     let _room = Room::make();
     let (ground, config) = ground();
     let control = ground.start_with(config(&ground));
+    member(&ground, &config(&ground)).await;
     let accepted = || of_policy(&format!("{ACCEPTED}.status"));
     apply(&policy("{services: {names: [reviews]}, constraints: {never: [us-west]}}"));
     until("it is accepted", || async { accepted() == "True" }).await;
@@ -396,6 +410,7 @@ async fn a_route_says_what_it_names_that_is_not_there_and_what_others_say_of_it_
     let _room = Room::make();
     let (ground, config) = ground();
     let control = ground.start_with(config(&ground));
+    member(&ground, &config(&ground)).await;
     let resolved = |path: &str| of_route(&format!("{}.{path}", condition("ResolvedRefs")));
     until("all that it names is there", || async { resolved("status") == "True" }).await;
     assert_eq!(of_route(&format!("{}.status", condition("Programmed"))), "True");
