@@ -76,4 +76,9 @@ impl Refusal {
     pub(crate) fn new(error: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { error: error.into(), remedy: remedy.into() }
     }
+
+    /// Of a member that nobody has bootstrapped or joined.
+    pub(crate) fn of_no_mesh() -> Self {
+        Self::new("this member is of no mesh yet", "bootstrap it, or join it with a token")
+    }
 }

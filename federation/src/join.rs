@@ -41,7 +41,7 @@ fn unix() -> u64 {
 /// When this member is of no mesh, nobody reaches it, the name is none, or there is no quorum.
 pub async fn issue(member: &Member, cluster: &str, ttl: Duration) -> Result<String, Refusal> {
     if !member.is_joined() {
-        return Err(Refusal::new("this member is of no mesh yet", "bootstrap it, or join it with a token"));
+        return Err(Refusal::of_no_mesh());
     }
     let name = cluster.parse::<isthmus_core::name::ClusterName>();
     name.map_err(|error| Refusal::new(error.to_string(), "choose another name"))?;

@@ -239,8 +239,7 @@ impl Member {
     /// # Errors
     /// When this member is of no mesh.
     pub(crate) fn look<T>(&self, at: impl FnOnce(&State) -> T) -> Result<T, Refusal> {
-        let none = || Refusal::new("this member is of no mesh yet", "bootstrap it, or join it with a token");
-        self.machine().ok_or_else(none).map(|machine| machine.look(at))
+        self.machine().ok_or_else(Refusal::of_no_mesh).map(|machine| machine.look(at))
     }
 
     /// Does something to the membership, in this cluster's name.

@@ -1,8 +1,8 @@
 //! Who votes: 1, 3 or 5 of the members, everyone else learns (DESIGN.md decision 14). Who votes goes on voting, unless it
 //! is out of the mesh, or was silent so long that a learner who can be reached is the better voter. Where fewer are to vote,
-//! who leads goes on: it would have to give up leading otherwise. Two members that only dial
-//! out never hear each other: where there are several of them they learn, because whoever leads has to reach everyone. A
-//! decision, without Raft or clock: the leader asks for the next step until there is none.
+//! who leads goes on: it would have to give up leading otherwise. Two members that only dial out never hear each other: where
+//! there are several of them they learn, because whoever leads has to reach everyone. A decision, without Raft or clock: the
+//! leader asks for the next step until there is none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

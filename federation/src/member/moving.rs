@@ -17,8 +17,7 @@ impl Member {
     /// # Errors
     /// When more than one votes, another member leads, or the other one is no member or cannot be reached.
     pub(crate) async fn move_vote(&self, cluster: &str) -> Result<(), Refusal> {
-        let none = || Refusal::new("this member is of no mesh yet", "bootstrap it, or join it with a token");
-        let raft = self.raft().ok_or_else(none)?;
+        let raft = self.raft().ok_or_else(Refusal::of_no_mesh)?;
         let voters = self.voters();
         let [(_, holder)] = voters.as_slice() else {
             let error = format!("{} members vote, and the leader keeps that number", voters.len());

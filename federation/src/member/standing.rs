@@ -67,9 +67,7 @@ impl Member {
 
     /// Why nothing could be written.
     pub(super) fn unwritten(&self) -> Refusal {
-        let Some(raft) = self.raft() else {
-            return Refusal::new("this member is of no mesh yet", "bootstrap it, or join it with a token");
-        };
+        let Some(raft) = self.raft() else { return Refusal::of_no_mesh() };
         let metrics = metrics_of(raft);
         let membership = metrics.membership_config.membership();
         let leader = metrics.current_leader.map(|id| cluster(membership, id));
