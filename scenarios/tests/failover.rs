@@ -16,7 +16,7 @@ use isthmus_scenarios::admin;
 use serde_json::json;
 use support::{
     Raised, eventually,
-    load::{Load, Sample, Target, count_by, get, slowest},
+    load::{Load, Sample, Target, count_by, get, passed_by, slowest},
     url,
 };
 
@@ -29,9 +29,6 @@ const RATE: u32 = if cfg!(debug_assertions) { 100 } else { 500 };
 /// What the slowest request may take, beyond what the control suffered. Without optimisation every handshake and hop
 /// of the move costs some ten times as much.
 const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
-
-/// DESIGN.md decision 26: who does not answer in that time is passed by.
-const ANSWER: Duration = Duration::from_millis(250);
 
 /// Ratings from us-west, which has none, and beside it a local service as the control of the machine itself.
 struct Both {
@@ -128,16 +125,10 @@ async fn only_the_member_dies(mesh: &Raised) {
     let (samples, stall) = both.finish_unharmed("only the member dies").await;
     let elsewhere = samples.iter().filter(|sample| sample.cluster != victim).count();
     assert!(
-        elsewhere as f64 <= passed_by(stall),
+        elsewhere <= passed_by(stall, RATE),
         "nothing may move: {elsewhere} were answered elsewhere: {:?}",
         moves(&samples)
     );
-}
-
-/// How many requests may be answered elsewhere though nothing moved: a machine that stalls for longer than there is to
-/// answer has all passed by that is under way.
-fn passed_by(stall: Duration) -> f64 {
-    if stall > ANSWER { stall.as_secs_f64() * f64::from(RATE) } else { 0.0 }
 }
 
 async fn only_the_gateway_dies(mesh: &Raised) {
@@ -177,7 +168,7 @@ async fn every_process_dies_and_comes_back(mesh: &Raised) {
     let ramp = (share(returning, returning + 4 * second), share(whole + second, whole + 6 * second), whole - returning);
     println!("return of {victim}: first part {:.2}, then {:.2}, whole after {:?}", ramp.0, ramp.1, ramp.2);
     assert!(ramp.0 <= 0.25, "at most a fifth in the first 5 s: {:.2}", ramp.0);
-    let least = 0.9 - passed_by(stall) / f64::from(5 * RATE);
+    let least = 0.9 - passed_by(stall, RATE) as f64 / f64::from(5 * RATE);
     assert!(ramp.1 > least, "all of it in the end: {:.2}, at least {least:.2}", ramp.1);
     assert!(ramp.2 <= 30 * second, "within 30 s: {:?}", ramp.2);
 }

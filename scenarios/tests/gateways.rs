@@ -19,7 +19,7 @@ use held::{Held, Stream, Streams};
 use isthmus_scenarios::plan::bookinfo;
 use support::{
     Raised, eventually,
-    load::{Load, Sample, Target, disturbed, slowest},
+    load::{ANSWER, Load, Sample, Target, disturbed, slowest},
     url,
 };
 
@@ -33,8 +33,6 @@ const FEW: u32 = if cfg!(debug_assertions) { 20 } else { 50 };
 const SLOWER: u32 = if cfg!(debug_assertions) { 3 } else { 1 };
 /// New streams are elsewhere within so long, beyond what the control suffered.
 const ELSEWHERE: Duration = Duration::from_millis(500 * SLOWER as u64);
-/// DESIGN.md decision 26.
-const ANSWER: Duration = Duration::from_millis(250);
 /// What the slowest request may take, beyond what the control suffered.
 const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
 /// What is held open lives so long at a gateway that drains.

@@ -12,7 +12,7 @@ use crate::{
     stage::{HERE, Stage},
     support::{
         eventually,
-        load::{Load, Sample, Target, disturbed, slowest},
+        load::{self, Load, Sample, Target, disturbed, slowest},
         url,
     },
 };
@@ -32,8 +32,6 @@ const DECIDED_WITHIN: Duration = Duration::from_millis(250 + 400)
     .saturating_add(Duration::from_millis(if cfg!(debug_assertions) { 7_000 } else { 300 }));
 /// From when it is back until it is returned to.
 const RETURNED_TO_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 8 });
-/// DESIGN.md decision 26: who does not answer in that time is passed by.
-const ANSWER: Duration = Duration::from_millis(250);
 /// Who answers in less has nothing of the beginning under way; it is waited for so long at most.
 const CALM: Duration = Duration::from_millis(400);
 const CALM_WITHIN: Duration = Duration::from_secs(30);
@@ -201,10 +199,9 @@ impl Seen {
         self.control
     }
 
-    /// How many requests may have been answered elsewhere though nothing moved: a machine that stalls for longer than there
-    /// is to answer has all passed by that is under way.
+    /// How many requests may have been answered elsewhere though nothing moved.
     pub fn passed_by(&self) -> usize {
-        if self.control > ANSWER { (self.control.as_secs_f64() * f64::from(RATE)) as usize } else { 0 }
+        load::passed_by(self.control, RATE)
     }
 
     /// The part of the requests due in a while that a cluster answered.

@@ -217,6 +217,15 @@ pub fn slowest(samples: &[Sample]) -> Duration {
     samples.iter().map(|sample| sample.took).max().unwrap_or_default()
 }
 
+/// DESIGN.md decision 26: who does not answer in that time is passed by.
+pub const ANSWER: Duration = Duration::from_millis(250);
+
+/// How many requests of so many a second may be answered elsewhere though nothing moved: a machine that stalls for longer than
+/// there is to answer has all passed by that is under way.
+pub fn passed_by(stall: Duration, rate: u32) -> usize {
+    if stall > ANSWER { (stall.as_secs_f64() * f64::from(rate)) as usize } else { 0 }
+}
+
 /// A request is slow that takes longer than this, and longer than the control's slowest.
 const SLOW: Duration = Duration::from_millis(250);
 /// Disturbance is counted in pieces of this length.
