@@ -17,12 +17,14 @@ class Failed(Exception):
 
 def run(command, text=None, environment=None, timeout=420, directory=ROOT):
     """Runs a command; what it printed. Its limit is longer than those that commands are given themselves."""
-    ran = subprocess.run(
-        [str(part) for part in command], input=text, capture_output=True, text=True, timeout=timeout, cwd=directory,
-        env=os.environ | (environment or {}),
-    )
+    words = [str(part) for part in command]
+    try:
+        ran = subprocess.run(
+            words, input=text, capture_output=True, text=True, timeout=timeout, cwd=directory, env=os.environ | (environment or {}))
+    except subprocess.TimeoutExpired as late:
+        raise Failed(f"{' '.join(words)}: not within {timeout} s") from late
     if ran.returncode:
-        raise Failed(f"{' '.join(map(str, command))}: {ran.stdout[-2000:]}{ran.stderr[-2000:]}".strip())
+        raise Failed(f"{' '.join(words)}: {ran.stdout[-2000:]}{ran.stderr[-2000:]}".strip())
     return ran.stdout
 
 
@@ -35,7 +37,7 @@ def eventually(what, look, seconds=180):
             if found:
                 return found
             last = found
-        except (Failed, subprocess.TimeoutExpired, json.JSONDecodeError, KeyError, IndexError) as error:
+        except (Failed, json.JSONDecodeError, KeyError, IndexError) as error:
             last = error
         if time.monotonic() > until:
             raise Failed(f"{what}: not within {seconds} s; last: {last}")
@@ -61,6 +63,17 @@ class Cluster:
 
     def apply(self, text):
         return self.kubectl("apply", "-f", "-", text=text)
+
+    def refuses(self, text, words):
+        """It is not taken, and the answer says these words. Where a webhook has no time the API server does as it was told to."""
+        try:
+            self.apply(text)
+        except Failed as failed:
+            if words not in str(failed):
+                raise
+            return True
+        self.kubectl("delete", "-f", "-", text=text)
+        raise Failed(f"it was taken: {text}")
 
     def helm(self, *arguments):
         return run(["helm", "--kubeconfig", self.kubeconfig, *arguments])

@@ -1,7 +1,6 @@
 """What the stories are told of: the clusters, what they are given, and a client in each."""
 
 import re
-import subprocess
 
 from kube import ROOT, Failed
 from load import Load
@@ -35,7 +34,7 @@ class Mesh:
             ]:
                 try:
                     print(f"== {cluster.name}: {' '.join(what)}\n{cluster.kubectl(*what)[-3000:]}")
-                except (Failed, subprocess.TimeoutExpired) as failed:
+                except Failed as failed:
                     print(f"== {cluster.name}: {failed}")
 
     def get(self, cluster, url, limit=5):
@@ -50,8 +49,10 @@ class Mesh:
         status, body = self.get(cluster, f"http://{host or service}:9080/{service}/0")
         if status != 200:
             raise Failed(f"{service} of {cluster.name} answers {status}: {body[:200]}")
-        pod = re.search(rf'"({service}-v\d-[^"]+)"', body).group(1)
-        return pod, (owners or self.owners())[pod]
+        pods = re.findall(rf'"({service}-v\d-[^"]+)"', body)
+        if not pods:
+            raise Failed(f"{service} of {cluster.name} names no pod: {body[:200]}")
+        return pods[0], (owners or self.owners())[pods[0]]
 
     def load(self, cluster, service):
         """Requests for a service at the rate that was asked for."""

@@ -17,10 +17,9 @@ def strangers(mesh):
     cluster.rolled_out("strangers", "deployment/stranger")
     pod = cluster.pods("strangers", "app=stranger")[0]["metadata"]["name"]
     # It may call as anybody does who is no workload of the mesh ...
-    told = cluster.exec("strangers", pod, "stranger", "curl", "-sS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}",
-                        f"http://details.{SHOP}:9080/details/0")
-    if told != "200":
-        raise Failed(f"a client without a sidecar gets {told}")
+    eventually("a client without a sidecar is answered", lambda: cluster.exec(
+        "strangers", pod, "stranger", "curl", "-sSf", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}",
+        f"http://details.{SHOP}:9080/details/0") == "200")
     # ... but has no port of the mesh's parts: admin ports are on loopback.
     for component in ["control", "federation", "gateway"]:
         address = cluster.pods(SYSTEM, f"app.kubernetes.io/component={component}")[0]["status"]["podIP"]
@@ -36,15 +35,14 @@ def strangers(mesh):
                                "--bound-object-kind=Pod", f"--bound-object-name={pod}", f"--bound-object-uid={uid}").strip()
     for whose, token, answer in [("its own", "$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)", "403"),
                                  ("a sidecar's", sidecars, "401")]:
-        told = cluster.exec("strangers", pod, "stranger", "sh", "-c",
-                            f"TOKEN={token}; for place in {places}; do {ask}/$place; done").split()
-        if told != [answer] * 4:
-            raise Failed(f"with {whose} token a stranger gets {told}")
+        def answered():
+            told = cluster.exec("strangers", pod, "stranger", "sh", "-c",
+                                f"TOKEN={token}; for place in {places}; do {ask}/$place; done").split()
+            if told != [answer] * 4:
+                raise Failed(f"a stranger gets {told}")
+            return True
+        eventually(f"{whose} token is worth nothing", answered, seconds=30)
     # A wrong annotation is answered where it is written.
-    try:
-        cluster.apply((ROOT / "scenarios/kubernetes/wrong.yaml").read_text().replace("IMAGE", mesh.client))
-        raise Failed("a pod with a wrong annotation was taken")
-    except Failed as refused:
-        if "excludeOutboundPorts" not in str(refused):
-            raise
+    wrong = (ROOT / "scenarios/kubernetes/wrong.yaml").read_text().replace("IMAGE", mesh.client)
+    eventually("a pod with a wrong annotation is refused", lambda: cluster.refuses(wrong, "excludeOutboundPorts"), seconds=30)
     cluster.kubectl("delete", "namespace", "strangers")
