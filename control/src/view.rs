@@ -77,6 +77,8 @@ pub struct ClusterRow {
     pub gateways: Vec<String>,
     /// Its trust domain.
     pub trust_domain: String,
+    /// The release that its control is of; empty: not heard.
+    pub release: String,
     /// Whose policies and verbs bind it, itself first.
     pub bound_by: Vec<ClusterName>,
     /// What requests of own workloads to it showed, since this control began.

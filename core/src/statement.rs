@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    failover::{policy::Written, verb::Verb},
+    failover::{policy::Written, selector::RELEASE_PROPERTY, verb::Verb},
     name::{ClusterName, ServiceName, SpiffeId, TrustDomain},
 };
 
@@ -96,6 +96,14 @@ pub struct Card {
     /// Its ClusterProperties (KEP-2149), for the selectors of policies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+}
+
+impl Card {
+    /// The release that the cluster runs; `None`: it does not say, as old ones.
+    #[must_use]
+    pub fn release(&self) -> Option<&str> {
+        self.properties.get(RELEASE_PROPERTY).map(String::as_str)
+    }
 }
 
 /// Where others reach a cluster's gateways, by transport, each a `host:port`: where a load balancer takes one protocol alone,

@@ -12,6 +12,7 @@ mod support;
 
 use std::time::Duration;
 
+use isthmus_core::failover::selector::RELEASE;
 use isthmus_scenarios::admin;
 use serde_json::json;
 use support::{
@@ -99,6 +100,8 @@ async fn a_dead_cluster_costs_no_request_and_what_is_not_dead_is_not_left() {
     for name in ["us-east", "eu-west"] {
         mesh.wait_standing("us-west", name, "alive", PATIENCE).await;
         mesh.wait_near("us-west", name, PATIENCE).await;
+        let view = mesh.view("us-west", name).await.expect("control answers");
+        assert_eq!(view["release"], RELEASE, "a cluster says of which release it is: {view}");
     }
     only_the_member_dies(&mesh).await;
     only_the_gateway_dies(&mesh).await;

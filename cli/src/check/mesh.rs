@@ -30,6 +30,7 @@ pub fn verdicts(mesh: &Mesh, pods: &BTreeSet<String>) -> Vec<Finding> {
     let mut all = vec![];
     all.extend(mesh.member.iter().flat_map(member));
     all.extend(mesh.clusters.iter().flat_map(|rows| list(rows, "").iter().filter_map(link)));
+    all.extend(mesh.clusters.iter().flat_map(releases));
     all.extend(mesh.proxies.iter().flat_map(|rows| proxies(rows, pods)));
     all.extend(mesh.config.iter().flat_map(config));
     all
@@ -100,6 +101,18 @@ fn link(row: &Value) -> Option<Finding> {
         )),
         _ => Finding::warning(what, format!("{path}: {why}")).remedy("`isthmus check` in that cluster says more"),
     })
+}
+
+/// Clusters of another release than the own one.
+fn releases(rows: &Value) -> Vec<Finding> {
+    let rows = list(rows, "");
+    let Some(own) = rows.iter().find(|row| truth(row, "own")).map(|row| text(row, "/release")) else { return vec![] };
+    let others = rows.iter().filter(|row| !["", own].contains(&text(row, "/release")));
+    let differs = |row: &Value| {
+        let why = format!("{}, and this cluster is of {own}", text(row, "/release"));
+        Finding::note(format!("Release of {}", text(row, "/name")), why).remedy("`isthmus upgrade` in the older one")
+    };
+    others.map(differs).collect()
 }
 
 fn proxies(rows: &Value, pods: &BTreeSet<String>) -> Vec<Finding> {
@@ -219,6 +232,23 @@ mod tests {
         let dead = link(&row("dead", "")).unwrap();
         assert!(dead.severity == Severity::Error && dead.remedy.unwrap().contains("a:15443"));
         assert_eq!(link(&json!({ "own": true })), None);
+    }
+
+    #[test]
+    fn clusters_of_another_release_are_told() {
+        let row = |name: &str, own: bool, release: &str| json!({ "name": name, "own": own, "release": release });
+        let rows = json!([
+            row("east", true, "0.2.0"),
+            row("west", false, "0.1.0"),
+            row("north", false, "0.2.0"),
+            row("new", false, "")
+        ]);
+        let found = releases(&rows);
+        assert_eq!(severities(&found), [Severity::Note]);
+        assert_eq!(
+            (found[0].what.as_str(), found[0].why.as_str()),
+            ("Release of west", "0.1.0, and this cluster is of 0.2.0")
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use isthmus_core::{
     model::{RemoteCluster, Standing},
     name::ClusterName,
-    statement::Content,
+    statement::{Card, Content},
 };
 use isthmus_wire::feed::PathReport;
 
@@ -26,15 +26,15 @@ impl Decider {
         let paths: Vec<_> = observed.map(|observed| observed.path_rows(now)).unwrap_or_default();
         let lease = observed.map(|observed| &observed.lease).filter(|lease| lease.way.is_some());
         let card = world.and_then(|world| world.contents.get(&cluster.name)?.get("card"));
-        let zones = match card.map(AsRef::as_ref) {
-            Some(Content::Card(card)) => card.zones.clone(),
-            _ => vec![],
-        };
+        let card = card.and_then(|content| match content.as_ref() {
+            Content::Card(card) => Some(card),
+            _ => None,
+        });
         ClusterRow {
             name: cluster.name.to_string(),
             own: false,
             region: cluster.region.clone(),
-            zones,
+            zones: card.map(|card| card.zones.clone()).unwrap_or_default(),
             standing: cluster.standing,
             share: cluster.share,
             rtt_us: cluster.rtt_us,
@@ -52,6 +52,7 @@ impl Decider {
             since_seconds: observed.map_or(0, |observed| observed.since_seconds(now)),
             gateways: cluster.gateways.rows(),
             trust_domain: cluster.trust_domain.to_string(),
+            release: card.and_then(Card::release).unwrap_or_default().to_owned(),
             bound_by: world.map(|world| world.bound_by(&cluster.name)).unwrap_or_default(),
             requests: observed.map(|observed| observed.evidence.clone()).unwrap_or_default(),
         }

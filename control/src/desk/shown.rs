@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use isthmus_core::{
+    failover::selector::RELEASE,
     model::{Endpoint, Endpoints, Resource, Service, Standing},
     name::ClusterName,
 };
@@ -74,6 +75,7 @@ impl Desk {
             since_seconds: self.now() / 1000,
             gateways: self.setting.advertise.rows(),
             trust_domain: self.setting.cluster.trust_domain(&self.setting.mesh).to_string(),
+            release: RELEASE.into(),
             bound_by: self.bound_by(),
             requests: EvidenceRow::default(),
         }

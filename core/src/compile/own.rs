@@ -7,6 +7,7 @@ use std::{
 
 use super::{Inputs, MOST_GROUPS, says_nothing, services::Draft};
 use crate::{
+    failover::selector::{RELEASE, RELEASE_PROPERTY},
     model::{Endpoint, EndpointState},
     name::{ClusterName, ServiceName, SpiffeId},
     resource::{
@@ -33,9 +34,10 @@ pub(super) fn import_rules(inputs: &Inputs<'_>) -> ImportRules {
     rules
 }
 
-/// What its MeshCluster says of its properties.
+/// What its MeshCluster says of its properties, and its release.
 pub(super) fn properties(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
-    own_specs(inputs).flat_map(|spec| spec.properties.clone()).collect()
+    let release = (RELEASE_PROPERTY.to_owned(), RELEASE.to_owned());
+    own_specs(inputs).flat_map(|spec| spec.properties.clone()).chain([release]).collect()
 }
 
 /// How long a dead cluster's endpoints are kept.

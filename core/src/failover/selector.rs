@@ -12,6 +12,10 @@ pub const SAME_AS_IMPORTER: &str = "@SameAsImporter@";
 pub const CLUSTER_PROPERTY: &str = "cluster.clusterset.k8s.io";
 /// The property every cluster has: its region (KEP-5939).
 pub const REGION_PROPERTY: &str = "region.topology.k8s.io";
+/// The property every cluster has: the release of Isthmus that its control is of, as `1.2.3`.
+pub const RELEASE_PROPERTY: &str = "release.isthmus.dev";
+/// The own release.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// How a requirement compares (`metav1.LabelSelectorOperator`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
