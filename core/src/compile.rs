@@ -8,6 +8,7 @@ mod endpoints;
 pub mod finding;
 mod global;
 mod orders;
+mod overridden;
 mod own;
 mod references;
 mod services;
@@ -166,6 +167,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     }
     references::Known::new(&drafts, &imported).all(inputs, &mut resources, &mut findings);
     capacity::unsaid(inputs, &drafts, &orders, &mut findings);
+    overridden::found(inputs, &orders, &mut findings);
     findings.sort();
     // A VirtualService of several hosts has its routes at each.
     findings.dedup();

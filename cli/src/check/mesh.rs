@@ -163,7 +163,9 @@ fn config(rows: &Value) -> Vec<Finding> {
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
             let (reason, kind) = (text(error, "/reason"), text(error, "/kind"));
             let is_in_force = truth(row, "in_force") && !matches!(kind, "void" | "conflicted");
-            let found = if matches!(kind, "noService" | "noSubset" | "noCluster" | "noCapacity") {
+            let found = if kind == "overridden" {
+                Finding::note(what, format!("{place}{reason}"))
+            } else if matches!(kind, "noService" | "noSubset" | "noCluster" | "noCapacity") {
                 // It may come, and the rest of the object is in force.
                 Finding::warning(what, format!("{place}{reason}"))
             } else if truth(row, "former") {
@@ -280,6 +282,8 @@ mod tests {
         let missing = json!([{ "file": "VirtualService/a/b", "in_force": true, "errors": [{ "kind": "noService", "reason": "no Service a/c" }] }]);
         let found = config(&missing);
         assert_eq!((found[0].severity, found[0].why.as_str()), (Severity::Warning, "no Service a/c"));
+        let late = json!([{ "file": "FailoverPolicy/a/b", "in_force": true, "errors": [{ "kind": "overridden", "reason": "c is first" }] }]);
+        assert_eq!(severities(&config(&late)), [Severity::Note]);
         assert_eq!(severities(&config(&json!([{ "file": "a", "in_force": true, "errors": [] }]))), [Severity::Ok]);
     }
 }

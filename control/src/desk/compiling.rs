@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use isthmus_core::compile::finding;
+
 use super::{Desk, GRACE, PATIENCE, unix_ms};
 use crate::{
     compiler::{self, Compiled, Input},
@@ -90,6 +92,8 @@ impl Desk {
         for fault in compiled.faults.iter().filter(|fault| !self.compiled.faults.contains(fault)) {
             if fault.kind.is_reference() {
                 tracing::warn!(%fault, "an object names what is not there; the rest is in force");
+            } else if fault.kind == finding::Kind::Overridden {
+                tracing::info!(%fault, "nothing follows from a policy");
             } else {
                 tracing::error!(%fault, "an object is refused; the rest is in force");
             }

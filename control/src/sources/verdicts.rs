@@ -114,6 +114,9 @@ impl Case<'_> {
             }
             _ if self.exports_external() => said(false, "InvalidServiceType", "nothing is exported by it"),
             _ if self.exports_nothing() => said(false, "Pending", "nothing is exported before there is a Service"),
+            _ if self.is_overridden() => {
+                said(false, "Overridden", &listed(self.of_kind(|kind| kind == finding::Kind::Overridden)))
+            }
             _ => said(true, "Programmed", "it is handed out to the proxies of this cluster"),
         }
     }
@@ -154,6 +157,10 @@ impl Case<'_> {
 
     fn exports_external(&self) -> bool {
         self.found.iter().any(|fault| fault.kind == finding::Kind::ExternalService)
+    }
+
+    fn is_overridden(&self) -> bool {
+        self.found.iter().any(|fault| fault.kind == finding::Kind::Overridden)
     }
 
     fn exports_nothing(&self) -> bool {
@@ -243,6 +250,15 @@ mod tests {
                 ((Some(false), reason), (Some(false), reason))
             );
         }
+    }
+
+    #[test]
+    fn a_policy_that_others_precede_is_accepted_and_nothing_follows_from_it() {
+        let found = [fault(finding::Kind::Overridden, "spec.services", "another one comes first")];
+        let case = case(&[], &found);
+        assert_eq!(words(&case.accepted()), (Some(true), "Accepted"));
+        assert_eq!(words(&case.programmed()), (Some(false), "Overridden"));
+        assert_eq!(case.programmed().message, "spec.services: another one comes first");
     }
 
     #[test]

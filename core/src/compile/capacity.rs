@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Inputs,
     finding::{Finding, Kind},
-    orders::Ordered,
+    orders::{Ordered, listed, named},
     services::Draft,
 };
 use crate::{
@@ -13,9 +13,6 @@ use crate::{
     name::ServiceName,
     resource::{Body, kubernetes::CAPACITY},
 };
-
-/// So many places are named; the rest is counted.
-const NAMED: usize = 3;
 
 /// A finding for each such limit of an own policy that binds a service here.
 pub(super) fn unsaid(
@@ -26,8 +23,7 @@ pub(super) fn unsaid(
 ) {
     for (file, object) in &inputs.objects {
         let Body::FailoverPolicy(policy) = &object.body else { continue };
-        let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
-        let binds = format!("{namespace}/{name} of {}", inputs.setting.cluster);
+        let binds = named(object, &inputs.setting.cluster);
         let bound: Vec<_> = orders.iter().filter(|(_, ordered)| ordered.policies.first() == Some(&binds)).collect();
         for (index, cap) in policy.caps.iter().enumerate().filter(|(_, cap)| cap.share_of_capacity.is_some()) {
             let places: Vec<_> = bound
@@ -39,7 +35,7 @@ pub(super) fn unsaid(
                 let reason = format!(
                     "it limits nothing of {}: the Service there says nothing in {CAPACITY}; annotate it, or write \
                      requestsPerSecond",
-                    listed(&places)
+                    listed(places.iter())
                 );
                 findings.push(Finding {
                     file: (*file).to_owned(),
@@ -70,12 +66,4 @@ fn places(
         .filter(|one| policy.cap_of(&one.cluster).is_some_and(|found| std::ptr::eq(found, cap)))
         .map(|one| format!("{service} in {}", one.cluster))
         .collect()
-}
-
-fn listed(places: &[String]) -> String {
-    let named = places.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    match places.len().saturating_sub(NAMED) {
-        0 => named,
-        more => format!("{named} and {more} more"),
-    }
 }

@@ -14,6 +14,8 @@ pub enum Kind {
     Void,
     /// Another object has all that it is about, and nothing of it is in force.
     Conflicted,
+    /// Here other policies come first for all that it is for.
+    Overridden,
     /// It exports a Service that is but a name of something outside.
     ExternalService,
     /// It names a service that is not here, and that no other cluster offers to this one.

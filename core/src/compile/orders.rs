@@ -11,7 +11,7 @@ use crate::{
     },
     model::Endpoints,
     name::{ClusterName, ServiceName},
-    resource::Body,
+    resource::{Body, Object},
     statement::{Content, Export},
 };
 
@@ -110,6 +110,21 @@ impl Policies {
 
 fn path(policy: &Written) -> String {
     format!("{}/{}", policy.namespace, policy.name)
+}
+
+/// A policy of the own cluster as [`Ordered::policies`] names it.
+pub(super) fn named(policy: &Object, own: &ClusterName) -> String {
+    format!("{}/{} of {own}", policy.metadata.namespace, policy.metadata.name)
+}
+
+/// So many are named; the rest is counted.
+const NAMED: usize = 3;
+
+/// The first ones, for people.
+pub(super) fn listed<'a>(all: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    let first = all.take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
 }
 
 /// Own policies: what is in force of objects has no faults.

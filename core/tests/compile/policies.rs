@@ -62,6 +62,24 @@ fn the_older_of_two_policies_is_the_one_that_an_api_server_took_first() {
 }
 
 #[test]
+fn a_policy_that_others_precede_for_all_that_it_is_for_is_told_by_whom() {
+    let details = POLICY.replace("name: resident,", "name: late, creationTimestamp: \"2026-01-02T03:04:05Z\",");
+    let all = POLICY.replace("name: resident,", "name: all,").replace("services: {names: [details]}, ", "");
+    let overridden = |files: &[&str]| {
+        let compiled = Cluster::new("west", files, &["a"]).compile();
+        let told = compiled.findings.iter().filter(|one| one.kind == Kind::Overridden);
+        told.map(|one| one.reason.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(overridden(&[DETAILS, POLICY]).len(), 0);
+    let told = overridden(&[DETAILS, &format!("{POLICY}---{details}---{all}")]);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|one| one.contains("comes first: bookinfo/resident of west;")), "{told:?}");
+    let other = DETAILS.replace("name: details", "name: other");
+    assert_eq!(overridden(&[DETAILS, &other, POLICY, &all]).len(), 0, "it binds the other Service");
+    assert_eq!(overridden(&[&other, POLICY, &details]).len(), 0, "for no service nothing precedes it");
+}
+
+#[test]
 fn a_policy_with_a_fault_is_refused_before_anything_is_made_of_it() {
     let bad = POLICY.replace("services: {names: [details]}", "services: {namespaces: [other]}");
     let errors = parse_documents("f.yaml", &bad).remove(0).unwrap_err();

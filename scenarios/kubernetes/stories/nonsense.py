@@ -49,6 +49,16 @@ apiVersion: isthmus.dev/v1alpha1
 kind: MeshCluster
 metadata: {name: doubtful}
 ---
+apiVersion: isthmus.dev/v1alpha1
+kind: FailoverPolicy
+metadata: {name: before, namespace: bookinfo}
+spec: {services: {names: [details]}}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: FailoverPolicy
+metadata: {name: doubtful, namespace: bookinfo}
+spec: {services: {names: [details]}}
+---
 apiVersion: v1
 kind: Service
 metadata: {name: doubted, namespace: bookinfo, annotations: {isthmus.dev/global: "perhaps"}}
@@ -62,7 +72,7 @@ def judged(mesh):
     cluster.apply(DOUBTFUL.replace("HOST", "nowhere"))
     for what, condition in [
         ("virtualservice", "ResolvedRefs=False"), ("virtualservice", "Programmed"), ("serviceexport", "Valid=False"),
-        ("meshcluster", "Accepted"), ("meshcluster", "Programmed=False"),
+        ("meshcluster", "Accepted"), ("meshcluster", "Programmed=False"), ("failoverpolicy", "Programmed=False"),
     ]:
         cluster.kubectl("-n", SHOP, "wait", f"{what}/doubtful", f"--for=condition={condition}", "--timeout=60s")
     def said():
