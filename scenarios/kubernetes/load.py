@@ -8,7 +8,7 @@ from kube import ROOT, Failed, eventually
 NAMESPACE = "bookinfo"
 ANSWERS = "/tmp/answers"
 # Longer than any of them may take; what takes longer has failed.
-LIMIT = "5s"
+LIMIT = "10s"
 
 
 def deploy(cluster, image):
