@@ -11,6 +11,12 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+# A request of which nothing was done, as kubectl tells it.
+UNHEARD = re.compile(
+    "connection refused|TLS handshake timeout|error dialing backend|currently unable to handle the request|"
+    "etcdserver: (request timed out|leader changed)")
+
+
 class Failed(Exception):
     """Something did not come about, or a command failed."""
 
@@ -51,7 +57,14 @@ class Cluster:
         self.name, self.kubeconfig = name, kubeconfig
 
     def kubectl(self, *arguments, text=None, timeout=420):
-        return run(["kubectl", "--kubeconfig", self.kubeconfig, *arguments], text=text, timeout=timeout)
+        """What kubectl prints. Where an API server had no time to begin with it, it is asked once more, and then again."""
+        for is_last in [False, False, True]:
+            try:
+                return run(["kubectl", "--kubeconfig", self.kubeconfig, *arguments], text=text, timeout=timeout)
+            except Failed as failed:
+                if is_last or not UNHEARD.search(str(failed)):
+                    raise
+                time.sleep(1)
 
     def warned(self, *arguments, text=None):
         """What kubectl says beside its answer."""

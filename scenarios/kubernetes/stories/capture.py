@@ -100,6 +100,7 @@ class Called:
             probes = [container[f"{kind}Probe"] for kind in ["startup", "readiness", "liveness"]]
             if [probe.get("httpGet", {}).get("port") for probe in probes] != [15021] * 3:
                 raise Failed(f"probes of {name} do not go to its sidecar: {probes}")
+            self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=300s")
             status = next(one for one in pod["status"]["containerStatuses"] if one["name"] == "echo")
-            if not status["ready"] or status["restartCount"]:
+            if status["restartCount"]:
                 raise Failed(f"{name} is not well by its probes: {status}")
