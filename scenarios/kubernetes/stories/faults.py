@@ -15,9 +15,16 @@ class Elsewhere:
     def __init__(self, mesh):
         self.mesh, self.owners = mesh, mesh.owners()
         mesh.first.kubectl("-n", SHOP, "scale", "deployment", "details-v1", "--replicas=0")
+        eventually("no cluster returns along a ramp", self.is_settled)
         self.serving = eventually("details come from elsewhere", self.other)
         self.cluster = next(cluster for cluster in mesh.clusters if cluster.name == self.serving)
         self.load = mesh.load(mesh.first, "details")
+
+    def is_settled(self):
+        """What an earlier story did moves no requests any more."""
+        rows = self.mesh.isthmus.rows(self.mesh.first, "failover", "status", f"details.{SHOP}")["rows"]
+        [row] = [row for row in rows if row["importer"] == self.mesh.first.name]
+        return all(place["share"] == 1 for place in row["places"] if place["cluster"] != self.mesh.first.name)
 
     def server(self):
         return self.mesh.served_by(self.mesh.first, "details", owners=self.owners)[1]
