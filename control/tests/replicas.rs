@@ -20,6 +20,7 @@ use isthmus_control::{
     heard::{Member, World},
     metrics::Metrics,
     replicas::{
+        Deeds,
         service::Service,
         siblings::{Replicas, Siblings},
     },
@@ -66,6 +67,7 @@ struct Cluster {
 struct Replica {
     desk: Handle,
     contents: watch::Receiver<Option<Vec<Content>>>,
+    deeds: watch::Receiver<Option<Arc<Deeds>>>,
     readiness: Readiness,
     trigger: DrainTrigger,
     address: SocketAddr,
@@ -145,7 +147,7 @@ impl Cluster {
         let feed = FeedServer::new(FeedService::new(handle.clone(), trust_domain, drain.clone()));
         let replicas = ReplicasServer::new(Service::new(
             (handle.clone(), self.ca.clone()),
-            spoken,
+            spoken.clone(),
             control.clone(),
             drain.clone(),
         ));
@@ -164,7 +166,7 @@ impl Cluster {
         tokio::spawn(siblings.run(drain));
         let in_force = [("f".to_owned(), Arc::new(compiler::parse("f", SERVICE).unwrap()))].into();
         handle.tell(Message::Sources(Sources { known: true, revision: 1, in_force, ..Sources::default() })).await;
-        Replica { desk: handle, contents: said, readiness, trigger, address, _shown: shown }
+        Replica { desk: handle, contents: said, deeds: spoken, readiness, trigger, address, _shown: shown }
     }
 
     fn setting(&self) -> Setting {
@@ -323,6 +325,18 @@ async fn what_an_operator_did_before_a_memory_came_stays() {
     only.desk.tell(Message::Memory(Some(Box::default()))).await;
     let verbs = only.desk.look().await.unwrap().verbs;
     assert!(verbs.iter().any(|row| row.verb == "drain"), "{verbs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_speaks_before_a_memory_came_tells_nobody_that_nothing_is_kept() {
+    let cluster = Cluster::new(48);
+    let away = [("control-2".to_owned(), cluster.at(2))].into();
+    let only = cluster.begun(cluster.ca.clone(), (1, 0), away).await;
+    only.speaks().await;
+    assert!(only.desk.look().await.unwrap().speaker.speaks);
+    assert!(only.deeds.borrow().is_none(), "others go by what it says, and would forget what it is to hear of them");
+    only.desk.tell(Message::Memory(Some(Box::default()))).await;
+    until("it tells what is kept", || async { only.deeds.borrow().is_some() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,9 +51,11 @@ impl Desk {
         }
     }
 
-    /// Tells the others what is kept here, as long as it is this replica that speaks.
+    /// Tells the others what is kept here, as long as it is this replica that speaks. One that speaks before another one's memory
+    /// has come has nothing to tell: they go by what it says, and would forget what they are about to remind it of.
     pub(super) fn tell_deeds(&self) {
-        let now = (self.replicated && self.speaker.speaks).then(|| Arc::new(self.failover.deeds()));
+        let is_known = !self.forgetful || self.outputs.snapshots.borrow().is_some();
+        let now = (self.replicated && self.speaker.speaks && is_known).then(|| Arc::new(self.failover.deeds()));
         self.outputs.deeds.send_if_modified(|before| {
             let differs = *before != now;
             *before = now;
