@@ -232,11 +232,8 @@ fn trust(inputs: &Inputs<'_>) -> Trust {
 }
 
 fn remote(name: &ClusterName, other: &Other) -> RemoteCluster {
-    let card = other.contents.iter().find_map(|content| match content.as_ref() {
-        Content::Card(card) => Some(card.clone()),
-        _ => None,
-    });
-    let Card { region, gateways, .. } = card.unwrap_or_default();
+    let card = other.contents.iter().find_map(|content| content.card());
+    let Card { region, gateways, .. } = card.cloned().unwrap_or_default();
     RemoteCluster {
         name: name.clone(),
         region,

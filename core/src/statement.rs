@@ -76,6 +76,15 @@ impl Content {
         }
     }
 
+    /// The card, where it is one.
+    #[must_use]
+    pub fn card(&self) -> Option<&Card> {
+        match self {
+            Self::Card(card) => Some(card),
+            _ => None,
+        }
+    }
+
     /// Whether it goes into the log; a lease never does.
     #[must_use]
     pub fn is_durable(&self) -> bool {

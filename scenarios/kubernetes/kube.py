@@ -11,7 +11,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-# A request of which nothing was done, as kubectl tells it.
+# A request that the API server had no time for, as kubectl tells it.
 UNHEARD = re.compile(
     "connection refused|TLS handshake timeout|error dialing backend|currently unable to handle the request|"
     "etcdserver: (request timed out|leader changed)")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use isthmus_core::{
     model::{RemoteCluster, Standing},
     name::ClusterName,
-    statement::{Card, Content},
+    statement::Card,
 };
 use isthmus_wire::feed::PathReport;
 
@@ -25,11 +25,7 @@ impl Decider {
         let observed = self.clusters.get(&cluster.name);
         let paths: Vec<_> = observed.map(|observed| observed.path_rows(now)).unwrap_or_default();
         let lease = observed.map(|observed| &observed.lease).filter(|lease| lease.way.is_some());
-        let card = world.and_then(|world| world.contents.get(&cluster.name)?.get("card"));
-        let card = card.and_then(|content| match content.as_ref() {
-            Content::Card(card) => Some(card),
-            _ => None,
-        });
+        let card = world.and_then(|world| world.contents.get(&cluster.name)?.get("card")?.card());
         ClusterRow {
             name: cluster.name.to_string(),
             own: false,

@@ -19,7 +19,9 @@ impl Desk {
     /// Another replica's memory, or that there is no other one. Who has an own one goes by that.
     pub(super) fn remember_all(&mut self, mut memory: Option<Box<Memory>>) {
         self.learn(memory.as_mut().and_then(|memory| memory.world.take()));
-        if !std::mem::replace(&mut self.forgetful, false) || self.outputs.snapshots.borrow().is_some() {
+        let has_own = self.has_memory();
+        self.forgetful = false;
+        if has_own {
             return;
         }
         if let Some(Memory { decisions, failover, .. }) = memory.map(|memory| *memory) {
@@ -32,6 +34,11 @@ impl Desk {
             self.look_at_verbs();
         }
         self.changed();
+    }
+
+    /// Whether there was a memory from the start, another one's came, or what was decided here is handed out.
+    fn has_memory(&self) -> bool {
+        !self.forgetful || self.outputs.snapshots.borrow().is_some()
     }
 
     /// The other clusters as another replica knows them, until the own member tells of them.
@@ -54,8 +61,8 @@ impl Desk {
     /// Tells the others what is kept here, as long as it is this replica that speaks. One that speaks before another one's memory
     /// has come has nothing to tell: they go by what it says, and would forget what they are about to remind it of.
     pub(super) fn tell_deeds(&self) {
-        let is_known = !self.forgetful || self.outputs.snapshots.borrow().is_some();
-        let now = (self.replicated && self.speaker.speaks && is_known).then(|| Arc::new(self.failover.deeds()));
+        let now =
+            (self.replicated && self.speaker.speaks && self.has_memory()).then(|| Arc::new(self.failover.deeds()));
         self.outputs.deeds.send_if_modified(|before| {
             let differs = *before != now;
             *before = now;

@@ -114,7 +114,7 @@ impl Case<'_> {
             }
             _ if self.exports_external() => said(false, "InvalidServiceType", "nothing is exported by it"),
             _ if self.exports_nothing() => said(false, "Pending", "nothing is exported before there is a Service"),
-            _ if self.is_overridden() => {
+            _ if self.has(finding::Kind::Overridden) => {
                 said(false, "Overridden", &listed(self.of_kind(|kind| kind == finding::Kind::Overridden)))
             }
             _ => said(true, "Programmed", "it is handed out to the proxies of this cluster"),
@@ -155,16 +155,16 @@ impl Case<'_> {
         Some(if first.kind == finding::Kind::Conflicted { "Conflicted" } else { "Invalid" })
     }
 
-    fn exports_external(&self) -> bool {
-        self.found.iter().any(|fault| fault.kind == finding::Kind::ExternalService)
+    fn has(&self, kind: finding::Kind) -> bool {
+        self.found.iter().any(|fault| fault.kind == kind)
     }
 
-    fn is_overridden(&self) -> bool {
-        self.found.iter().any(|fault| fault.kind == finding::Kind::Overridden)
+    fn exports_external(&self) -> bool {
+        self.has(finding::Kind::ExternalService)
     }
 
     fn exports_nothing(&self) -> bool {
-        self.is_export && self.found.iter().any(|fault| fault.kind == finding::Kind::NoService)
+        self.is_export && self.has(finding::Kind::NoService)
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{
     Inputs,
-    finding::{Finding, Kind},
-    orders::{Ordered, listed, named},
+    finding::{Finding, Kind, listed},
+    orders::{Ordered, named},
     services::Draft,
 };
 use crate::{

@@ -42,6 +42,16 @@ impl Kind {
     }
 }
 
+/// So many are named in a reason; the rest is counted.
+const NAMED: usize = 3;
+
+/// The first ones, for people.
+pub(super) fn listed<'a>(all: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    let first = all.take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
+}
+
 /// A part of an object that cannot be honoured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("{file}:{line}: {field}: {reason}")]

@@ -117,16 +117,6 @@ pub(super) fn named(policy: &Object, own: &ClusterName) -> String {
     format!("{}/{} of {own}", policy.metadata.namespace, policy.metadata.name)
 }
 
-/// So many are named; the rest is counted.
-const NAMED: usize = 3;
-
-/// The first ones, for people.
-pub(super) fn listed<'a>(all: impl ExactSizeIterator<Item = &'a String>) -> String {
-    let more = all.len().saturating_sub(NAMED);
-    let first = all.take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if more == 0 { first } else { format!("{first} and {more} more") }
-}
-
 /// Own policies: what is in force of objects has no faults.
 fn own_policies(inputs: &Inputs<'_>) -> Vec<(ClusterName, Arc<Written>)> {
     let mut written = vec![];
@@ -146,10 +136,7 @@ fn party(inputs: &Inputs<'_>, endpoints: &Endpoints, (name, export): &(ClusterNa
     let groups = endpoints.remote.get(name).map_or(&[][..], Vec::as_slice);
     let sum = |count: fn(&crate::model::Group) -> u32| groups.iter().map(count).fold(0, u32::saturating_add);
     let other = inputs.others.get(name);
-    let card = other.into_iter().flat_map(|other| &other.contents).find_map(|content| match content.as_ref() {
-        Content::Card(card) => Some(card),
-        _ => None,
-    });
+    let card = other.into_iter().flat_map(|other| &other.contents).find_map(|content| content.card());
     let none = BTreeMap::new();
     let (region, said) = card.map_or(("", &none), |card| (card.region.as_str(), &card.properties));
     Party {

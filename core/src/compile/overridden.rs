@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Inputs,
-    finding::{Finding, Kind},
-    orders::{Ordered, listed, named},
+    finding::{Finding, Kind, listed},
+    orders::{Ordered, named},
 };
 use crate::{name::ServiceName, resource::Body};
 
